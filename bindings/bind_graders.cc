@@ -1,0 +1,84 @@
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "bindings/errors.h"
+#include "bindings/grader_values.h"
+#include "bindings/module.h"
+#include "bindings/offline_grading.h"
+#include "graders/worker_command.h"
+#include "rft/io/dataset.h"
+#include "rft/tensor/parallel.h"
+
+namespace rft::python {
+namespace {
+
+std::vector<std::shared_ptr<const Row>> ParseRows(const std::vector<std::string>& lines) {
+  std::vector<std::shared_ptr<const Row>> rows;
+  std::vector<std::string> mistakes;
+  for (size_t i = 0; i < lines.size(); ++i) {
+    auto row = ParseGradedRow(lines[i], static_cast<int64_t>(i));
+    if (row.ok()) {
+      rows.push_back(*std::move(row));
+    } else {
+      mistakes.push_back(absl::StrCat("rows_json[", i, "]: ", std::string(row.status().message())));
+    }
+  }
+  if (!mistakes.empty()) throw StatusException(absl::InvalidArgumentError(absl::StrJoin(mistakes, "\n")));
+  return rows;
+}
+
+py::list GradeRows(const py::iterable& specs, const std::vector<std::string>& rows_json,
+                   const std::vector<std::string>& completions, int threads) {
+  if (rows_json.size() != completions.size()) {
+    throw StatusException(absl::InvalidArgumentError(
+        absl::StrCat("grade_rows: ", rows_json.size(), " rows and ", completions.size(), " completions; one of each is needed")));
+  }
+  const std::vector<GraderSpec> parsed = ToGraderSpecs(specs);
+  const auto results = ValueOrThrow(WithoutGil([&] {
+    return GradeOffline(parsed, ParseRows(rows_json), completions, threads > 0 ? threads : NumThreads());
+  }));
+  py::list list;
+  for (const std::vector<TimedGrade>& grades : results) {
+    py::list dicts;
+    for (size_t g = 0; g < grades.size(); ++g) {
+      py::dict dict = GradeToDict(parsed[g].name, grades[g].grade);
+      dict["seconds"] = grades[g].seconds;
+      dicts.append(std::move(dict));
+    }
+    list.append(std::move(dicts));
+  }
+  return list;
+}
+
+py::list ReadRows(const std::string& path) {
+  const auto rows = ValueOrThrow(WithoutGil([&] { return ReadDataset(path); }));
+  py::list list;
+  for (const auto& row : rows) list.append(RowToDict(*row));
+  return list;
+}
+
+}  // namespace
+
+void BindGraders(py::module_& m) {
+  m.def("grade_rows", &GradeRows, py::arg("specs"), py::arg("rows_json"), py::arg("completions"), py::arg("threads") = 0,
+        "Runs graders over completions that already exist: result[i][g] is grader g on completions[i], a dict of grader, kind "
+        "(\"score\", \"abstain\", \"error\", \"timeout\", \"killed\"), score (None unless kind is \"score\"), reason, sub_scores "
+        "and seconds.\n\nspecs: dicts of type, name, weight, deadline_s, params. rows_json: one dataset line each; `messages` "
+        "may be missing. threads: for C++ graders; 0: as many as tensor work uses.\n\n"
+        "Raises ConfigError (all mistakes of the specs and rows), StateError (a Python function that can't be loaded).");
+  m.def("read_dataset", &ReadRows, py::arg("path"),
+        "The rows of a JSONL dataset: dicts of index, messages, columns (every other key, as text) and json (the line).\n\n"
+        "Raises ConfigError naming every bad line (file:line: what), NotFoundError.");
+  m.def("set_worker_command", &SetWorkerCommand, py::arg("command"),
+        "The command that starts a Python grader's worker, for graders made from now on; empty: the default. Importing this "
+        "module sets [sys.executable, \"-m\", \"rft._worker\"] unless RFT_PYTHON is set.");
+}
+
+}  // namespace rft::python

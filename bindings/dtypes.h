@@ -1,0 +1,22 @@
+// Names of compute types: "bf16", "fp32".
+#pragma once
+
+#include <string>
+
+#include <c10/core/ScalarType.h>
+
+#include "absl/strings/str_cat.h"
+#include "bindings/errors.h"
+
+namespace rft::python {
+
+// Throws StatusException (kInvalidArgument) for any other name.
+inline at::ScalarType ComputeDtype(const std::string& name) {
+  if (name == "bf16") return at::kBFloat16;
+  if (name == "fp32") return at::kFloat;
+  throw StatusException(absl::InvalidArgumentError(absl::StrCat("dtype: '", name, "' is not one of bf16, fp32")));
+}
+
+inline std::string DtypeName(at::ScalarType dtype) { return dtype == at::kBFloat16 ? "bf16" : "fp32"; }
+
+}  // namespace rft::python

@@ -1,0 +1,279 @@
+"""Worker process of a Python grader: `python -m rft._worker`. Started by graders/worker_pool.cc, not by people.
+
+Reads frames on file descriptor 0 and answers on 1 (4 bytes of length, little-endian, then JSON; the messages are listed in
+graders/worker_messages.h). Before any user code runs both are moved away, so that `print` and `input` can't disturb them:
+stdout joins stderr, which the parent keeps the end of; stdin becomes empty.
+
+What a grader function may take: any of
+    completion     what the model wrote, as text
+    row            the line of the dataset, as a dict
+    token_ids      the completion's ids
+    finish_reason  "stop", "length", "cancelled" or "error"
+    sample, item   as OpenAI's Python graders: {"output_text": completion}, and the row
+and any column of the row, by its name. It may be `async`.
+What it may return:
+    a number or a bool         the score
+    None                       no opinion: the rollout is not used
+    {"score": x, "reason": text, "sub_scores": {name: number}}      the last two are optional
+    {name: number, ...}        parts without a "score": the score is their sum, the parts are reported
+Everything else, NaN and infinities included, is an error of the grader: the rollout is not used, and never scored 0.
+
+Uses the standard library only (cloudpickle for functions that were sent pickled); relies on `import rft` being cheap.
+"""
+
+from __future__ import annotations
+
+import base64
+import decimal
+import importlib.util
+import inspect
+import json
+import math
+import numbers
+import os
+import struct
+import sys
+import traceback
+
+MAX_FRAME_BYTES = 64 << 20
+MAX_TEXT = 16 << 10  # of one reason or error message
+BUILT_IN = ("completion", "row", "token_ids", "finish_reason", "sample", "item")
+
+
+class GraderMistake(Exception):
+    """A wrong return value or signature; the message is for the grader's author."""
+
+
+# ---------------------------------------------------------------- frames
+
+
+class Channel:
+    """The two pipes to the parent, taken away from fds 0 and 1."""
+
+    def __init__(self) -> None:
+        self._requests = os.dup(0)  # os.dup: not inherited by programs the grader starts
+        self._replies = os.dup(1)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        os.dup2(2, 1)
+
+    def _read_exactly(self, count: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < count:
+            part = os.read(self._requests, min(count - len(parts), 1 << 20))
+            if not part:
+                raise EOFError
+            parts += part
+        return bytes(parts)
+
+    def receive(self) -> dict:
+        """The next message. EOFError: the parent is done with us."""
+        (length,) = struct.unpack("<I", self._read_exactly(4))
+        if length > MAX_FRAME_BYTES:
+            raise ValueError(f"a frame of {length} bytes; the limit is {MAX_FRAME_BYTES}")
+        return json.loads(self._read_exactly(length).decode("utf-8", errors="replace"))
+
+    def send(self, message: dict) -> None:
+        payload = json.dumps(message, allow_nan=False).encode()
+        frame = memoryview(struct.pack("<I", len(payload)) + payload)
+        while frame:
+            frame = frame[os.write(self._replies, frame) :]
+
+
+def text(value: object) -> str:
+    """`value` as text that any JSON parser takes: no lone surrogates, not too long."""
+    clean = str(value).encode("utf-8", errors="replace").decode()
+    return clean if len(clean) <= MAX_TEXT else clean[: MAX_TEXT // 2] + " ... " + clean[-MAX_TEXT // 2 :]
+
+
+# ---------------------------------------------------------------- the function
+
+
+def load(spec: dict):
+    """The function a {"file", "name"} or {"pickle"} names."""
+    if "pickle" in spec:
+        try:
+            import cloudpickle
+        except ImportError:
+            raise GraderMistake(
+                f"this function was sent pickled, and {sys.executable} has no cloudpickle; pip install cloudpickle, "
+                "or put the function into a file of its own"
+            ) from None
+        return cloudpickle.loads(base64.b64decode(spec["pickle"]))
+    path, name = spec["file"], spec["name"]
+    sys.path.insert(0, os.path.dirname(path))  # modules beside the file can be imported, as when running it
+    # Under a name of its own: a grader file may be called json.py.
+    module_name = "_rft_grader_" + os.path.splitext(os.path.basename(path))[0]
+    module_spec = importlib.util.spec_from_file_location(module_name, path)
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_name] = module
+    module_spec.loader.exec_module(module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = sorted(
+            key
+            for key, value in vars(module).items()
+            if inspect.isfunction(value) and value.__module__ == module_name and not key.startswith("_")
+        )
+        what = "no function" if function is None else f"a {type(function).__name__}, not a function,"
+        raise GraderMistake(f"{path} has {what} named {name!r}; its functions: {', '.join(known) or 'none'}")
+    return function
+
+
+class Function:
+    """A grader function, and how to call it."""
+
+    def __init__(self, function, label: str) -> None:
+        self._function = function
+        self.name = getattr(function, "__name__", None) or label
+        self._parameters = list(inspect.signature(function).parameters.values())
+        self._loop = None  # of asyncio, once needed
+
+    def __call__(self, item: dict) -> object:
+        row = json.loads(item["row"])
+        if not isinstance(row, dict):
+            raise GraderMistake(f"the row is a JSON {type(row).__name__}, not an object")
+        args, kwargs = self._arguments(item, row)
+        result = self._function(*args, **kwargs)
+        if inspect.isawaitable(result):
+            result = self._finish(result)
+        return result
+
+    def _arguments(self, item: dict, row: dict) -> tuple[list, dict]:
+        values = dict(row)
+        values.update({key: item[key] for key in ("completion", "token_ids", "finish_reason")})
+        values.update(row=row, item=row, sample={"output_text": item["completion"]})
+        args: list = []
+        kwargs: dict = {}
+        for parameter in self._parameters:
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                continue
+            if parameter.kind is parameter.VAR_KEYWORD:
+                named = {p.name for p in self._parameters}
+                kwargs.update({key: value for key, value in values.items() if key not in named})
+            elif parameter.name in values:
+                if parameter.kind is parameter.POSITIONAL_ONLY:
+                    args.append(values[parameter.name])
+                else:
+                    kwargs[parameter.name] = values[parameter.name]
+            elif parameter.default is parameter.empty:
+                raise GraderMistake(
+                    f"{self.name} asks for {parameter.name!r}, which is neither one of {', '.join(BUILT_IN)} "
+                    f"nor a column of the row (columns: {', '.join(row) or 'none'})"
+                )
+            elif parameter.kind is parameter.POSITIONAL_ONLY:
+                args.append(parameter.default)
+        return args, kwargs
+
+    def _finish(self, awaitable) -> object:
+        # One loop for the worker's life, so that what a grader keeps between calls (an HTTP session) stays usable.
+        import asyncio  # here: most graders don't need it, and it would double a worker's start
+
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+
+        async def wait():
+            return await awaitable
+
+        return self._loop.run_until_complete(wait())
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+def number(value: object, what: str, hint: str = "") -> float:
+    """A finite float; NumPy and torch scalars are numbers too."""
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = value.item()
+    if not isinstance(value, (numbers.Real, decimal.Decimal)):
+        raise GraderMistake(f"{what} {type(value).__name__} ({text(repr(value)[:100])}), not a number{hint}")
+    result = float(value)
+    if not math.isfinite(result):
+        raise GraderMistake(f"{what} {result}; a score must be finite")
+    return result
+
+
+def verdict(value: object, name: str) -> dict:
+    """The reply (without its id) for what a grader returned."""
+    if value is None:
+        return {"abstain": f"{name} returned None"}
+    if not isinstance(value, dict):
+        return {"score": number(value, f"{name} returned", "; return a number, a bool, a dict or None")}
+    if "score" not in value:
+        if not value:
+            raise GraderMistake(f'{name} returned an empty dict; give it a "score" or named parts')
+        parts = {text(key): number(part, f"{name} returned {key!r}:") for key, part in value.items()}
+        return {"score": number(sum(parts.values()), f"the sum of {name}'s parts is"), "sub_scores": parts}
+    unknown = [key for key in value if key not in ("score", "reason", "sub_scores")]
+    if unknown:
+        raise GraderMistake(f'{name} returned unknown keys {unknown} beside "score"; known: reason, sub_scores')
+    if value["score"] is None:
+        return {"abstain": text(value.get("reason") or f"{name} gave the score None")}
+    parts = value.get("sub_scores") or {}
+    if not isinstance(parts, dict):
+        raise GraderMistake(f"{name} returned sub_scores of type {type(parts).__name__}, not a dict")
+    return {
+        "score": number(value["score"], f"{name} returned the score"),
+        "reason": text(value.get("reason") or ""),
+        "sub_scores": {text(key): number(part, f"{name} returned the sub-score {key!r}:") for key, part in parts.items()},
+    }
+
+
+def describe(error: BaseException) -> str:
+    """Type, message and the frames in the user's own code."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+    where = "".join(f"\n  {f.filename}:{f.lineno} in {f.name}: {f.line}" for f in frames[-8:])
+    return text(f"{type(error).__name__}: {error}{where}")
+
+
+def grade(function: Function, item: dict) -> dict:
+    try:
+        reply = verdict(function(item), function.name)
+    except GraderMistake as mistake:
+        reply = {"error": text(mistake)}
+    except BaseException as error:  # SystemExit too: a grader that calls sys.exit() hasn't judged anything
+        reply = {"error": f"{function.name} raised {describe(error)}"}
+    return {"id": item["id"], **reply}
+
+
+def flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # closed or replaced by the grader
+
+
+def main() -> int:
+    channel = Channel()
+    own_pid = os.getpid()
+    try:
+        init = channel.receive()
+        sys.path.extend(path for path in init.get("sys_path", []) if path not in sys.path)
+        function = Function(load(init["function"]), init.get("label", "grader"))
+    except EOFError:
+        return 0
+    except GraderMistake as mistake:
+        channel.send({"failed": text(mistake)})
+        return 1
+    except BaseException as error:
+        flush()
+        channel.send({"failed": f"loading the function raised {describe(error)}"})
+        return 1
+    channel.send({"ready": True})
+    try:
+        while True:
+            for item in channel.receive()["items"]:
+                reply = grade(function, item)
+                if os.getpid() != own_pid:
+                    os._exit(0)  # a child that the grader forked came back here; the answer is the parent's to give
+                flush()
+                channel.send(reply)
+    except (EOFError, BrokenPipeError):
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

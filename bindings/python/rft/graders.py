@@ -1,0 +1,124 @@
+"""Python functions as graders.
+
+    import rft
+
+    @rft.grader(weight=0.5, deadline_s=2)
+    def exact(completion: str, answer: str) -> float:
+        return float(completion.strip().endswith(answer))
+
+What a grader may take and return: the docstring of rft/_worker.py. It runs in worker processes, so it can neither slow
+down nor break the run: one that raises, hangs or crashes costs its own rollout only, which is then left out, not scored 0.
+
+Needs neither torch nor the compiled extension (cloudpickle, when a function has to be sent pickled).
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import json
+import os
+import sys
+from typing import Any, Callable, Optional
+
+__all__ = ["grader", "grader_spec"]
+
+
+def grader(
+    function: Optional[Callable] = None,
+    *,
+    name: Optional[str] = None,
+    weight: float = 1.0,
+    deadline_s: float = 10.0,
+    workers: int = 1,
+    memory_limit_mb: int = 0,
+) -> Callable:
+    """Marks a function as a grader, with or without parentheses. The function itself is returned, callable as before.
+
+    weight           in the weighted sum that makes the reward; 0 = reported only
+    deadline_s       per completion; later answers don't count and the worker is replaced
+    workers          processes
+    memory_limit_mb  address space of a worker in MiB; 0 = no limit
+    """
+
+    def mark(target: Callable) -> Callable:
+        if not callable(target):
+            raise TypeError(f"@rft.grader marks functions, not {type(target).__name__}")
+        target.__rft_grader__ = _marks(target, name, weight, deadline_s, workers, memory_limit_mb)
+        return target
+
+    return mark if function is None else mark(function)
+
+
+def grader_spec(function: Callable) -> dict[str, Any]:
+    """The fields of a C++ GraderSpec for `function`, marked with @rft.grader or not.
+
+    >>> grader_spec(exact)   # in rewards.py
+    {'name': 'exact', 'type': 'python', 'weight': 1.0, 'deadline_s': 10.0,
+     'params': {'function': '/home/me/rewards.py:exact', 'workers': '1', 'memory_limit_mb': '0'}}
+
+    A function at the top level of a module of its own is named by file, and workers read that file again. One that lives
+    in the main program, in a notebook, inside another function or in a package is sent pickled: a worker that ran the main
+    program's file again would start the run again.
+    """
+    if not callable(function):
+        raise TypeError(f"a grader must be a function, not {type(function).__name__}")
+    marks = getattr(function, "__rft_grader__", None) or _marks(function)
+    params = {"workers": str(marks["workers"]), "memory_limit_mb": str(marks["memory_limit_mb"])}
+    file = _importable_file(function)
+    if file is not None:
+        params["function"] = f"{file}:{function.__name__}"
+    else:
+        params["pickle"] = _pickle(function)
+    params["sys_path"] = json.dumps([os.path.abspath(path) for path in sys.path if os.path.isdir(path or ".")])
+    return {
+        "name": marks["name"],
+        "type": "python",
+        "weight": marks["weight"],
+        "deadline_s": marks["deadline_s"],
+        "params": params,
+    }
+
+
+def _marks(
+    function: Callable,
+    name: Optional[str] = None,
+    weight: float = 1.0,
+    deadline_s: float = 10.0,
+    workers: int = 1,
+    memory_limit_mb: int = 0,
+) -> dict[str, Any]:
+    own_name = getattr(function, "__name__", type(function).__name__)
+    return {
+        "name": name or ("lambda" if own_name == "<lambda>" else own_name),
+        "weight": float(weight),
+        "deadline_s": float(deadline_s),
+        "workers": int(workers),
+        "memory_limit_mb": int(memory_limit_mb),
+    }
+
+
+def _importable_file(function: Callable) -> Optional[str]:
+    """The file a worker can load the function from by name, or None."""
+    if not inspect.isfunction(function) or function.__qualname__ != function.__name__:
+        return None
+    module = sys.modules.get(function.__module__)
+    if module is None or function.__module__ == "__main__" or getattr(module, "__package__", ""):
+        return None
+    if getattr(module, function.__name__, None) is not function:
+        return None
+    file = getattr(module, "__file__", None)
+    if file is None or not file.endswith(".py") or not os.path.isfile(file):
+        return None
+    return os.path.abspath(file)
+
+
+def _pickle(function: Callable) -> str:
+    try:
+        import cloudpickle
+    except ImportError:
+        raise RuntimeError(
+            f"{getattr(function, '__name__', function)!r} lives in the main program or a notebook and has to be sent to "
+            "the worker processes pickled: pip install cloudpickle, or move it into a module of its own"
+        ) from None
+    return base64.b64encode(cloudpickle.dumps(function)).decode()

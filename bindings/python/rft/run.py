@@ -1,0 +1,154 @@
+"""A whole run as an iterator: sample, grade, learn, one StepReport per optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rft import _native
+from rft.codec import load_codec
+from rft.events import EventWriter
+from rft.run_folder import read_eval, read_metrics
+
+if TYPE_CHECKING:
+    from rft._rft import EvalReport, RunConfig, StepReport
+
+GraderLike = Callable[..., Any] | dict[str, Any]
+
+
+class Run:
+    """One run folder. Not thread-safe, except :meth:`request_stop`.
+
+    `with` (or :meth:`finish`) writes the final checkpoint and model and stops the grader processes.
+    """
+
+    def __init__(self, config: RunConfig, graders: Sequence[GraderLike] = (), resume: str | Path | None = None) -> None:
+        native = _native.load()
+        self.config = config
+        self.codec = load_codec(config.get("model"))
+        self._run = native.Run(config, self.codec.native(), [as_spec(item) for item in graders],
+                               str(resume) if resume else "")
+        self.dir = Path(self._run.dir)
+        self.stop_requested = False
+        self._events = EventWriter(self.dir / "tensorboard")
+        self._finished = False
+
+    @classmethod
+    def from_file(cls, path: str | Path, graders: Sequence[GraderLike] = (), overrides: Sequence[str] = (),
+                  resume: str | Path | None = None) -> Run:
+        """From a run.yaml (or a resolved config.json). `overrides` are "trainer.steps=10"; `graders` are functions made
+        with @rft.grader (or plain ones), used in addition to those of the file; `resume` is a run folder to go on with.
+        """
+        return cls(_native.load().RunConfig.from_file(str(path), list(overrides)), graders, resume)
+
+    @classmethod
+    def resume(cls, run_dir: str | Path, graders: Sequence[GraderLike] = (), overrides: Sequence[str] = ()) -> Run:
+        """Goes on with the run in `run_dir`, from its last checkpoint and with its own resolved configuration."""
+        config = Path(run_dir) / "config.json"
+        if not config.is_file():
+            raise FileNotFoundError(f"{config}: missing; {run_dir} is not a run folder")
+        return cls.from_file(config, graders, overrides, resume=run_dir)
+
+    def __iter__(self) -> Iterator[StepReport]:
+        """Runs step after step until the configured number, a stop request or nothing left to learn."""
+        while (report := self.step()) is not None:
+            yield report
+
+    def step(self) -> StepReport | None:
+        """One optimizer step; None when the run is over (`stop_reason` says why)."""
+        report: StepReport | None = self._run.next()
+        if report is not None:
+            self._events.add(report.index, report.metrics)
+        return report
+
+    def evaluate(self) -> EvalReport:
+        """Mean reward on data.heldout with the current weights. Changes nothing else."""
+        report: EvalReport = self._run.evaluate()
+        self._events.add(self.step_index, {"heldout/reward_mean": report.reward_mean,
+                                           **{f"heldout/{name}": value for name, value in report.metrics.items()}})
+        return report
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the current model as a Hugging Face folder."""
+        self._run.save(str(folder))
+        return Path(folder)
+
+    def request_stop(self) -> None:
+        """The step in progress is finished, then iteration ends. May be called from any thread or signal handler."""
+        self.stop_requested = True
+        self._run.request_stop()
+
+    def finish(self) -> None:
+        """Last checkpoint, evaluation after training, model/ and summary.json; stops the worker processes. Idempotent."""
+        if not self._finished:
+            self._finished = True
+            try:
+                self._run.finish()
+                after = read_eval(self.dir, "after")
+                if after is not None and after["reward_mean"] is not None:
+                    self._events.add(self.step_index, {"heldout/reward_mean": after["reward_mean"]})
+            finally:
+                self._events.close()
+
+    def close(self) -> None:
+        """Lets go of everything without writing a checkpoint or a model: for evaluation only. Idempotent."""
+        if not self._finished:
+            self._finished = True
+            self._events.close()
+            del self._run
+
+    @property
+    def num_steps(self) -> int:
+        """Configured optimizer steps."""
+        return int(self._run.num_steps)
+
+    @property
+    def step_index(self) -> int:
+        """Steps done so far."""
+        return int(self._run.step_index)
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the run ended; "" while it goes on."""
+        return str(self._run.stop_reason)
+
+    @property
+    def tokens_sampled(self) -> int:
+        """Tokens sampled for training so far."""
+        return int(self._run.tokens_sampled)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self.finish()
+        else:
+            self.close()
+
+    def __repr__(self) -> str:
+        state = self.stop_reason or "running"
+        return f"<rft.Run {self.config.get('name')!r} step {self.step_index}/{self.num_steps} ({state}) in {self.dir}>"
+
+    def _repr_html_(self) -> str:
+        rows = read_metrics(self.dir)[-5:]
+        names = ("reward_mean", "completion_length_mean", "kl_max", "grad_norm")
+        head = "".join(f"<th>{name}</th>" for name in ("step", *names))
+        body = "".join(f"<tr><td>{row.get('step', row.get('index', ''))}</td>" + "".join(
+            f"<td>{row[name]:.4g}</td>" if isinstance(row.get(name), int | float) else "<td></td>" for name in names) + "</tr>"
+            for row in rows)
+        return f"<b>{escape(repr(self))}</b><table><tr>{head}</tr>{body}</table>"
+
+
+def as_spec(item: GraderLike) -> dict[str, Any]:
+    """The dict C++ takes, from a grader function or from a dict that already is one."""
+    if isinstance(item, dict):
+        return item
+    from rft.graders import grader_spec
+
+    if not callable(item):
+        raise TypeError(f"a grader is a function (completion, row) -> number, or a dict, not {type(item).__name__}")
+    return grader_spec(item)

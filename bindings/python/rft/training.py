@@ -1,0 +1,66 @@
+"""The Training API's verbs from Python: `rft.Trainer`, plus losses of your own, written with torch and differentiated by autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rft import _native
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rft._rft import Datum, FBResult
+    from rft._rft import Trainer as NativeTrainer
+else:
+    NativeTrainer = _native.load().Trainer
+
+TorchLoss = Callable[[list[torch.Tensor]], Any]
+
+
+class Trainer(NativeTrainer):
+    """The C++ trainer. Adds one thing: `forward_backward_custom` takes a loss written with torch.
+
+    def loss(logprobs):                       # one 1-D float32 tensor per datum, 0 where its weights are 0
+        return -sum((lp * w).sum() for lp, w in zip(logprobs, weights))
+
+    trainer.forward_backward_custom(datums, loss)
+    trainer.optim_step(learning_rate=1e-4)
+    """
+
+    def forward_backward_custom(self, datums: Sequence[Datum], fn: Callable[..., Any], backend: str = "torch") -> FBResult:
+        """One forward, your loss on the log-probabilities, one backward; the gradient is added to the accumulated one.
+
+        backend "torch": `fn(list[Tensor])` returns a scalar tensor, or (scalar tensor, dict of metrics).
+        backend "numpy": `fn(list[ndarray])` returns (loss sum, list of d loss / d logprob[, metrics]).
+        """
+        if backend not in ("torch", "numpy"):
+            raise ValueError(f"backend is {backend!r}; it can be 'torch' or 'numpy'")
+        return super().forward_backward_custom(datums, with_autograd(fn) if backend == "torch" else fn)
+
+
+def forward_backward_custom(trainer: NativeTrainer, datums: Sequence[Datum], fn: TorchLoss) -> FBResult:
+    """As `Trainer.forward_backward_custom`, for a trainer that came from elsewhere."""
+    return NativeTrainer.forward_backward_custom(trainer, datums, with_autograd(fn))
+
+
+def with_autograd(fn: TorchLoss) -> Callable[[list[np.ndarray]], tuple[float, list[np.ndarray], dict[str, float]]]:
+    """Turns a torch loss into what C++ calls: log-probabilities in, loss and its derivative by each of them out."""
+
+    def run(logprobs: list[np.ndarray]) -> tuple[float, list[np.ndarray], dict[str, float]]:
+        leaves = [torch.tensor(row, dtype=torch.float32, requires_grad=True) for row in logprobs]
+        with torch.enable_grad():
+            result = fn(leaves)
+        loss, metrics = result if isinstance(result, tuple) else (result, {})
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            raise TypeError(f"the loss must be one scalar tensor, not {type(loss).__name__}"
+                            + (f" of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else ""))
+        if not loss.requires_grad:
+            raise TypeError("the loss does not depend on the log-probabilities: nothing to differentiate")
+        grads = torch.autograd.grad(loss, leaves, allow_unused=True)
+        rows = [(torch.zeros_like(leaf) if grad is None else grad).numpy() for leaf, grad in zip(leaves, grads, strict=True)]
+        return float(loss.detach()), rows, {name: float(value) for name, value in metrics.items()}
+
+    return run

@@ -1,0 +1,22 @@
+#include "bindings/python_values.h"
+
+#include "absl/strings/str_format.h"
+
+namespace rft::python {
+
+py::object FromJson(const std::string& text) { return py::module_::import("json").attr("loads")(text); }
+
+std::string ToJsonText(py::handle value) {
+  return py::module_::import("json").attr("dumps")(value, py::arg("ensure_ascii") = false).cast<std::string>();
+}
+
+std::string ShortCount(int64_t n) {
+  if (n < 10'000) return std::to_string(n);
+  if (n < 1'000'000) return absl::StrFormat("%.3gk", n / 1e3);
+  if (n < 1'000'000'000) return absl::StrFormat("%.3gM", n / 1e6);
+  return absl::StrFormat("%.3gB", n / 1e9);
+}
+
+std::string ShortNumber(double value) { return absl::StrFormat("%.4g", value); }
+
+}  // namespace rft::python

@@ -1,0 +1,153 @@
+#include "graders/grader_pool.h"
+
+#include <cmath>
+#include <thread>
+
+#include <boost/asio/post.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "rft/core/status_macros.h"
+
+namespace rft {
+
+struct GraderPool::Pending {
+  std::vector<NamedGrade> grades;  // slot i is written by grader i alone
+  std::atomic<size_t> remaining{0};
+  Done done;
+};
+
+GraderPool::GraderPool(const GraderPoolOptions& options) : native_(options.num_threads) {}
+
+GraderPool::~GraderPool() {
+  Shutdown();
+  callbacks_.join();
+}
+
+absl::StatusOr<std::unique_ptr<GraderPool>> GraderPool::Create(const std::vector<GraderSpec>& specs,
+                                                               const GraderPoolOptions& options) {
+  if (options.num_threads < 1)
+    return absl::InvalidArgumentError("graders: num_threads must be at least 1");
+  std::unique_ptr<GraderPool> pool(new GraderPool(options));
+  std::vector<std::string> mistakes;
+  for (const GraderSpec& spec : specs) {
+    absl::StatusOr<std::unique_ptr<Grader>> grader = CreateGrader(spec);
+    const absl::Status added = grader.ok() ? pool->Add(spec, *std::move(grader)) : grader.status();
+    if (!added.ok()) mistakes.emplace_back(added.message());
+  }
+  if (!mistakes.empty()) return absl::InvalidArgumentError(absl::StrJoin(mistakes, "\n"));
+
+  // Side by side: each may import much.
+  std::vector<absl::Status> prepared(pool->entries_.size());
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < prepared.size(); ++i) {
+    if (pool->entries_[i].async == nullptr) continue;
+    threads.emplace_back([&, i] { prepared[i] = pool->entries_[i].async->Prepare(); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const absl::Status& status : prepared) {
+    if (!status.ok()) mistakes.emplace_back(status.message());
+  }
+  if (!mistakes.empty()) return absl::FailedPreconditionError(absl::StrJoin(mistakes, "\n"));
+  return pool;
+}
+
+absl::Status GraderPool::AddGrader(GraderSpec spec, std::unique_ptr<Grader> grader) {
+  RFT_RETURN_IF_ERROR(Add(std::move(spec), std::move(grader)));
+  absl::Status prepared =
+      entries_.back().async == nullptr ? absl::OkStatus() : entries_.back().async->Prepare();
+  if (!prepared.ok()) entries_.pop_back();
+  return prepared;
+}
+
+absl::Status GraderPool::Add(GraderSpec spec, std::unique_ptr<Grader> grader) {
+  if (spec.name.empty()) spec.name = spec.type;
+  if (spec.name.empty()) return absl::InvalidArgumentError("graders: a grader needs a name");
+  const std::string where = absl::StrCat("graders[", spec.name, "]");
+  for (const Entry& entry : entries_) {
+    if (entry.spec.name == spec.name) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(where, ": there are two graders of this name; give one another `name`"));
+    }
+  }
+  if (!std::isfinite(spec.weight)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, ".weight: ", spec.weight, " is not a finite number"));
+  }
+  if (!std::isfinite(spec.deadline_s) || spec.deadline_s <= 0 || spec.deadline_s > 1e6) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, ".deadline_s: ", spec.deadline_s,
+                     " is not a number of seconds above 0 and up to 1e6"));
+  }
+  if (grader == nullptr)
+    return absl::InvalidArgumentError(absl::StrCat(where, ": no grader given"));
+  Entry entry;
+  entry.spec = std::move(spec);
+  entry.grader = std::move(grader);
+  entry.async = std::dynamic_pointer_cast<const AsyncGrader>(entry.grader);
+  entries_.push_back(std::move(entry));
+  return absl::OkStatus();
+}
+
+void GraderPool::GradeAsync(std::shared_ptr<const Row> row, std::shared_ptr<const Rollout> rollout,
+                            Done done) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    ++num_pending_;
+  }
+  auto pending = std::make_shared<Pending>();
+  pending->done = std::move(done);
+  pending->remaining =
+      entries_.size() + 1;  // one for this function: no grade can finish it half-built
+  for (const Entry& entry : entries_)
+    pending->grades.push_back({entry.spec.name, entry.spec.weight, Grade{}});
+  const std::shared_ptr<const GradeJob> job = GradeJob::From(std::move(row), *rollout);
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    auto finish = [this, pending, i](Grade grade) {
+      pending->grades[i].grade = std::move(grade);
+      Finish(pending);
+    };
+    if (shut_down_) {
+      finish(GradeError{"shut down"});
+    } else if (entries_[i].async != nullptr) {
+      entries_[i].async->Start(job, std::move(finish));
+    } else {
+      native_.Run(entries_[i].grader, job, entries_[i].spec.deadline_s, std::move(finish));
+    }
+  }
+  Finish(pending);
+}
+
+void GraderPool::Finish(const std::shared_ptr<Pending>& pending) {
+  if (pending->remaining.fetch_sub(1) != 1) return;
+  boost::asio::post(callbacks_, [this, pending] {
+    pending->done(std::move(pending->grades));
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (--num_pending_ == 0) all_done_.notify_all();
+  });
+}
+
+void GraderPool::Shutdown() {
+  shut_down_ = true;
+  for (const Entry& entry : entries_) {
+    if (entry.async != nullptr) entry.async->Shutdown();
+  }
+  native_.Shutdown();
+  std::unique_lock<std::mutex> lock(mutex_);
+  all_done_.wait(lock,
+                 [this] { return num_pending_ == 0; });  // bounded: everything has been answered
+}
+
+std::vector<std::string> GraderPool::names() const {
+  std::vector<std::string> names;
+  for (const Entry& entry : entries_) names.push_back(entry.spec.name);
+  return names;
+}
+
+std::vector<double> GraderPool::weights() const {
+  std::vector<double> weights;
+  for (const Entry& entry : entries_) weights.push_back(entry.spec.weight);
+  return weights;
+}
+
+}  // namespace rft

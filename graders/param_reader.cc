@@ -1,0 +1,115 @@
+#include "graders/param_reader.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "rft/core/text.h"
+
+namespace rft {
+namespace {
+
+std::string Suggestion(std::string_view word, const std::vector<std::string>& known) {
+  const std::optional<std::string> near = DidYouMean(word, known);
+  return near.has_value() ? "; did you mean " + *near + "?" : "";
+}
+
+}  // namespace
+
+const std::string* ParamReader::Find(std::string_view key) {
+  if (std::find(asked_.begin(), asked_.end(), key) == asked_.end()) asked_.emplace_back(key);
+  auto it = spec_.params.find(std::string(key));
+  return it == spec_.params.end() ? nullptr : &it->second;
+}
+
+bool ParamReader::Has(std::string_view key) { return Find(key) != nullptr; }
+
+void ParamReader::AddError(std::string_view key, std::string_view message) {
+  std::string line;
+  if (auto it = spec_.param_locations.find(std::string(key)); it != spec_.param_locations.end()) {
+    line = it->second + ": ";
+  }
+  line += "graders[" + (spec_.name.empty() ? spec_.type : spec_.name) + "].";
+  line.append(key).append(": ").append(message);
+  errors_.push_back(std::move(line));
+}
+
+std::string ParamReader::Required(std::string_view key) {
+  const std::string* text = Find(key);
+  if (text == nullptr) AddError(key, "required");
+  return text == nullptr ? "" : *text;
+}
+
+std::string ParamReader::String(std::string_view key, std::string_view fallback) {
+  const std::string* text = Find(key);
+  return text == nullptr ? std::string(fallback) : *text;
+}
+
+bool ParamReader::Bool(std::string_view key, bool fallback) {
+  const std::string* text = Find(key);
+  if (text == nullptr) return fallback;
+  if (*text == "true" || *text == "false") return *text == "true";
+  AddError(key, absl::StrCat("\"", *text, "\" is not true or false"));
+  return fallback;
+}
+
+double ParamReader::Double(std::string_view key, double fallback, double min) {
+  const std::string* text = Find(key);
+  if (text == nullptr) return fallback;
+  double value = 0;
+  if (!absl::SimpleAtod(*text, &value) || !std::isfinite(value)) {
+    AddError(key, absl::StrCat("\"", *text, "\" is not a finite number"));
+    return fallback;
+  }
+  if (value < min) {
+    AddError(key, absl::StrCat(*text, " is too small; the smallest allowed value is ", min));
+    return fallback;
+  }
+  return value;
+}
+
+int64_t ParamReader::Int(std::string_view key, int64_t fallback, int64_t min, int64_t max) {
+  const std::string* text = Find(key);
+  if (text == nullptr) return fallback;
+  int64_t value = 0;
+  if (!absl::SimpleAtoi(*text, &value)) {
+    AddError(key, absl::StrCat("\"", *text, "\" is not a whole number"));
+    return fallback;
+  }
+  if (value < min || value > max) {
+    AddError(key, absl::StrCat(*text, " is not between ", min, " and ", max));
+    return fallback;
+  }
+  return value;
+}
+
+std::string ParamReader::Choice(std::string_view key, const std::vector<std::string>& choices,
+                                std::string_view fallback) {
+  const std::string* text = Find(key);
+  const std::string known = absl::StrJoin(choices, ", ");
+  if (text == nullptr) {
+    if (fallback.empty()) AddError(key, absl::StrCat("required; one of ", known));
+    return std::string(fallback);
+  }
+  if (std::find(choices.begin(), choices.end(), *text) != choices.end()) return *text;
+  AddError(key, absl::StrCat("\"", *text, "\" is not one of ", known, Suggestion(*text, choices)));
+  return std::string(fallback);
+}
+
+absl::Status ParamReader::Finish() {
+  std::vector<std::string> known = asked_;
+  std::sort(known.begin(), known.end());
+  for (const auto& [key, value] : spec_.params) {
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    const std::string takes =
+        known.empty() ? "takes no keys" : "takes " + absl::StrJoin(known, ", ");
+    AddError(key, absl::StrCat("unknown key", Suggestion(key, known), " (", spec_.type, " ", takes,
+                               ")"));
+  }
+  if (errors_.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrJoin(errors_, "\n"));
+}
+
+}  // namespace rft

@@ -1,0 +1,98 @@
+// python: a Python function in worker processes. No Python is linked here: the worker is `python -m rft._worker`
+// (graders/worker_command.h), and what the function may take and return is described in bindings/python/rft/_worker.py.
+//
+//   function             "path/to/file.py:name"; a relative path starts at the folder of run.yaml
+//   pickle               base64 of cloudpickle.dumps(function), what notebooks send; instead of `function`
+//   workers              processes, default 1
+//   memory_limit_mb      address space per worker in MiB (RLIMIT_AS), default 0 = no limit
+//   startup_deadline_s   for starting Python and importing the function's module, default 120
+//   sys_path             JSON list of folders appended to the worker's sys.path
+
+#include <boost/json.hpp>
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "graders/param_reader.h"
+#include "graders/process_grader.h"
+#include "graders/worker_command.h"
+#include "rft/core/status_macros.h"
+
+namespace rft {
+namespace {
+
+namespace json = boost::json;
+
+json::object ReadFunction(ParamReader& params, const GraderSpec& spec) {
+  const std::string function = params.String("function", "");
+  const std::string pickle = params.String("pickle", "");
+  if (function.empty() == pickle.empty()) {
+    params.AddError("function", function.empty()
+                                    ? "required, as \"path/to/file.py:name\" (or pickle)"
+                                    : "give either function or pickle, not both");
+    return {};
+  }
+  if (!pickle.empty()) return {{"pickle", pickle}};
+  const size_t colon = function.rfind(':');
+  if (colon == std::string::npos || colon + 1 == function.size() ||
+      !function.substr(0, colon).ends_with(".py")) {
+    params.AddError("function",
+                    absl::StrCat("\"", function, "\" does not read \"path/to/file.py:name\""));
+    return {};
+  }
+  std::filesystem::path path = function.substr(0, colon);
+  if (path.is_relative()) path = std::filesystem::path(spec.base_dir) / path;
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) {
+    params.AddError("function", absl::StrCat("there is no file ", path.string()));
+    return {};
+  }
+  return {{"file", std::filesystem::absolute(path, error).string()},
+          {"name", function.substr(colon + 1)}};
+}
+
+json::value ReadSysPath(ParamReader& params) {
+  boost::system::error_code error;
+  json::value parsed = json::parse(params.String("sys_path", "[]"), error);
+  bool good = !error && parsed.is_array();
+  if (good) {
+    for (const json::value& entry : parsed.get_array()) good = good && entry.is_string();
+  }
+  if (!good) params.AddError("sys_path", "must be a list of folders");
+  return parsed;
+}
+
+class PythonGrader : public ProcessGrader {
+ public:
+  using ProcessGrader::ProcessGrader;
+
+  // The file is looked for here; the function in it is loaded by the first worker (Prepare).
+  static absl::StatusOr<std::unique_ptr<Grader>> Create(const GraderSpec& spec) {
+    ParamReader params(spec);
+    const std::string name = spec.name.empty() ? spec.type : spec.name;
+    WorkerPoolOptions options;
+    options.name = name;
+    options.deadline_s = spec.deadline_s;
+    options.num_workers = static_cast<int>(params.Int("workers", 1, 1, 1024));
+    options.spawn.memory_limit_mb = params.Int("memory_limit_mb", 0, 0, int64_t{1} << 30);
+    options.startup_deadline_s = params.Double("startup_deadline_s", 120.0, 0.001);
+    const json::object function = ReadFunction(params, spec);
+    const json::value sys_path = ReadSysPath(params);
+    RFT_RETURN_IF_ERROR(params.Finish());
+    options.spawn.argv = WorkerCommand();
+    options.init_message = json::serialize(
+        json::object{{"function", function}, {"label", name}, {"sys_path", sys_path}});
+    if (options.init_message.size() > kMaxFrameBytes) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("graders[", name, "].pickle: ", options.init_message.size(),
+                       " bytes; a worker takes at most ", kMaxFrameBytes,
+                       " (load big data from a file inside the function)"));
+    }
+    return std::make_unique<PythonGrader>(std::move(options));
+  }
+};
+
+}  // namespace
+
+RFT_REGISTER_GRADER("python", PythonGrader);
+
+}  // namespace rft

@@ -1,0 +1,98 @@
+#include "graders/worker_messages.h"
+
+#include <boost/json.hpp>
+#include <cmath>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "rft/core/text.h"
+
+namespace rft {
+namespace {
+
+namespace json = boost::json;
+
+// Rows made in memory may carry columns only.
+std::string RowText(const Row& row) {
+  if (!row.json.empty()) return row.json;
+  json::object columns;
+  for (const auto& [name, value] : row.columns) columns[name] = value;
+  return json::serialize(columns);
+}
+
+std::string TextAt(const json::object& object, const char* key) {
+  const json::value* value = object.if_contains(key);
+  return value != nullptr && value->is_string() ? std::string(value->as_string()) : "";
+}
+
+std::optional<double> Finite(const json::value& value) {
+  boost::system::error_code error;
+  const double number = value.is_number() ? value.to_number<double>(error) : NAN;
+  if (error || !std::isfinite(number)) return std::nullopt;
+  return number;
+}
+
+Grade ParseScore(const json::object& object, const json::value& score) {
+  const std::optional<double> value = Finite(score);
+  if (!value.has_value())
+    return GradeError{"the score is not a finite number: " + json::serialize(score)};
+  Score result{*value, {}, TextAt(object, "reason")};
+  if (const json::value* parts = object.if_contains("sub_scores");
+      parts != nullptr && parts->is_object()) {
+    for (const auto& part : parts->get_object()) {
+      const std::optional<double> number = Finite(part.value());
+      if (!number.has_value()) {
+        return GradeError{
+            absl::StrCat("sub-score \"", std::string(part.key()), "\" is not a finite number")};
+      }
+      result.sub_scores[std::string(part.key())] = *number;
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+std::string EncodeItem(int64_t id, const GradeJob& job) {
+  std::string out = absl::StrCat("{\"id\":", id, ",\"row\":", JsonQuote(RowText(*job.row)),
+                                 ",\"completion\":", JsonQuote(job.completion), ",\"token_ids\":[");
+  for (size_t i = 0; i < job.token_ids.size(); ++i)
+    absl::StrAppend(&out, i == 0 ? "" : ",", job.token_ids[i]);
+  absl::StrAppend(&out, "],\"finish_reason\":\"", FinishReasonName(job.finish_reason), "\"}");
+  return out;
+}
+
+std::string EncodeItems(absl::Span<const std::string> encoded_items) {
+  std::string out = "{\"items\":[";
+  for (size_t i = 0; i < encoded_items.size(); ++i)
+    absl::StrAppend(&out, i == 0 ? "" : ",", encoded_items[i]);
+  return out + "]}";
+}
+
+absl::StatusOr<WorkerMessage> ParseWorkerMessage(std::string_view payload) {
+  boost::system::error_code error;
+  const json::value parsed = json::parse(json::string_view(payload.data(), payload.size()), error);
+  if (error || !parsed.is_object()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("not a JSON object: ", std::string(payload.substr(0, 200)),
+                     error ? " (" + error.message() + ")" : ""));
+  }
+  const json::object& object = parsed.get_object();
+  if (object.contains("ready")) return WorkerReady{};
+  if (object.contains("failed")) return WorkerFailed{TextAt(object, "failed")};
+  const json::value* id = object.if_contains("id");
+  if (id == nullptr || !id->is_int64()) return absl::InvalidArgumentError("a reply without an id");
+  ItemGraded graded{id->get_int64(), GradeError{}};
+  if (const json::value* score = object.if_contains("score")) {
+    graded.grade = ParseScore(object, *score);
+  } else if (object.contains("abstain")) {
+    graded.grade = Abstain{TextAt(object, "abstain")};
+  } else if (object.contains("error")) {
+    graded.grade = GradeError{TextAt(object, "error")};
+  } else {
+    return absl::InvalidArgumentError("a reply without score, abstain or error");
+  }
+  return graded;
+}
+
+}  // namespace rft

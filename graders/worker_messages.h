@@ -1,0 +1,40 @@
+// The JSON inside the frames (graders/worker_frame.h). The other side is bindings/python/rft/_worker.py.
+//
+//   to the worker     first {"function": {"file": PATH, "name": F} | {"pickle": BASE64}, "label": NAME, "sys_path": [...]}
+//                     then  {"items": [{"id": 7, "row": "<the row's JSON, as a string>", "completion": "...",
+//                                       "token_ids": [...], "finish_reason": "stop"}, ...]}
+//   from the worker   first {"ready": true} | {"failed": MESSAGE}
+//                     then, per item in the order sent, {"id": 7, ...} with one of
+//                       "score": x [, "reason": text, "sub_scores": {name: x}]  |  "abstain": REASON  |  "error": MESSAGE
+//
+// The row travels as text inside a string, so that a row which is not valid JSON spoils its own item only.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "graders/async_grader.h"
+
+namespace rft {
+
+std::string EncodeItem(int64_t id, const GradeJob& job);               // one element of "items"
+std::string EncodeItems(absl::Span<const std::string> encoded_items);  // the whole message
+
+struct WorkerReady {};
+struct WorkerFailed {
+  std::string message;
+};
+struct ItemGraded {
+  int64_t id = 0;
+  Grade grade;
+};
+using WorkerMessage = std::variant<WorkerReady, WorkerFailed, ItemGraded>;
+
+// kInvalidArgument if it is not one of the messages above. A score that is not finite becomes a GradeError.
+absl::StatusOr<WorkerMessage> ParseWorkerMessage(std::string_view payload);
+
+}  // namespace rft

@@ -1,0 +1,131 @@
+// Worker processes that grade, and the one thread that talks to them.
+//
+//   Submit --> queue_ --batch--> worker 0: [current | next | next ...]  <-- deadline timer, restarted per reply
+//     any      |                 worker 1: [current | ...]
+//    thread    '----- items behind a killed current go back to the front, for the replacement
+//   .................................. pool thread (io_context) ..................................
+//
+// A worker handles its items one at a time, in order, and answers each as it finishes. The deadline is the current item's
+// alone: it starts when the previous reply arrives. An item still unanswered then is Timeout, its worker's process group is
+// killed, waited for and replaced. A worker that dies makes its current item Killed. Nothing is graded twice.
+//
+// Thread safety: Submit, WaitReady and stats from any thread; Shutdown from any thread but the pool's.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include "absl/status/status.h"
+#include "graders/async_grader.h"
+#include "graders/worker_connection.h"
+
+namespace rft {
+
+struct WorkerPoolOptions {
+  std::string name;  // of the grader, for messages and the thread
+  SpawnOptions spawn;
+  std::string init_message;  // JSON, the first frame every worker gets
+  int num_workers = 1;
+  double deadline_s = 10.0;  // per item
+  double startup_deadline_s =
+      120.0;  // from spawn to {"ready": true}: the user's module may import much
+};
+
+class WorkerPool {
+ public:
+  using Done = std::function<void(Grade)>;
+
+  struct Stats {
+    int64_t num_started = 0;   // processes, replacements included
+    int64_t num_timeouts = 0;  // items
+    int64_t num_killed = 0;    // items whose worker died
+  };
+
+  explicit WorkerPool(WorkerPoolOptions options);
+  ~WorkerPool();  // Shutdown
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+
+  // Waits until one worker can grade. kFailedPrecondition: the function can't be loaded, or workers don't start; all
+  // items, now and later, get a GradeError with the same message.
+  absl::Status WaitReady();
+
+  // `done` is called exactly once: on the pool thread, or on the caller's after Shutdown.
+  void Submit(std::shared_ptr<const GradeJob> job, Done done);
+
+  // Answers all items with GradeError("shut down"), kills and reaps the workers. Idempotent. Not from a `done`.
+  void Shutdown();
+
+  Stats stats() const;
+
+ private:
+  struct Item {
+    int64_t id = 0;
+    std::string encoded;
+    Done done;
+  };
+  struct Worker {
+    explicit Worker(boost::asio::io_context& io) : timer(io) {}
+    std::shared_ptr<WorkerConnection> connection;  // null: not running
+    bool ready = false;
+    std::deque<Item> in_flight;  // front = current
+    boost::asio::steady_timer
+        timer;               // start-up, deadline of the current item, or delay before a retry
+    uint64_t timer_use = 0;  // a timer that fired before it was re-armed must not act
+    std::chrono::steady_clock::time_point since;  // the current item's start
+    double item_s = 0.0;                          // smoothed time per item; 0 = not known yet
+    int failed_starts = 0;                        // since it last graded something
+  };
+
+  void StartWorker(Worker& worker);
+  void OnFrame(Worker& worker, std::string_view payload);
+  void OnDeath(Worker& worker, const std::string& cause);
+  void OnItemDeadline(Worker& worker);
+  void OnStartFailed(Worker& worker, const std::string& why);
+  void ArmTimer(Worker& worker, double seconds, std::function<void()> on_expiry);
+  void CancelTimer(Worker& worker);
+  void StartClock(Worker& worker);  // the current item's
+  void Stop(Worker& worker);        // kills it and puts its in_flight items back into the queue
+  void FinishCurrent(Worker& worker, Grade grade);
+  void Fill(Worker& worker);
+  void FillAll();
+  void FailAll(const std::string& message);
+  void Reap();
+  void StopEverything();
+
+  const WorkerPoolOptions options_;
+  boost::asio::io_context io_;
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
+  boost::asio::steady_timer reap_timer_;
+  // Pool thread only.
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::deque<Item> queue_;
+  std::vector<pid_t> dying_;           // killed, not yet reaped
+  std::optional<std::string> broken_;  // why nothing can be graded any more
+  bool stopping_ = false;
+  std::chrono::steady_clock::time_point reap_until_ = std::chrono::steady_clock::time_point::max();
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  bool accepting_ = true;
+  bool ready_ = false;
+  absl::Status failure_;
+  int64_t next_id_ = 0;
+  Stats stats_;
+
+  std::thread thread_;
+};
+
+}  // namespace rft

@@ -1,0 +1,21 @@
+#include "rft/api/text_codec.h"
+
+#include "rft/core/text.h"
+
+namespace rft {
+
+std::string DecodeTokens(const TextCodec& codec, absl::Span<const TokenId> ids) {
+  const std::vector<std::string>& token_bytes = codec.token_bytes();
+  const std::vector<bool>& is_special = codec.is_special();
+  std::string bytes;
+  for (TokenId id : ids) {
+    const auto index = static_cast<size_t>(id);
+    // A model's vocabulary may be padded beyond the tokenizer's: such ids stand for nothing.
+    if (id < 0 || index >= token_bytes.size()) continue;
+    if (index < is_special.size() && is_special[index]) continue;
+    bytes += token_bytes[index];
+  }
+  return ReplaceInvalidUtf8(bytes);
+}
+
+}  // namespace rft

@@ -1,0 +1,280 @@
+// RunConfig: everything a run is told, typed. One struct per section of run.yaml; each declares its
+// fields once. Reading: config_reader.h. Resolved dump, schema, docs table: config_dump.h. Plain
+// data; copy freely.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "rft/config/field.h"
+#include "rft/config/loss_options.h"
+
+namespace rft {
+
+struct DataConfig {
+  std::string train;
+  std::string heldout;
+  bool shuffle = true;
+  int64_t max_prompt_tokens = 0;
+
+  void Visit(ConfigVisitor& v) {
+    v.Field(
+        "train", &train,
+        {.doc = "Training rows: JSONL in OpenAI chat format.", .unit = "path", .required = true});
+    v.Field("heldout", &heldout,
+            {.doc = "Rows for evaluation, never trained on; empty: none.", .unit = "path"});
+    v.Field("shuffle", &shuffle,
+            {.doc = "Visit the rows of each epoch in a random order derived from the seed."});
+    v.Field("max_prompt_tokens", &max_prompt_tokens,
+            {.doc = "A longer prompt is an error; 0: whatever fits the context beside max_tokens.",
+             .unit = "tokens",
+             .min = 0});
+  }
+};
+
+struct RolloutConfig {
+  int64_t prompts_per_step = 8;
+  int64_t group_size = 8;
+  double temperature = 1.0;
+  double top_p = 1.0;
+  int64_t top_k = 0;
+  double min_p = 0.0;
+  int64_t max_tokens = 64;
+  int64_t min_tokens = 0;
+  std::vector<std::string> stop_strings;
+  int64_t max_refill_rounds = 3;
+  int64_t max_staleness = 0;
+  bool mask_truncated = false;
+
+  void Visit(ConfigVisitor& v) {
+    v.Field("prompts_per_step", &prompts_per_step,
+            {.doc = "Groups that make one optimizer step.", .unit = "groups", .min = 1});
+    v.Field("group_size", &group_size,
+            {.doc = "Completions per prompt; a group of one has nothing to compare.",
+             .unit = "rollouts",
+             .min = 2});
+    v.Field("temperature", &temperature, {.doc = "Sampling temperature; 0: greedy.", .min = 0});
+    v.Field("top_p", &top_p,
+            {.doc = "Keep the most likely tokens up to this probability; 1: off.",
+             .above = 0,
+             .max = 1});
+    v.Field("top_k", &top_k,
+            {.doc = "Keep this many most likely tokens; 0: off.", .unit = "tokens", .min = 0});
+    v.Field("min_p", &min_p,
+            {.doc = "Drop tokens less likely than this times the most likely one; 0: off.",
+             .min = 0,
+             .max = 1});
+    v.Field("max_tokens", &max_tokens, {.doc = "Longest completion.", .unit = "tokens", .min = 1});
+    v.Field("min_tokens", &min_tokens,
+            {.doc = "No end before this many.", .unit = "tokens", .min = 0});
+    v.Field("stop_strings", &stop_strings,
+            {.doc = "A completion ends with the token that completes one of these."});
+    v.Field("max_refill_rounds", &max_refill_rounds,
+            {.doc = "How often dropped groups are replaced by new prompts before the step goes on "
+                    "with what it has.",
+             .unit = "rounds",
+             .min = 0});
+    v.Field("max_staleness", &max_staleness,
+            {.doc = "How many weight versions old a rollout may be when it is trained on.",
+             .unit = "versions",
+             .min = 0});
+    v.Field("mask_truncated", &mask_truncated,
+            {.doc = "Do not train on completions cut off at max_tokens."});
+  }
+};
+
+struct FilterConfig {
+  bool zero_variance = true;
+  double tolerance = 0.0;
+
+  void Visit(ConfigVisitor& v) {
+    v.Field("zero_variance", &zero_variance,
+            {.doc = "Drop groups whose rewards are all equal: they teach nothing."});
+    v.Field(
+        "tolerance", &tolerance,
+        {.doc = "Rewards that differ by at most this count as equal.", .unit = "reward", .min = 0});
+  }
+};
+
+struct AdvantageConfig {
+  std::string kind = "grpo";
+
+  void Visit(ConfigVisitor& v) {
+    v.Field("kind", &kind,
+            {.doc = "grpo: (reward - mean) / deviation of the group; dr_grpo: without the "
+                    "division; rloo: mean of the others.",
+             .choices = {"grpo", "dr_grpo", "rloo"}});
+  }
+};
+
+struct TrainerConfig {
+  std::string dtype = "bf16";
+  int64_t steps = 40;
+  double learning_rate = 1e-5;
+  std::string schedule = "constant";
+  int64_t warmup_steps = 0;
+  double min_lr_ratio = 0.0;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0.0;
+  double grad_clip_norm = 1.0;
+  int64_t token_budget = 8192;
+  int64_t updates_per_step = 1;
+  int64_t threads = 0;
+
+  void Visit(ConfigVisitor& v) {
+    v.Field("dtype", &dtype,
+            {.doc = "Compute type; master weights are always fp32.", .choices = {"bf16", "fp32"}});
+    v.Field("steps", &steps,
+            {.doc = "Optimizer steps of the whole run.", .unit = "steps", .min = 1});
+    v.Field("learning_rate", &learning_rate, {.doc = "Peak learning rate of AdamW.", .min = 0});
+    v.Field("schedule", &schedule,
+            {.doc = "Learning rate after warm-up.", .choices = {"constant", "linear", "cosine"}});
+    v.Field(
+        "warmup_steps", &warmup_steps,
+        {.doc = "Linear warm-up from learning_rate / warmup_steps.", .unit = "steps", .min = 0});
+    v.Field(
+        "min_lr_ratio", &min_lr_ratio,
+        {.doc = "Where linear and cosine end, as a part of learning_rate.", .min = 0, .max = 1});
+    v.Field("beta1", &beta1,
+            {.doc = "AdamW: decay of the mean gradient.", .min = 0, .max = 0.999999});
+    v.Field("beta2", &beta2,
+            {.doc = "AdamW: decay of the mean square.", .min = 0, .max = 0.999999});
+    v.Field("eps", &eps, {.doc = "AdamW: added to the root of the mean square.", .above = 0});
+    v.Field("weight_decay", &weight_decay, {.doc = "AdamW: decoupled weight decay.", .min = 0});
+    v.Field("grad_clip_norm", &grad_clip_norm,
+            {.doc = "Largest global gradient norm; 0: no clipping.", .min = 0});
+    v.Field("token_budget", &token_budget,
+            {.doc = "Tokens per micro-batch.", .unit = "tokens", .min = 1});
+    v.Field(
+        "updates_per_step", &updates_per_step,
+        {.doc = "Optimizer updates made from one step's rollouts.", .unit = "updates", .min = 1});
+    v.Field("threads", &threads,
+            {.doc = "Threads for tensor work; 0: all cores.", .unit = "threads", .min = 0});
+  }
+};
+
+struct EngineConfig {
+  std::string name = "local";
+  int64_t max_batch = 64;
+  int64_t max_batch_tokens = 1024;
+  int64_t kv_memory_mb = 1024;
+  int64_t queue_limit = 65536;
+
+  void Visit(ConfigVisitor& v) {
+    v.Field("name", &name, {.doc = "Registered name of the inference engine."});
+    v.Field("max_batch", &max_batch,
+            {.doc = "Sequences sampled at once.", .unit = "sequences", .min = 1});
+    v.Field("max_batch_tokens", &max_batch_tokens,
+            {.doc = "Prefill and decode tokens per iteration.", .unit = "tokens", .min = 1});
+    v.Field("kv_memory_mb", &kv_memory_mb,
+            {.doc = "Memory for the state cache.", .unit = "MiB", .min = 1});
+    v.Field("queue_limit", &queue_limit,
+            {.doc = "Waiting completions before requests are refused.",
+             .unit = "completions",
+             .min = 1});
+  }
+};
+
+struct EvalConfig {
+  int64_t every = 0;
+  int64_t samples = 1;
+  std::optional<double> temperature;
+  int64_t max_rows = 0;
+
+  void Visit(ConfigVisitor& v) {
+    v.Field("every", &every,
+            {.doc = "Evaluate on data.heldout this often; 0: only at start and end.",
+             .unit = "steps",
+             .min = 0});
+    v.Field("samples", &samples,
+            {.doc = "Completions per held-out row.", .unit = "rollouts", .min = 1});
+    v.Field("temperature", &temperature, {.doc = "Default: rollout.temperature.", .min = 0});
+    v.Field("max_rows", &max_rows,
+            {.doc = "Use only the first rows; 0: all.", .unit = "rows", .min = 0});
+  }
+};
+
+struct CheckpointConfig {
+  int64_t every = 0;
+  int64_t keep = 2;
+
+  void Visit(ConfigVisitor& v) {
+    v.Field("every", &every,
+            {.doc = "Save this often; 0: only at the end and when interrupted.",
+             .unit = "steps",
+             .min = 0});
+    v.Field("keep", &keep, {.doc = "Newest checkpoints kept.", .unit = "checkpoints", .min = 1});
+  }
+};
+
+struct StopConfig {
+  int64_t no_signal_steps = 10;
+
+  void Visit(ConfigVisitor& v) {
+    v.Field("no_signal_steps", &no_signal_steps,
+            {.doc = "Stop after this many steps in a row in which nothing could be learned.",
+             .unit = "steps",
+             .min = 1});
+  }
+};
+
+struct RunConfig {
+  std::string name = "run";
+  std::string model;
+  int64_t seed = 0;
+  std::string run_dir;
+  std::string base_dir;
+  DataConfig data;
+  std::vector<GraderSpec> graders;
+  RolloutConfig rollout;
+  FilterConfig filter;
+  AdvantageConfig advantage;
+  LossOptions losses;
+  TrainerConfig trainer;
+  EngineConfig engine;
+  EvalConfig eval;
+  CheckpointConfig checkpoint;
+  StopConfig stop;
+
+  // Where each given key was written: "trainer.steps" -> "run.yaml:14" or "--set". For messages
+  // about values that only others can judge (an unknown loss name). Not part of the dump.
+  std::map<std::string, std::string> locations;
+
+  void Visit(ConfigVisitor& v) {
+    v.Field("name", &name, {.doc = "Name of the run."});
+    v.Field("model", &model,
+            {.doc = "Hugging Face folder (config.json, *.safetensors, tokenizer files).",
+             .unit = "path",
+             .required = true});
+    v.Field("seed", &seed, {.doc = "Seed of everything random in the run.", .min = 0});
+    v.Field("run_dir", &run_dir,
+            {.doc = "Run folder; empty: runs/<name>/<timestamp>.", .unit = "path"});
+    v.Field("base_dir", &base_dir,
+            {.doc = "Where relative paths start; empty: the folder of the configuration file.",
+             .unit = "path"});
+    v.Nested("data", data, "Datasets.");
+    v.Field("graders", &graders,
+            {.doc = "List of graders: name (default: the type), type, weight (1.0), deadline_s "
+                    "(10.0), and the type's own keys."});
+    v.Nested("rollout", rollout, "Sampling of completions.");
+    v.Nested("filter", filter, "Which groups are trained on.");
+    v.Nested("advantage", advantage, "From rewards to advantages.");
+    v.Nested("losses", losses,
+             "The policy loss; knobs left out have the loss's own defaults (docs/losses.md).");
+    v.Nested("trainer", trainer, "Optimisation.");
+    v.Nested("engine", engine, "Inference engine.");
+    v.Nested("eval", eval, "Evaluation on data.heldout.");
+    v.Nested("checkpoint", checkpoint, "Checkpoints.");
+    v.Nested("stop", stop, "When to stop early.");
+  }
+
+  // eval.temperature, or rollout.temperature when it is unset.
+  double eval_temperature() const { return eval.temperature.value_or(rollout.temperature); }
+};
+
+}  // namespace rft

@@ -1,0 +1,23 @@
+// One entry of `graders:` in run.yaml, as graders receive it. Plain data, std only, so that
+// rft/config can fill it without knowing graders.
+#pragma once
+
+#include <map>
+#include <string>
+
+namespace rft {
+
+// `params` holds the keys the grader type itself defines, as text (a YAML scalar as written; a
+// sequence or map as JSON text).
+struct GraderSpec {
+  std::string name;          // how metrics and rollouts.jsonl call it; default: the type
+  std::string type;          // registered name
+  double weight = 1.0;       // in the weighted sum that makes the reward
+  double deadline_s = 10.0;  // per completion, enforced from outside
+  std::map<std::string, std::string> params;
+  std::map<std::string, std::string>
+      param_locations;   // param -> "run.yaml:14", for messages; may be empty
+  std::string base_dir;  // folder of run.yaml: relative paths in params start here
+};
+
+}  // namespace rft

@@ -1,0 +1,331 @@
+#include "rft/engine/local_engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
+#include <c10/core/InferenceMode.h>
+
+#include "absl/strings/str_cat.h"
+#include "rft/core/clock.h"
+#include "rft/core/status_macros.h"
+#include "rft/engine/paged_cache.h"
+#include "rft/engine/scheduler.h"
+#include "rft/engine/token_sampler.h"
+#include "rft/tensor/dispatch.h"
+#include "rft/tensor/gemm.h"
+#include "rft/tensor/ops.h"
+#include "rft/tensor/parallel.h"
+#include "rft/tensor/try_torch.h"
+
+namespace rft {
+namespace {
+
+constexpr int64_t kPageTokens = kBlockKeys;
+
+class LocalEngine : public InferenceEngine {
+ public:
+  LocalEngine(std::shared_ptr<CausalLm> model, const EngineOptions& options, std::shared_ptr<const TextCodec> codec,
+              int64_t num_pages)
+      : model_(std::move(model)),
+        options_(options),
+        codec_(std::move(codec)),
+        weights_(model_->weights()),
+        cache_(num_pages, model_->config().num_layers, model_->head_layout(), model_->dtype()),
+        scheduler_(num_pages, {options.max_batch, options.max_batch_tokens, kPageTokens},
+                   [this](PageId from, PageId to) { cache_.CopyPage(from, to); }) {
+    stats_.pages_total = num_pages;
+    thread_ = std::thread([this] { Loop(); });
+  }
+  ~LocalEngine() override { Shutdown(); }
+
+  absl::StatusOr<RequestHandle> Submit(GenerateRequest request, std::shared_ptr<CompletionSink> sink) override {
+    RFT_RETURN_IF_ERROR(Validate(request));
+    auto owner = std::make_shared<EngineRequest>();
+    if (!request.sampling.ignore_eos) owner->end_ids = model_->config().end_ids;
+    owner->end_ids.insert(owner->end_ids.end(), request.sampling.stop_ids.begin(), request.sampling.stop_ids.end());
+    owner->request = std::move(request);
+    owner->sink = std::move(sink);
+    std::lock_guard lock(mutex_);
+    if (stopping_) return absl::FailedPreconditionError("engine: shut down");
+    if (unfinished_ + owner->request.num_samples > options_.queue_limit)
+      return absl::ResourceExhaustedError(
+          absl::StrCat("engine: ", unfinished_, " samples are in flight, the limit is ", options_.queue_limit,
+                       " (engine.queue_limit); wait for some to finish"));
+    owner->handle = ++last_handle_;
+    unfinished_ += owner->request.num_samples;
+    remaining_[owner->handle] = owner->request.num_samples;
+    submitted_.push_back(owner);
+    wake_.notify_one();
+    return owner->handle;
+  }
+
+  void Cancel(RequestHandle handle) override {
+    std::lock_guard lock(mutex_);
+    cancelled_.push_back(handle);
+    wake_.notify_one();
+  }
+
+  absl::Status Publish(std::shared_ptr<const PublishedWeights> weights) override {
+    auto mine = std::dynamic_pointer_cast<const ModelWeights>(weights);
+    if (!mine || mine->model != model_.get())
+      return absl::InvalidArgumentError("engine: these weights belong to another model than this engine runs");
+    std::lock_guard lock(mutex_);
+    published_ = std::move(mine);
+    wake_.notify_one();
+    return absl::OkStatus();
+  }
+
+  EngineStats stats() const override {
+    std::lock_guard lock(mutex_);
+    return stats_;
+  }
+  int64_t max_context() const override { return model_->config().max_positions; }
+
+  void Shutdown() override {
+    {
+      std::lock_guard lock(mutex_);
+      stopping_ = true;
+      wake_.notify_one();
+    }
+    std::lock_guard join(join_mutex_);
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  absl::Status Validate(const GenerateRequest& r) const {
+    const ModelConfig& c = model_->config();
+    RFT_RETURN_IF_ERROR(ValidateSamplingParams(r.sampling, c.vocab_size));
+    if (r.prompt.empty()) return absl::InvalidArgumentError("prompt: is empty; at least one token is needed");
+    if (r.num_samples < 1 || r.num_samples > 4096)
+      return absl::InvalidArgumentError("num_samples: must be in 1 .. 4096");
+    for (TokenId id : r.prompt)
+      if (id < 0 || id >= c.vocab_size)
+        return absl::InvalidArgumentError(
+            absl::StrCat("prompt: token ", id, " is outside the vocabulary of ", c.vocab_size));
+    const int64_t total = static_cast<int64_t>(r.prompt.size()) + r.sampling.max_tokens;
+    if (total > c.max_positions)
+      return absl::InvalidArgumentError(absl::StrCat("prompt: ", r.prompt.size(), " tokens and max_tokens ",
+                                                     r.sampling.max_tokens, " exceed the context of ", c.max_positions));
+    if (scheduler_.PagesFor(total) + 1 > stats_.pages_total)
+      return absl::InvalidArgumentError(absl::StrCat("prompt: ", total, " tokens need more than the state cache's ",
+                                                     stats_.pages_total, " pages of 16 (engine.kv_memory_mb)"));
+    if (!r.sampling.stop_strings.empty() && !codec_)
+      return absl::InvalidArgumentError("stop_strings: this engine has no tokenizer; use stop_ids");
+    return absl::OkStatus();
+  }
+
+  void Loop() {
+    c10::InferenceMode inference;
+    while (true) {
+      bool stop;
+      {
+        std::unique_lock lock(mutex_);
+        wake_.wait(lock, [&] {
+          return stopping_ || published_ || !submitted_.empty() || !cancelled_.empty() ||
+                 scheduler_.num_running() + scheduler_.num_waiting() > 0;
+        });
+        stop = stopping_;
+        if (published_) weights_ = std::move(published_);
+        published_ = nullptr;
+        for (auto& request : submitted_) {
+          live_[request->handle] = request;
+          scheduler_.Add(std::move(request));
+        }
+        submitted_.clear();
+        for (RequestHandle handle : cancelled_)
+          if (auto it = live_.find(handle); it != live_.end()) it->second->cancelled = true;
+        cancelled_.clear();
+      }
+      for (auto& s : stop ? scheduler_.RemoveAll() : scheduler_.RemoveCancelled())
+        Finish(std::move(s), FinishReason::kCancelled, "");
+      if (stop) return;
+      const double start = Clock::Default().NowSeconds();
+      const absl::Status status = TryTorch([&] { Iterate(); });
+      if (!status.ok())
+        for (auto& s : scheduler_.RemoveAll()) Finish(std::move(s), FinishReason::kError, std::string(status.message()));
+      std::lock_guard lock(mutex_);
+      stats_.busy_s += Clock::Default().NowSeconds() - start;
+      ++stats_.iterations;
+      stats_.running = scheduler_.num_running();
+      stats_.waiting = scheduler_.num_waiting();
+      stats_.pages_used = scheduler_.pool().used();
+      stats_.preemptions = scheduler_.num_preemptions();
+    }
+  }
+
+  // One forward over everything the scheduler picked, then one token for each sequence that is complete.
+  void Iterate() {
+    const std::vector<Scheduler::Work> work = scheduler_.NextIteration();
+    if (work.empty()) return;
+    std::vector<int64_t> ids, positions, sources;
+    std::vector<PagedSequence> sequences;
+    for (const auto& w : work) {
+      const EngineSequence& s = *w.sequence;
+      sequences.push_back({static_cast<int64_t>(ids.size()), w.count, s.num_cached, &s.pages});
+      for (int64_t t = s.num_cached; t < s.num_cached + w.count; ++t) {
+        ids.push_back(s.tokens[t]);
+        positions.push_back(t);
+      }
+      if (w.wants_logits) sources.push_back(static_cast<int64_t>(ids.size()) - 1);
+    }
+    PagedAttention attention(cache_, std::move(sequences));
+    const at::Tensor hidden_TH =
+        model_->forward(*weights_, at::tensor(ids, at::kLong), at::tensor(positions, at::kLong), attention);
+    int64_t prefilled = 0;
+    for (const auto& w : work) {
+      prefilled += w.sequence->needs_prefill() ? w.count : 0;
+      scheduler_.Computed(w);
+    }
+    const at::Tensor wanted_NH = ops::SelectRows(hidden_TH, at::tensor(sources, at::kLong));
+    const int64_t chunk = ops::LogitsChunkRows(model_->config().vocab_size);
+    std::vector<EngineSequence*> complete;
+    for (const auto& w : work)
+      if (w.wants_logits) complete.push_back(w.sequence);
+    CountTokens(prefilled, 0);
+    for (int64_t r0 = 0; r0 < wanted_NH.size(0); r0 += chunk) {
+      const int64_t rows = std::min(chunk, wanted_NH.size(0) - r0);
+      ComputeLogits(wanted_NH, r0, rows);
+      SampleRows({complete.begin() + r0, complete.begin() + r0 + rows});
+    }
+  }
+
+  void CountTokens(int64_t prefilled, int64_t sampled) {
+    std::lock_guard lock(mutex_);
+    stats_.tokens_prefilled += prefilled;
+    stats_.tokens_sampled += sampled;
+  }
+
+  void ComputeLogits(const at::Tensor& hidden, int64_t first, int64_t rows) {
+    const Weight& head = weights_->head;
+    if (!logits_.defined() || logits_.size(0) < rows) logits_ = at::empty({rows, head.n}, at::kFloat);
+    DispatchFloat(hidden.scalar_type(), [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      GemmToFloat(Data<T>(hidden) + first * head.k, head.k, Data<T>(head.packed), rows, head.k, head.n,
+                  Data<float>(logits_), head.n, false);
+    });
+  }
+
+  // Row i of logits_ belongs to sequences[i]; a prompt forks into its samples, which all draw from the same row.
+  void SampleRows(const std::vector<EngineSequence*>& sequences) {
+    struct Draw {
+      EngineSequence* sequence;
+      int64_t row;
+      SampledToken token;
+    };
+    std::vector<Draw> draws;
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      if (sequences[i]->sample != EngineSequence::kPrompt) draws.push_back({sequences[i], static_cast<int64_t>(i), {}});
+      else
+        for (EngineSequence* s : scheduler_.Fork(sequences[i])) draws.push_back({s, static_cast<int64_t>(i), {}});
+    }
+    const int64_t vocab = weights_->head.n;
+    ParallelFor(static_cast<int64_t>(draws.size()), 1, [&](int64_t begin, int64_t end) {
+      std::vector<float> row(vocab);
+      for (int64_t i = begin; i < end; ++i) {
+        Draw& d = draws[i];
+        const GenerateRequest& request = d.sequence->owner->request;
+        const auto position = static_cast<int64_t>(d.sequence->completion.ids.size());
+        RngKey key = request.rng;
+        key.rollout += static_cast<uint32_t>(d.sequence->sample);
+        std::copy_n(Data<float>(logits_) + d.row * vocab, vocab, row.data());
+        static const std::vector<TokenId> kNone;
+        d.token = SampleToken(row.data(), vocab, request.sampling,
+                              position < request.sampling.min_tokens ? d.sequence->owner->end_ids : kNone,
+                              UniformAt(key, static_cast<uint32_t>(position)));
+      }
+    });
+    CountTokens(0, static_cast<int64_t>(draws.size()));   // before anyone learns of a finished completion
+    for (const Draw& d : draws) Append(d.sequence, d.token);
+  }
+
+  void Append(EngineSequence* s, const SampledToken& token) {
+    const SamplingParams& sampling = s->owner->request.sampling;
+    Completion& c = s->completion;
+    s->tokens.push_back(token.id);
+    c.ids.push_back(token.id);
+    c.logprobs.push_back(token.logprob);
+    c.sampling_logprobs.push_back(token.sampling_logprob);
+    c.versions.push_back(weights_->version());
+    s->owner->sink->OnToken(s->sample, token.id, token.logprob);
+    const auto count = static_cast<int64_t>(c.ids.size());
+    const std::vector<TokenId>& ends = s->owner->end_ids;
+    bool stop = std::find(ends.begin(), ends.end(), token.id) != ends.end();
+    if (!sampling.stop_strings.empty()) stop = s->stops.Add(codec_->token_bytes()[token.id]) || stop;
+    if (stop && count >= sampling.min_tokens) Finish(scheduler_.Remove(s), FinishReason::kStop, "");
+    else if (count >= sampling.max_tokens) Finish(scheduler_.Remove(s), FinishReason::kLength, "");
+  }
+
+  // Delivers a sequence that the scheduler has let go of. A prompt that was never forked stands for all its samples.
+  void Finish(std::unique_ptr<EngineSequence> s, FinishReason reason, const std::string& error) {
+    const std::shared_ptr<EngineRequest> owner = s->owner;
+    const bool is_prompt = s->sample == EngineSequence::kPrompt;
+    const int32_t first = is_prompt ? 0 : s->sample, last = is_prompt ? owner->request.num_samples - 1 : s->sample;
+    s->completion.finish_reason = reason;
+    s->completion.error = error;
+    {
+      std::lock_guard lock(mutex_);
+      unfinished_ -= last - first + 1;
+      auto it = remaining_.find(owner->handle);
+      it->second -= last - first + 1;
+      if (it->second == 0) {
+        remaining_.erase(it);
+        live_.erase(owner->handle);
+      }
+    }
+    for (int32_t i = first; i <= last; ++i) owner->sink->OnFinished(i, s->completion);
+  }
+
+  std::shared_ptr<CausalLm> model_;
+  EngineOptions options_;
+  std::shared_ptr<const TextCodec> codec_;
+  std::shared_ptr<const ModelWeights> weights_;   // of the current iteration
+  PagedCache cache_;
+  Scheduler scheduler_;
+  at::Tensor logits_;
+  std::map<RequestHandle, std::shared_ptr<EngineRequest>> live_;
+
+  mutable std::mutex mutex_;   // guards what follows
+  std::condition_variable wake_;
+  std::vector<std::shared_ptr<EngineRequest>> submitted_;
+  std::vector<RequestHandle> cancelled_;
+  std::shared_ptr<const ModelWeights> published_;
+  std::map<RequestHandle, int64_t> remaining_;   // samples not yet finished, by request
+  RequestHandle last_handle_ = 0;
+  int64_t unfinished_ = 0;
+  bool stopping_ = false;
+  EngineStats stats_;
+
+  std::mutex join_mutex_;
+  std::thread thread_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<InferenceEngine>> CreateLocalEngine(std::shared_ptr<CausalLm> model,
+                                                                   const EngineOptions& options,
+                                                                   std::shared_ptr<const TextCodec> codec) {
+  if (options.max_batch < 1) return absl::InvalidArgumentError("engine.max_batch: must be at least 1");
+  if (options.max_batch_tokens < options.max_batch)
+    return absl::InvalidArgumentError("engine.max_batch_tokens: must be at least engine.max_batch");
+  const int64_t page_bytes =
+      PagedCache::PageBytes(model->config().num_layers, model->head_layout(), model->dtype());
+  const int64_t num_pages = options.kv_memory_bytes / page_bytes;
+  if (num_pages < 2)
+    return absl::InvalidArgumentError(absl::StrCat("engine.kv_memory_mb: a page of 16 tokens takes ", page_bytes,
+                                                   " bytes for this model; give at least two pages"));
+  return TryTorch([&]() -> std::unique_ptr<InferenceEngine> {
+    return std::make_unique<LocalEngine>(std::move(model), options, std::move(codec), num_pages);
+  });
+}
+
+namespace {
+RFT_REGISTER_ENGINE("local", CreateLocalEngine);
+}  // namespace
+
+}  // namespace rft

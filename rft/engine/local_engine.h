@@ -1,0 +1,37 @@
+// The engine in this process: continuous batching over a paged state cache, on the model object the trainer trains.
+//
+//   Submit ─▶ waiting ─(admit: pages + slot)─▶ prefill in chunks ─▶ fork n samples ─▶ decode, one token an iteration ─▶ sink
+//                ▲                                                        │
+//                └───────────── preempted when pages run out (recompute) ◀┘
+//
+// A rollout's tokens depend on its own RngKey, prompt and weights only, never on what else is in the batch.
+#pragma once
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "rft/api/inference_engine.h"
+#include "rft/api/text_codec.h"
+#include "rft/models/causal_lm.h"
+
+namespace rft {
+
+struct EngineOptions {
+  int64_t max_batch = 64;               // sequences that decode at once
+  int64_t max_batch_tokens = 1024;      // tokens per iteration: decode tokens plus prefill chunks
+  int64_t kv_memory_bytes = 1LL << 30;  // for the pages of the state cache
+  int64_t queue_limit = 65536;          // samples waiting; more are refused
+};
+
+// `codec` is needed for stop strings only; may be null. The engine publishes model->weights() itself.
+absl::StatusOr<std::unique_ptr<InferenceEngine>> CreateLocalEngine(std::shared_ptr<CausalLm> model,
+                                                                   const EngineOptions& options,
+                                                                   std::shared_ptr<const TextCodec> codec);
+
+// Engines by the name that run.yaml's `engine.name` gives.
+using EngineRegistry = Registry<absl::StatusOr<std::unique_ptr<InferenceEngine>>, std::shared_ptr<CausalLm>,
+                                const EngineOptions&, std::shared_ptr<const TextCodec>>;
+#define RFT_REGISTER_ENGINE(name, factory) \
+  static const bool rft_registered_engine_##factory = ::rft::EngineRegistry::Get().Add(name, factory)
+
+}  // namespace rft

@@ -1,0 +1,55 @@
+// The keys and values of all running sequences, in pages of 16 tokens, and attention over them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "rft/engine/page_pool.h"
+#include "rft/tensor/attention.h"
+
+namespace rft {
+
+// Storage. A page holds 16 positions of all layers: per layer K as [kv heads][head_dim][16], then V as [kv heads][16][dp].
+class PagedCache {
+ public:
+  PagedCache(int64_t num_pages, int64_t num_layers, const HeadLayout& layout, at::ScalarType dtype);
+  static int64_t PageBytes(int64_t num_layers, const HeadLayout& layout, at::ScalarType dtype);
+
+  template <typename T>
+  T* Keys(PageId page, int64_t layer, int64_t kv_head) const {
+    return static_cast<T*>(storage_.data_ptr()) + page * page_elements_ + layer * layer_elements_ + kv_head * k_elements_;
+  }
+  template <typename T>
+  T* Values(PageId page, int64_t layer, int64_t kv_head) const {
+    return Keys<T>(page, layer, 0) + layout_.num_kv_heads * k_elements_ + kv_head * v_elements_;
+  }
+  void CopyPage(PageId from, PageId to);
+  const HeadLayout& layout() const { return layout_; }
+
+ private:
+  HeadLayout layout_;
+  int64_t k_elements_, v_elements_, layer_elements_, page_elements_;
+  at::Tensor storage_;
+};
+
+// Tokens of one sequence in this iteration: `count` rows of the packed stream from `begin`, at positions `start` onwards.
+struct PagedSequence {
+  int64_t begin = 0, count = 0, start = 0;
+  const std::vector<PageId>* pages = nullptr;   // covers positions [0, start + count)
+};
+
+// Prefill and decode: stores the new keys and values, then attends. Inference only.
+class PagedAttention : public AttentionContext {
+ public:
+  PagedAttention(PagedCache& cache, std::vector<PagedSequence> sequences)
+      : cache_(cache), sequences_(std::move(sequences)) {}
+  at::Tensor Attend(int64_t layer, const at::Tensor& qkv_TX, const HeadLayout& layout, double scale) override;
+
+ private:
+  PagedCache& cache_;
+  std::vector<PagedSequence> sequences_;
+};
+
+}  // namespace rft

@@ -1,0 +1,46 @@
+// One sample in flight, and the request it belongs to. Torch-free; the engine's thread owns both.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <vector>
+
+#include "rft/api/inference_engine.h"
+#include "rft/engine/page_pool.h"
+#include "rft/engine/stop_matcher.h"
+
+namespace rft {
+
+struct EngineRequest {
+  RequestHandle handle = 0;
+  GenerateRequest request;
+  std::shared_ptr<CompletionSink> sink;
+  std::vector<TokenId> end_ids;   // model's end tokens (unless ignore_eos) and stop_ids
+  bool cancelled = false;
+};
+
+// A sequence's tokens are prompt + completion. Keys and values of the first `num_cached` of them are in its pages.
+// A request starts as one sequence with sample = kPrompt; when its prompt is cached it is forked into the samples.
+struct EngineSequence {
+  static constexpr int32_t kPrompt = -1;
+  std::shared_ptr<EngineRequest> owner;
+  int32_t sample = kPrompt;
+  std::vector<TokenId> tokens;
+  int64_t num_cached = 0;
+  std::vector<PageId> pages;
+  Completion completion;
+  StopMatcher stops;
+
+  EngineSequence(std::shared_ptr<EngineRequest> request, int32_t sample_index)
+      : owner(std::move(request)),
+        sample(sample_index),
+        tokens(owner->request.prompt),
+        stops(&owner->request.sampling.stop_strings) {}
+  int64_t size() const { return static_cast<int64_t>(tokens.size()); }
+  bool needs_prefill() const { return num_cached + 1 < size() || sample == kPrompt; }
+};
+
+using SequenceList = std::list<std::unique_ptr<EngineSequence>>;
+
+}  // namespace rft

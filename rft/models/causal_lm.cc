@@ -1,0 +1,30 @@
+#include "rft/models/causal_lm.h"
+
+namespace rft {
+
+CausalLm::CausalLm(ModelConfig config, at::ScalarType dtype)
+    : config_(std::move(config)),
+      dtype_(dtype),
+      rope_(config_.rope, config_.head_dim, config_.max_positions) {}
+
+std::shared_ptr<const ModelWeights> CausalLm::PackNewVersion() {
+  std::shared_ptr<ModelWeights> next;
+  for (auto it = versions_.begin(); it != versions_.end(); ++it) {
+    if (it->use_count() == 1) {   // nobody samples or trains on it: its memory becomes the new version
+      next = std::move(*it);
+      versions_.erase(it);
+      break;
+    }
+  }
+  if (!next) next = std::make_shared<ModelWeights>();
+  Pack(*next);
+  next->version_number = ++last_version_;
+  versions_.push_back(next);
+  return next;
+}
+
+std::shared_ptr<const ModelWeights> CausalLm::weights() {
+  return versions_.empty() ? PackNewVersion() : versions_.back();
+}
+
+}  // namespace rft

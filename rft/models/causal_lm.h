@@ -1,0 +1,109 @@
+// A decoder-only language model: fp32 master parameters, and the packed compute copy that sampler and trainer share.
+//
+//   ParameterStore (fp32 arena, gradients)  --Pack-->  ModelWeights version v (compute dtype, immutable)
+//        ^ optim_step writes here                          ^ published to the engine, used by every forward
+//
+// One forward for training, prefill and decode: what differs is the AttentionContext handed in.
+// Adding an architecture: one file with RFT_REGISTER_MODEL("XForCausalLM", ...) at its end (rft/models/README.md).
+// Thread safety: forward is const and may run in several threads over published versions; everything that writes
+// parameters (LoadWeights, PackNewVersion, the optimizer) belongs to one thread.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/status/statusor.h"
+#include "rft/api/inference_engine.h"
+#include "rft/core/registry.h"
+#include "rft/models/model_config.h"
+#include "rft/models/parameter_store.h"
+#include "rft/models/rope.h"
+#include "rft/tensor/attention.h"
+#include "rft/tensor/weight.h"
+
+namespace rft {
+
+class CausalLm;
+
+// One version's compute copy. Immutable once published; reference-counted.
+struct ModelWeights : PublishedWeights {
+  struct Layer {
+    at::Tensor input_norm_H, post_norm_H;      // float32 copies
+    at::Tensor q_norm_D, k_norm_D;             // undefined where the family has none
+    Weight qkv, output, gate_up, down;
+  };
+  int64_t version_number = 0;
+  const CausalLm* model = nullptr;             // whose it is; must outlive it (whoever holds weights holds the model too)
+  at::Tensor embedding_VH;                     // compute dtype
+  std::vector<Layer> layers;
+  at::Tensor final_norm_H;
+  Weight head;                                 // [V, H]; the embedding's own rows when tied
+
+  int64_t version() const override { return version_number; }
+};
+
+class CausalLm : public std::enable_shared_from_this<CausalLm> {
+ public:
+  virtual ~CausalLm() = default;
+
+  // Final hidden states (after the last norm), compute dtype [T, H], of packed tokens. ids_T, positions_T: int64.
+  // Gradients as in rft/tensor/ops.h. Rows are batch-invariant bit for bit.
+  virtual at::Tensor forward(const ModelWeights& weights, const at::Tensor& ids_T, const at::Tensor& positions_T,
+                             AttentionContext& attention) const = 0;
+
+  // Packs the current master parameters into a new version (number = last + 1) and makes it current. Reuses the memory of
+  // a version that nobody holds any more.
+  std::shared_ptr<const ModelWeights> PackNewVersion();
+  // The current version. Packed on first use.
+  std::shared_ptr<const ModelWeights> weights();
+
+  const ModelConfig& config() const { return config_; }
+  at::ScalarType dtype() const { return dtype_; }
+  ParameterStore& parameters() { return *parameters_; }
+  const ParameterStore& parameters() const { return *parameters_; }
+  HeadLayout head_layout() const { return {config_.num_heads, config_.num_kv_heads, config_.head_dim}; }
+  // Folder that the model came from ("" for a random one): its tokenizer files are copied by SaveModel.
+  const std::string& source_dir() const { return source_dir_; }
+  void set_source_dir(std::string dir) { source_dir_ = std::move(dir); }
+
+ protected:
+  CausalLm(ModelConfig config, at::ScalarType dtype);
+  // Fills (or refills) a version from the masters.
+  virtual void Pack(ModelWeights& weights) = 0;
+
+  ModelConfig config_;
+  at::ScalarType dtype_;
+  std::unique_ptr<ParameterStore> parameters_;
+  RopeTable rope_;
+
+ private:
+  std::vector<std::shared_ptr<ModelWeights>> versions_;   // current one last; others are reused when released
+  std::string source_dir_;
+  int64_t last_version_ = 0;
+};
+
+using ModelRegistry = Registry<absl::StatusOr<std::shared_ptr<CausalLm>>, const ModelConfig&, at::ScalarType>;
+#define RFT_REGISTER_MODEL(architecture, factory) \
+  static const bool rft_registered_model_##factory = ::rft::ModelRegistry::Get().Add(architecture, factory)
+
+// --- Hugging Face folders (rft/models/hf_folder.cc) ---
+
+// Reads config.json and the safetensors (single or sharded; bf16, fp16, fp32) of `dir`. dtype: compute dtype, kFloat or
+// kBFloat16. Errors: kNotFound (what is missing), kInvalidArgument (unknown architecture: lists the known ones; a missing
+// or misshapen tensor, by name; NaN or Inf in a tensor; pickle files), kResourceExhausted.
+absl::StatusOr<std::shared_ptr<CausalLm>> LoadModel(const std::string& dir, at::ScalarType dtype);
+
+// A model of random weights (normal, std 0.02; norms 1) from the text of a config.json.
+absl::StatusOr<std::shared_ptr<CausalLm>> CreateRandomModel(const std::string& config_json, at::ScalarType dtype,
+                                                            uint64_t seed);
+
+enum class SaveDtype { kFloat32, kBFloat16 };
+// Writes config.json, safetensors (sharded above 4 GB) and copies the tokenizer, template and generation files of
+// source_dir; `transformers` loads the result. The folder is created; existing files of these names are replaced.
+absl::Status SaveModel(const CausalLm& model, const std::string& dir, SaveDtype dtype);
+
+}  // namespace rft

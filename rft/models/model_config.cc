@@ -1,0 +1,158 @@
+#include "rft/models/model_config.h"
+
+#include <algorithm>
+#include <optional>
+
+#include <boost/json/value.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "rft/core/status_macros.h"
+#include "rft/io/json.h"
+
+namespace rft {
+namespace {
+
+// Reads keys of one JSON object; the first mistake is kept and later reads return defaults.
+class Reader {
+ public:
+  Reader(const json::object& object, std::string file) : object_(object), file_(std::move(file)) {}
+
+  const json::value* Find(std::string_view key) const {
+    auto it = object_.find(key);
+    return it == object_.end() || it->value().is_null() ? nullptr : &it->value();
+  }
+  int64_t Int(std::string_view key, std::optional<int64_t> fallback = {}, int64_t min = 1, int64_t max = 1LL << 32) {
+    const json::value* v = Find(key);
+    if (!v) return fallback ? *fallback : (Fail(key, "missing"), min);
+    auto number = GetInt(object_, key);
+    if (!number.ok()) return Fail(key, "must be a whole number"), min;
+    if (*number < min || *number > max) Fail(key, absl::StrCat("must be in ", min, " .. ", max, ", is ", *number));
+    return *number;
+  }
+  double Double(std::string_view key, double fallback) {
+    const json::value* v = Find(key);
+    if (!v) return fallback;
+    auto number = ToDouble(*v);
+    return number.ok() ? *number : (Fail(key, "must be a number"), fallback);
+  }
+  bool Bool(std::string_view key, bool fallback) {
+    const json::value* v = Find(key);
+    if (!v) return fallback;
+    return v->is_bool() ? v->get_bool() : (Fail(key, "must be true or false"), fallback);
+  }
+  std::string Text(std::string_view key, std::string fallback) {
+    const json::value* v = Find(key);
+    if (!v) return fallback;
+    return v->is_string() ? std::string(v->get_string()) : (Fail(key, "must be a text"), fallback);
+  }
+  std::vector<TokenId> Ids(std::string_view key) {
+    const json::value* v = Find(key);
+    std::vector<TokenId> ids;
+    if (!v) return ids;
+    if (v->is_int64() || v->is_uint64()) {
+      ids.push_back(v->to_number<TokenId>());
+    } else if (v->is_array()) {
+      for (const json::value& id : v->get_array())
+        if (id.is_int64()) ids.push_back(id.to_number<TokenId>());
+        else Fail(key, "must be a token id or a list of them");
+    } else {
+      Fail(key, "must be a token id or a list of them");
+    }
+    return ids;
+  }
+  void Fail(std::string_view key, std::string_view what) {
+    if (status_.ok())
+      status_ = absl::InvalidArgumentError(
+          absl::StrCat(file_, ": ", std::string(key), ": ", std::string(what)));
+  }
+  const absl::Status& status() const { return status_; }
+
+ private:
+  const json::object& object_;
+  std::string file_;
+  absl::Status status_;
+};
+
+absl::StatusOr<RopeConfig> ParseRope(const json::object& config) {
+  RopeConfig rope;
+  Reader top(config, "config.json");
+  rope.theta = top.Double("rope_theta", 10000.0);
+  // transformers 5 writes rope_parameters; the hub's files have rope_scaling (and may have both).
+  const json::value* scaling = top.Find("rope_parameters");
+  const char* key = "config.json: rope_parameters";
+  if (!scaling) scaling = top.Find("rope_scaling"), key = "config.json: rope_scaling";
+  if (scaling) {
+    if (!scaling->is_object()) return absl::InvalidArgumentError(absl::StrCat(key, ": must be an object"));
+    Reader r(scaling->get_object(), key);
+    rope.type = r.Text("rope_type", r.Text("type", "default"));
+    rope.theta = r.Double("rope_theta", rope.theta);
+    rope.factor = r.Double("factor", 1.0);
+    rope.low_freq_factor = r.Double("low_freq_factor", 1.0);
+    rope.high_freq_factor = r.Double("high_freq_factor", 4.0);
+    rope.beta_fast = r.Double("beta_fast", 32.0);
+    rope.beta_slow = r.Double("beta_slow", 1.0);
+    rope.attention_factor = r.Double("attention_factor", 0.0);
+    rope.original_max_positions =
+        r.Int("original_max_position_embeddings", top.Int("max_position_embeddings", 2048));
+    RFT_RETURN_IF_ERROR(r.status());
+    if (rope.type != "default" && rope.type != "linear" && rope.type != "llama3" && rope.type != "yarn")
+      return absl::InvalidArgumentError(absl::StrCat(key, ".rope_type: '", rope.type,
+                                                     "' is not supported; supported: default, linear, llama3, yarn"));
+    if (!(rope.factor >= 1.0)) return absl::InvalidArgumentError(absl::StrCat(key, ".factor: must be at least 1"));
+  }
+  if (!(rope.theta > 0)) return absl::InvalidArgumentError("config.json: rope_theta: must be positive");
+  return rope;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& config_json, const std::string& generation_json) {
+  auto parsed = ParseJson(config_json);
+  if (!parsed.ok()) return absl::InvalidArgumentError(absl::StrCat("config.json: ", parsed.status().message()));
+  if (!parsed->is_object()) return absl::InvalidArgumentError("config.json: must be a JSON object");
+  const json::object& object = parsed->get_object();
+  Reader r(object, "config.json");
+  ModelConfig c;
+  c.json = config_json;
+  const json::value* architectures = r.Find("architectures");
+  if (!architectures || !architectures->is_array() || architectures->get_array().empty() ||
+      !architectures->get_array()[0].is_string())
+    return absl::InvalidArgumentError("config.json: architectures: missing; expected e.g. [\"LlamaForCausalLM\"]");
+  c.architecture = std::string(architectures->get_array()[0].get_string());
+  c.model_type = r.Text("model_type", "");
+  c.vocab_size = r.Int("vocab_size", {}, 1, 1 << 24);
+  c.hidden_size = r.Int("hidden_size", {}, 1, 1 << 20);
+  c.intermediate_size = r.Int("intermediate_size", {}, 1, 1 << 22);
+  c.num_layers = r.Int("num_hidden_layers", {}, 1, 4096);
+  c.num_heads = r.Int("num_attention_heads", {}, 1, 4096);
+  c.num_kv_heads = r.Int("num_key_value_heads", c.num_heads, 1, 4096);
+  c.head_dim = r.Int("head_dim", c.hidden_size / std::max<int64_t>(c.num_heads, 1), 2, 4096);
+  c.max_positions = r.Int("max_position_embeddings", 2048, 1, 1 << 26);
+  c.rms_norm_eps = r.Double("rms_norm_eps", 1e-6);
+  c.tie_word_embeddings = r.Bool("tie_word_embeddings", false);
+  c.end_ids = r.Ids("eos_token_id");
+  if (c.num_heads % c.num_kv_heads != 0) r.Fail("num_key_value_heads", "must divide num_attention_heads");
+  if (c.head_dim % 2 != 0) r.Fail("head_dim", "must be even");
+  if (r.Text("hidden_act", "silu") != "silu") r.Fail("hidden_act", "only silu is supported");
+  if (r.Bool("attention_bias", false)) r.Fail("attention_bias", "biases are not supported");
+  if (r.Bool("mlp_bias", false)) r.Fail("mlp_bias", "biases are not supported");
+  if (r.Bool("use_sliding_window", false)) r.Fail("use_sliding_window", "sliding windows are not supported");
+  if (r.Find("quantization_config")) r.Fail("quantization_config", "quantised weights are not supported");
+  RFT_RETURN_IF_ERROR(r.status());
+  RFT_ASSIGN_OR_RETURN(c.rope, ParseRope(object));
+  if (!generation_json.empty()) {
+    auto generation = ParseJson(generation_json);
+    if (!generation.ok() || !generation->is_object())
+      return absl::InvalidArgumentError("generation_config.json: not a JSON object");
+    Reader g(generation->get_object(), "generation_config.json");
+    std::vector<TokenId> ids = g.Ids("eos_token_id");
+    RFT_RETURN_IF_ERROR(g.status());
+    if (!ids.empty()) c.end_ids = std::move(ids);
+  }
+  for (TokenId id : c.end_ids)
+    if (id < 0 || id >= c.vocab_size)
+      return absl::InvalidArgumentError(absl::StrCat("config.json: eos_token_id: ", id, " is outside the vocabulary"));
+  return c;
+}
+
+}  // namespace rft

@@ -1,0 +1,51 @@
+#include "rft/models/parameter_store.h"
+
+#include <numeric>
+
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <c10/util/Exception.h>
+
+#include "rft/tensor/kernels.h"
+
+namespace rft {
+
+ParameterStore::ParameterStore(const std::vector<Spec>& specs) {
+  constexpr int64_t kAlign = 16;
+  std::vector<int64_t> offsets;
+  int64_t total = 0;
+  for (const Spec& spec : specs) {
+    const int64_t n = std::accumulate(spec.shape.begin(), spec.shape.end(), int64_t{1}, std::multiplies<>());
+    offsets.push_back(total);
+    num_parameters_ += n;
+    total += RoundUp(n, kAlign);
+  }
+  values_ = at::zeros({total}, at::kFloat);
+  parameters_.reserve(specs.size());
+  for (size_t i = 0; i < specs.size(); ++i) {
+    const int64_t n = std::accumulate(specs[i].shape.begin(), specs[i].shape.end(), int64_t{1}, std::multiplies<>());
+    const bool fresh = index_.emplace(specs[i].name, i).second;
+    TORCH_CHECK(fresh, "parameter ", specs[i].name, " is declared twice");
+    parameters_.push_back({specs[i].name, values_.narrow(0, offsets[i], n).view(specs[i].shape), at::Tensor()});
+  }
+}
+
+Parameter* ParameterStore::Find(std::string_view name) {
+  auto it = index_.find(name);
+  return it == index_.end() ? nullptr : &parameters_[it->second];
+}
+const Parameter* ParameterStore::Find(std::string_view name) const {
+  return const_cast<ParameterStore*>(this)->Find(name);
+}
+
+void ParameterStore::EnableGradients() {
+  if (grads_.defined()) return;
+  grads_ = at::zeros_like(values_);
+  for (Parameter& p : parameters_) p.grad = grads_.narrow(0, OffsetOf(p), p.value.numel()).view(p.value.sizes());
+}
+
+int64_t ParameterStore::OffsetOf(const Parameter& p) const {
+  return p.value.storage_offset() - values_.storage_offset();
+}
+
+}  // namespace rft

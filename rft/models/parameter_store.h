@@ -1,0 +1,45 @@
+// The master parameters of one model: float32 views into one arena, and one arena of gradients of the same layout.
+// One arena means that the optimizer, the norm and a checkpoint are single passes over memory.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "rft/tensor/weight.h"
+
+namespace rft {
+
+class ParameterStore {
+ public:
+  struct Spec {
+    std::string name;             // Hugging Face name
+    std::vector<int64_t> shape;
+  };
+  // Allocates zeros. Every parameter starts at a multiple of 16 floats; the padding stays 0.
+  explicit ParameterStore(const std::vector<Spec>& specs);
+
+  // Addresses stay valid for the store's life.
+  Parameter* Find(std::string_view name);               // nullptr if there is none
+  const Parameter* Find(std::string_view name) const;
+  std::vector<Parameter>& all() { return parameters_; }
+  const std::vector<Parameter>& all() const { return parameters_; }
+
+  at::Tensor& values() { return values_; }   // 1-D float32
+  at::Tensor& grads() { return grads_; }     // undefined until EnableGradients
+  void EnableGradients();                    // allocates zeroed gradients; idempotent
+  int64_t num_parameters() const { return num_parameters_; }
+  // Offset of a parameter in the arenas, in elements.
+  int64_t OffsetOf(const Parameter& p) const;
+
+ private:
+  at::Tensor values_, grads_;
+  std::vector<Parameter> parameters_;
+  std::map<std::string, size_t, std::less<>> index_;
+  int64_t num_parameters_ = 0;
+};
+
+}  // namespace rft

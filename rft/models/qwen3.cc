@@ -1,0 +1,14 @@
+// Qwen3 dense: Llama's block with per-head RMSNorm of q and k.
+#include "rft/models/dense_transformer.h"
+
+namespace rft {
+namespace {
+
+absl::StatusOr<std::shared_ptr<CausalLm>> CreateQwen3(const ModelConfig& config, at::ScalarType dtype) {
+  return std::make_shared<DenseTransformer>(config, dtype, DenseFeatures{.qk_norm = true});
+}
+
+RFT_REGISTER_MODEL("Qwen3ForCausalLM", CreateQwen3);
+
+}  // namespace
+}  // namespace rft

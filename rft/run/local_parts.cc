@@ -1,0 +1,72 @@
+#include "rft/run/local_parts.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "losses/loss.h"
+#include "rft/config/config_reader.h"
+#include "rft/core/status_macros.h"
+#include "rft/core/text.h"
+#include "rft/engine/local_engine.h"
+#include "rft/models/causal_lm.h"
+#include "rft/tensor/parallel.h"
+#include "rft/train/trainer.h"
+
+namespace rft {
+namespace {
+
+// "run.yaml:14: losses.name: unknown loss "grpoo"; did you mean grpo? (known: dapo, grpo)"
+absl::Status UnknownName(const RunConfig& config, const std::string& key, const std::string& kind,
+                         const std::string& name, const std::vector<std::string>& known) {
+  const std::optional<std::string> guess = DidYouMean(name, known);
+  return absl::InvalidArgumentError(
+      AtKey(config, key, absl::StrCat("unknown ", kind, " \"", name, "\"", guess ? "; did you mean " + *guess + "?" : "",
+                                      " (known: ", absl::StrJoin(known, ", "), ")")));
+}
+
+absl::StatusOr<at::ScalarType> ComputeType(const RunConfig& config) {
+  if (config.trainer.dtype == "fp32") return at::kFloat;
+  if (config.trainer.dtype == "bf16") return at::kBFloat16;
+  return UnknownName(config, "trainer.dtype", "compute type", config.trainer.dtype, {"bf16", "fp32"});
+}
+
+}  // namespace
+
+absl::StatusOr<LossConfig> ResolveLoss(const RunConfig& config) {
+  const auto* factory = LossRegistry::Get().Find(config.losses.name);
+  if (factory == nullptr) {
+    return UnknownName(config, "losses.name", "loss", config.losses.name, LossRegistry::Get().Names());
+  }
+  return config.losses.ApplyTo((*factory)()->DefaultConfig());
+}
+
+absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config, std::shared_ptr<const TextCodec> codec) {
+  RunParts parts;
+  RFT_ASSIGN_OR_RETURN(parts.loss, ResolveLoss(config));
+  RFT_ASSIGN_OR_RETURN(const at::ScalarType dtype, ComputeType(config));
+  if (config.engine.name != "local") {
+    return UnknownName(config, "engine.name", "engine", config.engine.name, {"local"});
+  }
+  SetNumThreads(static_cast<int>(config.trainer.threads));
+  TrainerOptions trainer_options;
+  trainer_options.token_budget = config.trainer.token_budget;
+  trainer_options.temperature = config.rollout.temperature;
+  RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> model, LoadModel(config.model, dtype));
+  if (parts.loss.kl_coef > 0.0) {
+    RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> frozen, LoadModel(config.model, dtype));
+    RFT_ASSIGN_OR_RETURN(parts.reference, Trainer::Create(std::move(frozen), trainer_options));
+  }
+  RFT_ASSIGN_OR_RETURN(parts.trainer, Trainer::Create(model, trainer_options));
+  EngineOptions engine_options;
+  engine_options.max_batch = config.engine.max_batch;
+  engine_options.max_batch_tokens = config.engine.max_batch_tokens;
+  engine_options.kv_memory_bytes = config.engine.kv_memory_mb << 20;
+  engine_options.queue_limit = config.engine.queue_limit;
+  RFT_ASSIGN_OR_RETURN(parts.engine, CreateLocalEngine(std::move(model), engine_options, std::move(codec)));
+  return parts;
+}
+
+}  // namespace rft

@@ -1,0 +1,182 @@
+#include "rft/run/run.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "rft/config/config_dump.h"
+#include "rft/config/config_reader.h"
+#include "rft/core/log.h"
+#include "rft/core/status_macros.h"
+#include "rft/core/text.h"
+#include "rft/run/local_parts.h"
+#include "rft/run/run_options.h"
+#include "rollout/group_record.h"
+
+namespace rft {
+namespace {
+
+constexpr const char* kJournal = "journal";
+
+// Extra graders after the configured ones; one of the same name takes its place.
+void MergeGraders(std::vector<GraderSpec> extra, std::vector<GraderSpec>* graders) {
+  for (GraderSpec& spec : extra) {
+    const auto same = std::find_if(graders->begin(), graders->end(),
+                                   [&](const GraderSpec& g) { return g.name == spec.name; });
+    if (same != graders->end()) {
+      *same = std::move(spec);
+    } else {
+      graders->push_back(std::move(spec));
+    }
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Run>> Run::Create(RunConfig config, std::shared_ptr<const TextCodec> codec,
+                                                 std::vector<GraderSpec> extra_graders,
+                                                 const std::string& resume_dir) {
+  RFT_RETURN_IF_ERROR(CheckRunConfig(config));
+  RFT_ASSIGN_OR_RETURN(RunParts parts, CreateLocalParts(config, codec));
+  return CreateWith(std::move(parts), std::move(config), std::move(codec), std::move(extra_graders), resume_dir);
+}
+
+absl::StatusOr<std::unique_ptr<Run>> Run::CreateWith(RunParts parts, RunConfig config,
+                                                     std::shared_ptr<const TextCodec> codec,
+                                                     std::vector<GraderSpec> extra_graders,
+                                                     const std::string& resume_dir, FileSystem& fs) {
+  RFT_RETURN_IF_ERROR(CheckRunConfig(config));
+  if (codec == nullptr) return absl::InvalidArgumentError("a run needs a text codec");
+  MergeGraders(std::move(extra_graders), &config.graders);
+  auto run = std::unique_ptr<Run>(new Run(std::move(parts), std::move(config), std::move(codec)));
+  RFT_RETURN_IF_ERROR(run->LoadData(fs));
+  RFT_ASSIGN_OR_RETURN(run->graders_, GraderPool::Create(run->config_.graders));
+  RFT_RETURN_IF_ERROR(run->OpenFolder(resume_dir, fs));
+  RFT_RETURN_IF_ERROR(run->Publish());
+  return run;
+}
+
+Run::Run(RunParts parts, RunConfig config, std::shared_ptr<const TextCodec> codec)
+    : parts_(std::move(parts)), config_(std::move(config)), codec_(std::move(codec)) {}
+
+Run::~Run() { ShutDownParts(); }
+
+absl::Status Run::LoadData(FileSystem& fs) {
+  RFT_ASSIGN_OR_RETURN(const PromptLimit limit,
+                       MakePromptLimit(config_.data.max_prompt_tokens, parts_.engine->max_context(),
+                                       config_.rollout.max_tokens));
+  RFT_ASSIGN_OR_RETURN(std::vector<Prompt> train, LoadPrompts(config_.data.train, *codec_, limit, fs));
+  if (!config_.data.heldout.empty()) {
+    RFT_ASSIGN_OR_RETURN(heldout_, LoadPrompts(config_.data.heldout, *codec_, limit, fs));
+    const auto max_rows = static_cast<size_t>(config_.eval.max_rows);
+    if (max_rows > 0 && heldout_.size() > max_rows) heldout_.resize(max_rows);
+  }
+  RFT_ASSIGN_OR_RETURN(const OrchestratorOptions options, OrchestratorOptionsFor(config_));
+  RFT_ASSIGN_OR_RETURN(orchestrator_, Orchestrator::Create(*parts_.engine, *codec_, GradeWithPool(),
+                                                           std::move(train), options));
+  return absl::OkStatus();
+}
+
+GradeFunction Run::GradeWithPool() {
+  return [this](std::shared_ptr<const Row> row, std::shared_ptr<const Rollout> rollout, GradesDone done) {
+    graders_->GradeAsync(std::move(row), std::move(rollout), std::move(done));
+  };
+}
+
+absl::Status Run::OpenFolder(const std::string& resume_dir, FileSystem& fs) {
+  if (!resume_dir.empty()) {
+    RFT_ASSIGN_OR_RETURN(folder_, RunFolder::Open(resume_dir, fs));
+    return Restore();
+  }
+  RFT_ASSIGN_OR_RETURN(folder_, RunFolder::Create(config_, fs));
+  RFT_RETURN_IF_ERROR(folder_->AppendEvent("started"));
+  return OpenJournal(/*replay=*/false);
+}
+
+absl::Status Run::Restore() {
+  RFT_ASSIGN_OR_RETURN(std::optional<rft::Checkpoint> checkpoint, FindNewestCheckpoint(*folder_));
+  if (checkpoint) {
+    RFT_RETURN_IF_ERROR(parts_.trainer->LoadState(checkpoint->dir));
+    state_ = std::move(checkpoint->state);
+    checkpoint_step_ = state_.step;
+  }
+  RFT_RETURN_IF_ERROR(folder_->TruncateLogs(state_.log_sizes));
+  orchestrator_->set_num_draws(state_.num_draws);
+  RFT_ASSIGN_OR_RETURN(const std::string recorded, folder_->fs().ReadFile(folder_->Path("config.json")));
+  const bool same_config = recorded == ResolvedJson(config_);
+  if (!same_config) {
+    LogWarning("the configuration differs from ", folder_->Path("config.json"), "; going on with the new one");
+    RFT_RETURN_IF_ERROR(folder_->AppendEvent("config_changed", absl::StrCat("\"was\": ", JsonQuote(recorded))));
+    RFT_RETURN_IF_ERROR(folder_->WriteAtomically("config.json", ResolvedJson(config_)));
+  }
+  if (state_.step > 0 && folder_->fs().Exists(folder_->Path("eval-before.json"))) {
+    RFT_ASSIGN_OR_RETURN(const std::string text, folder_->fs().ReadFile(folder_->Path("eval-before.json")));
+    absl::StatusOr<EvalReport> before = EvalReportFromJson(text);
+    if (!before.ok()) {
+      return absl::DataLossError(absl::StrCat(folder_->Path("eval-before.json"), ": ", before.status().message()));
+    }
+    before_ = *std::move(before);
+  }
+  RFT_RETURN_IF_ERROR(folder_->AppendEvent("resumed", absl::StrCat("\"step\": ", state_.step)));
+  return OpenJournal(same_config);
+}
+
+// What an earlier process sampled after its last checkpoint is used again, unless the configuration has changed since.
+absl::Status Run::OpenJournal(bool replay) {
+  const std::string path = folder_->Path(kJournal);
+  journal_.reset();
+  if (!replay && folder_->fs().Exists(path)) RFT_RETURN_IF_ERROR(folder_->fs().Remove(path));
+  JournalContents contents;
+  RFT_ASSIGN_OR_RETURN(journal_, JournalWriter::Open(path, &contents, folder_->fs()));
+  if (contents.damage) LogWarning(*contents.damage, "; the records before it are used");
+  for (const std::string& record : contents.records) {
+    absl::StatusOr<Group> group = GroupFromRecord(record);
+    if (!group.ok()) return absl::DataLossError(absl::StrCat(path, ": ", group.status().message()));
+    orchestrator_->AddReplay(*std::move(group));
+  }
+  orchestrator_->set_on_group([this](const Group& group) { return journal_->Append(GroupToRecord(group)); });
+  return absl::OkStatus();
+}
+
+absl::Status Run::Publish() {
+  RFT_ASSIGN_OR_RETURN(std::shared_ptr<const PublishedWeights> weights, parts_.trainer->SaveWeightsForSampler());
+  return parts_.engine->Publish(std::move(weights));
+}
+
+absl::Status Run::AddGrader(const GraderSpec& spec, std::unique_ptr<Grader> grader) {
+  return graders_->AddGrader(spec, std::move(grader));
+}
+
+absl::Status Run::Save(const std::string& dir) {
+  RFT_RETURN_IF_ERROR(folder_->fs().CreateDirs(dir));
+  return parts_.trainer->SaveModel(dir);
+}
+
+absl::StatusOr<EvalReport> Run::Evaluate() {
+  if (heldout_.empty()) {
+    return absl::FailedPreconditionError("data.heldout is not set: there are no rows to evaluate on");
+  }
+  if (graders_->names().empty()) {
+    return absl::FailedPreconditionError("there is no grader: add one under graders: or with AddGrader");
+  }
+  if (latest_eval_ && latest_eval_->first == state_.step) return latest_eval_->second;
+  RFT_ASSIGN_OR_RETURN(EvalReport report, EvaluatePrompts(*parts_.engine, *codec_, GradeWithPool(), heldout_,
+                                                          EvalOptionsFor(config_)));
+  latest_eval_.emplace(state_.step, report);
+  if (state_.step == 0) {
+    before_ = report;
+    RFT_RETURN_IF_ERROR(folder_->WriteAtomically("eval-before.json", EvalReportToJson(report)));
+  }
+  JsonWriter reward;
+  reward.Double(report.reward_mean);
+  RFT_RETURN_IF_ERROR(folder_->AppendEvent(
+      "evaluated", absl::StrCat("\"step\": ", state_.step, ", \"reward_mean\": ", reward.Take())));
+  return report;
+}
+
+void Run::ShutDownParts() {
+  orchestrator_.reset();
+  if (graders_ != nullptr) graders_->Shutdown();
+  if (parts_.engine != nullptr) parts_.engine->Shutdown();
+}
+
+}  // namespace rft

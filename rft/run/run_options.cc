@@ -1,0 +1,97 @@
+#include "rft/run/run_options.h"
+
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "rft/config/config_reader.h"
+#include "rft/config/schedule.h"
+#include "rft/core/status_macros.h"
+
+namespace rft {
+namespace {
+
+constexpr double kSilenceS = 600.0;
+
+}  // namespace
+
+absl::Status CheckRunConfig(const RunConfig& config) {
+  if (!(config.rollout.temperature > 0.0)) {
+    return absl::InvalidArgumentError(AtKey(config, "rollout.temperature",
+        "must be above 0 for training: greedy completions of one prompt are all the same and teach nothing"));
+  }
+  if (config.rollout.min_tokens > config.rollout.max_tokens) {
+    return absl::InvalidArgumentError(AtKey(config, "rollout.min_tokens",
+        absl::StrCat(config.rollout.min_tokens, " is more than rollout.max_tokens (", config.rollout.max_tokens, ")")));
+  }
+  return absl::OkStatus();
+}
+
+SamplingParams SamplingFor(const RunConfig& config) {
+  SamplingParams sampling;
+  sampling.temperature = config.rollout.temperature;
+  sampling.top_k = static_cast<int32_t>(config.rollout.top_k);
+  sampling.top_p = config.rollout.top_p;
+  sampling.min_p = config.rollout.min_p;
+  sampling.max_tokens = static_cast<int32_t>(config.rollout.max_tokens);
+  sampling.min_tokens = static_cast<int32_t>(config.rollout.min_tokens);
+  sampling.stop_strings = config.rollout.stop_strings;
+  return sampling;
+}
+
+RunnerLimits LimitsFor(const RunConfig& config) {
+  RunnerLimits limits;
+  limits.silence_s = kSilenceS;
+  // A grader may be silent until its deadline, once for the completion it has and once for one before it.
+  for (const GraderSpec& spec : config.graders)
+    limits.silence_s = std::max(limits.silence_s, 2.0 * spec.deadline_s + 60.0);
+  return limits;
+}
+
+absl::StatusOr<OrchestratorOptions> OrchestratorOptionsFor(const RunConfig& config) {
+  OrchestratorOptions options;
+  options.seed = static_cast<uint64_t>(config.seed);
+  options.shuffle = config.data.shuffle;
+  options.prompts_per_step = config.rollout.prompts_per_step;
+  options.group_size = static_cast<int32_t>(config.rollout.group_size);
+  options.max_refill_rounds = config.rollout.max_refill_rounds;
+  options.sampling = SamplingFor(config);
+  options.filter.drop_zero_variance = config.filter.zero_variance;
+  options.filter.tolerance = config.filter.tolerance;
+  options.filter.drop_all_truncated = config.rollout.mask_truncated;
+  const absl::StatusOr<AdvantageKind> advantage = AdvantageKindFromName(config.advantage.kind);
+  if (!advantage.ok()) {
+    return absl::InvalidArgumentError(AtKey(config, "advantage.kind", std::string(advantage.status().message())));
+  }
+  options.advantage = *advantage;
+  options.limits = LimitsFor(config);
+  return options;
+}
+
+EvalOptions EvalOptionsFor(const RunConfig& config) {
+  EvalOptions options;
+  options.seed = static_cast<uint64_t>(config.seed);
+  options.num_samples = static_cast<int32_t>(config.eval.samples);
+  options.sampling = SamplingFor(config);
+  options.sampling.temperature = config.eval_temperature();
+  options.limits = LimitsFor(config);
+  return options;
+}
+
+UpdateOptions UpdateOptionsFor(const RunConfig& config, const LossConfig& loss, int64_t step) {
+  const TrainerConfig& trainer = config.trainer;
+  UpdateOptions options;
+  options.loss = loss;
+  options.adam.learning_rate = LearningRateAt(trainer, step);
+  options.adam.beta1 = trainer.beta1;
+  options.adam.beta2 = trainer.beta2;
+  options.adam.eps = trainer.eps;
+  options.adam.weight_decay = trainer.weight_decay;
+  options.adam.grad_clip_norm = trainer.grad_clip_norm;
+  options.num_updates = trainer.updates_per_step;
+  options.comparison = ComparisonFor(SamplingFor(config));
+  options.datums.mask_truncated = config.rollout.mask_truncated;
+  return options;
+}
+
+}  // namespace rft

@@ -1,0 +1,28 @@
+// RunConfig in the words of the rooms that do the work. Pure functions; where a value is wrong for a run, the error names
+// the key and where it was written.
+#pragma once
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "rft/api/datum.h"
+#include "rft/config/run_config.h"
+#include "rft/run/evaluation.h"
+#include "rft/run/run_parts.h"
+#include "rft/run/update.h"
+#include "rollout/orchestrator.h"
+
+namespace rft {
+
+// What no single field's range can say: a temperature of 0 (all completions of a group would be the same), min_tokens above
+// max_tokens.
+absl::Status CheckRunConfig(const RunConfig& config);
+
+SamplingParams SamplingFor(const RunConfig& config);
+RunnerLimits LimitsFor(const RunConfig& config);
+// kInvalidArgument: an unknown advantage.kind (lists the known ones).
+absl::StatusOr<OrchestratorOptions> OrchestratorOptionsFor(const RunConfig& config);
+EvalOptions EvalOptionsFor(const RunConfig& config);
+// With the learning rate of step `step`.
+UpdateOptions UpdateOptionsFor(const RunConfig& config, const LossConfig& loss, int64_t step);
+
+}  // namespace rft

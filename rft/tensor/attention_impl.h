@@ -1,0 +1,191 @@
+// Attention over blocks of 16 keys, forward and backward. Included by kernels_impl.h.
+//
+// One fixed order for training, prefill and decode: scores of a block are one multiply-add chain over the head dimension
+// per key (16 keys = 16 lanes); the maximum over all visible keys; exp; sums lane by lane over the blocks; then the values
+// key by key. A vector's chain is the same whichever other vectors share the tile, and masked keys add exact zeros.
+#pragma once
+
+#include <cmath>
+
+#include "rft/tensor/kernels.h"
+#include "rft/tensor/simd.h"
+
+namespace rft::RFT_ISA {
+namespace {  // unnamed: the linker must never lend these to another ISA's file
+
+inline constexpr int kAttendTile = 8;   // query vectors that share a pass over the key blocks
+
+// scores[r][0..keys) = scale * q_r . k, -inf where not visible. q: [R][head_dim] float.
+template <int R, typename K>
+inline void Scores(const float* q, int64_t ldq, const K* const* k_blocks, int64_t num_blocks, int64_t head_dim,
+                   float scale, const int64_t* limits, float* scores, int64_t lds) {
+  for (int64_t b = 0; b < num_blocks; ++b) {
+    Vec acc[R];
+    for (int r = 0; r < R; ++r) acc[r] = Zero();
+    const K* k = k_blocks[b];
+    for (int64_t d = 0; d < head_dim; ++d) {
+      const Vec kd = Load(k + d * kBlockKeys);
+      for (int r = 0; r < R; ++r) acc[r] = Fma(Set1(q[r * ldq + d]), kd, acc[r]);
+    }
+    for (int r = 0; r < R; ++r) {
+      const int64_t visible = limits[r] - b * kBlockKeys;
+      Vec s = Mul(acc[r], Set1(scale));
+      if (visible < kBlockKeys) s = Blend(s, Set1(-INFINITY), visible > 0 ? static_cast<int>(visible) : 0);
+      Store(scores + r * lds + b * kBlockKeys, s);
+    }
+  }
+}
+
+// Turns a row of scores into exp(score - max); returns max and sum.
+inline void ExpRow(float* scores, int64_t num_blocks, float& max, float& sum) {
+  Vec m = Set1(-INFINITY);
+  for (int64_t b = 0; b < num_blocks; ++b) m = Max(m, Load(scores + b * kBlockKeys));
+  max = MaxOf(m);
+  const Vec mv = Set1(max);
+  Vec total = Zero();
+  for (int64_t b = 0; b < num_blocks; ++b) {
+    const Vec e = Exp(Sub(Load(scores + b * kBlockKeys), mv));
+    Store(scores + b * kBlockKeys, e);
+    total = Add(total, e);
+  }
+  sum = Sum(total);
+}
+
+// out[r][d0 .. d0 + 16 V) = sum_j p[r][j] v[j]
+template <int R, int V, typename K>
+inline void WeightedValues(const float* p, int64_t ldp, const K* const* v_blocks, int64_t num_keys, int64_t dp,
+                           int64_t d0, float* out, int64_t ldo) {
+  Vec acc[R][V];
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) acc[r][v] = Zero();
+  for (int64_t j = 0; j < num_keys; ++j) {
+    const K* row = v_blocks[j / kBlockKeys] + (j % kBlockKeys) * dp + d0;
+    Vec value[V];
+    for (int v = 0; v < V; ++v) value[v] = Load(row + v * kLanes);
+    for (int r = 0; r < R; ++r) {
+      const Vec w = Set1(p[r * ldp + j]);
+      for (int v = 0; v < V; ++v) acc[r][v] = Fma(w, value[v], acc[r][v]);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) Store(out + r * ldo + d0 + v * kLanes, acc[r][v]);
+}
+
+template <int R, typename K>
+inline void WeightedValuesAllDims(const float* p, int64_t ldp, const K* const* v_blocks, int64_t num_keys, int64_t dp,
+                                  float* out) {
+  int64_t d = 0;
+  for (; d + 4 * kLanes <= dp; d += 4 * kLanes) WeightedValues<R, 4>(p, ldp, v_blocks, num_keys, dp, d, out, dp);
+  for (; d < dp; d += kLanes) WeightedValues<R, 1>(p, ldp, v_blocks, num_keys, dp, d, out, dp);
+}
+
+template <int R, typename T>
+inline void AttendTile(const AttentionRow<T>* rows, const T* const* k_blocks, const T* const* v_blocks, int64_t head_dim,
+                       float scale, float* scratch) {
+  int64_t limits[R], longest = 0;
+  for (int r = 0; r < R; ++r) {
+    limits[r] = rows[r].limit;
+    longest = limits[r] > longest ? limits[r] : longest;
+  }
+  const int64_t dp = RoundUp(head_dim, kLanes), blocks = (longest + kBlockKeys - 1) / kBlockKeys;
+  const int64_t lds = blocks * kBlockKeys;
+  float* vectors = scratch;                       // q, then the outputs: R x dp
+  float* scores = scratch + kAttendTile * dp;     // R x lds
+  for (int r = 0; r < R; ++r)
+    for (int64_t d = 0; d < head_dim; ++d) vectors[r * dp + d] = ToFloat(rows[r].q[d]);
+  Scores<R>(vectors, dp, k_blocks, blocks, head_dim, scale, limits, scores, lds);
+  float inv_sum[R];
+  for (int r = 0; r < R; ++r) {
+    float max, sum;
+    ExpRow(scores + r * lds, blocks, max, sum);
+    inv_sum[r] = 1.0f / sum;
+    if (rows[r].max) *rows[r].max = max;
+    if (rows[r].sum) *rows[r].sum = sum;
+  }
+  constexpr int kFirst = R < 6 ? R : 6;           // 24 accumulators at a time
+  WeightedValuesAllDims<kFirst>(scores, lds, v_blocks, longest, dp, vectors);
+  if constexpr (R > 6) WeightedValuesAllDims<R - 6>(scores + 6 * lds, lds, v_blocks, longest, dp, vectors + 6 * dp);
+  for (int r = 0; r < R; ++r)
+    for (int64_t d = 0; d < head_dim; ++d) rows[r].out[d] = FromFloat<T>(vectors[r * dp + d] * inv_sum[r]);
+}
+
+template <typename T>
+void Attend(const AttentionRow<T>* rows, int64_t num_rows, const T* const* k_blocks, const T* const* v_blocks,
+            int64_t head_dim, float scale, float* scratch) {
+  for (; num_rows >= kAttendTile; num_rows -= kAttendTile, rows += kAttendTile)
+    AttendTile<kAttendTile>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
+  switch (num_rows) {
+    case 1: return AttendTile<1>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
+    case 2: return AttendTile<2>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
+    case 3: return AttendTile<3>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
+    case 4: return AttendTile<4>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
+    case 5: return AttendTile<5>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
+    case 6: return AttendTile<6>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
+    case 7: return AttendTile<7>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
+    default: return;
+  }
+}
+
+// One vector's gradient (FlashAttention-2, alg. 2, with the probabilities recomputed from max and sum):
+//   p = exp(s - max) / sum;  ds = p (dout . v - delta) scale;  dq = sum ds k;  dk += ds q;  dv += p dout.
+template <int R>
+inline void AttendBackwardTile(const AttentionBackwardRow* rows, const AttentionBackwardArgs& a) {
+  int64_t limits[R], longest = 0;
+  for (int r = 0; r < R; ++r) {
+    limits[r] = rows[r].limit;
+    longest = limits[r] > longest ? limits[r] : longest;
+  }
+  const int64_t dp = RoundUp(a.head_dim, kLanes), blocks = (longest + kBlockKeys - 1) / kBlockKeys;
+  const int64_t lds = blocks * kBlockKeys;
+  float* p = a.scratch;
+  float* ds = p + R * lds;
+  for (int64_t b = 0; b < blocks; ++b) {
+    Vec s[R], g[R];
+    for (int r = 0; r < R; ++r) s[r] = g[r] = Zero();
+    const float* k = a.k_blocks + b * a.head_dim * kBlockKeys;
+    const float* v = a.v_blocks_t + b * a.head_dim * kBlockKeys;
+    for (int64_t d = 0; d < a.head_dim; ++d) {
+      const Vec kd = Load(k + d * kBlockKeys), vd = Load(v + d * kBlockKeys);
+      for (int r = 0; r < R; ++r) {
+        s[r] = Fma(Set1(rows[r].q[d]), kd, s[r]);
+        g[r] = Fma(Set1(rows[r].dout[d]), vd, g[r]);
+      }
+    }
+    for (int r = 0; r < R; ++r) {
+      const int64_t visible = limits[r] - b * kBlockKeys;
+      Vec pr = Mul(Exp(Sub(Mul(s[r], Set1(a.scale)), Set1(rows[r].max))), Set1(1.0f / rows[r].sum));
+      if (visible < kBlockKeys) pr = Blend(pr, Zero(), visible > 0 ? static_cast<int>(visible) : 0);
+      Store(p + r * lds + b * kBlockKeys, pr);
+      Store(ds + r * lds + b * kBlockKeys, Mul(Mul(pr, Sub(g[r], Set1(rows[r].delta))), Set1(a.scale)));
+    }
+  }
+  for (int64_t d0 = 0; d0 < dp; d0 += kLanes) {
+    Vec dq[R], q[R], dout[R];
+    for (int r = 0; r < R; ++r) {
+      dq[r] = Zero();
+      q[r] = Load(rows[r].q + d0);
+      dout[r] = Load(rows[r].dout + d0);
+    }
+    for (int64_t j = 0; j < longest; ++j) {
+      const Vec k = Load(a.k_rows + j * dp + d0);
+      Vec dk = Load(a.dk_rows + j * dp + d0), dv = Load(a.dv_rows + j * dp + d0);
+      for (int r = 0; r < R; ++r) {
+        const Vec dsj = Set1(ds[r * lds + j]);
+        dq[r] = Fma(dsj, k, dq[r]);
+        dk = Fma(dsj, q[r], dk);
+        dv = Fma(Set1(p[r * lds + j]), dout[r], dv);
+      }
+      Store(a.dk_rows + j * dp + d0, dk);
+      Store(a.dv_rows + j * dp + d0, dv);
+    }
+    for (int r = 0; r < R; ++r) Store(rows[r].dq + d0, dq[r]);
+  }
+}
+
+inline void AttendBackward(const AttentionBackwardRow* rows, int64_t num_rows, const AttentionBackwardArgs& args) {
+  for (; num_rows >= 4; num_rows -= 4, rows += 4) AttendBackwardTile<4>(rows, args);
+  for (; num_rows >= 1; --num_rows, ++rows) AttendBackwardTile<1>(rows, args);
+}
+
+}  // namespace
+}  // namespace rft::RFT_ISA

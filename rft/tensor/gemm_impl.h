@@ -1,0 +1,156 @@
+// Matrix product over packed panels. Included by kernels_impl.h inside one ISA's translation unit.
+//
+// A micro-kernel computes MR rows x 48 columns with every partial sum in registers: one chain of multiply-adds over k per
+// output element, in order. The chain is the same for every MR, so a row's bits don't depend on how many rows came along.
+#pragma once
+
+#include "rft/tensor/kernels.h"
+#include "rft/tensor/simd.h"
+
+namespace rft::RFT_ISA {
+namespace {  // unnamed: the linker must never lend these to another ISA's file
+
+inline constexpr int kVecs = kPanelWidth / kLanes;
+#if defined(__AVX512F__)
+inline constexpr int kMaxRows = 8;   // 24 accumulators of 32 registers
+#else
+inline constexpr int kMaxRows = 2;   // 12 of 16
+#endif
+
+template <int MR>
+inline void Micro(const float* a, int64_t lda, const float* b, int64_t k, Vec (&acc)[MR][kVecs]) {
+  for (int64_t i = 0; i < k; ++i, b += kPanelWidth) {
+    Vec w[kVecs];
+    for (int v = 0; v < kVecs; ++v) w[v] = Load(b + v * kLanes);
+    for (int r = 0; r < MR; ++r) {
+      const Vec x = Set1(a[r * lda + i]);
+      for (int v = 0; v < kVecs; ++v) acc[r][v] = Fma(x, w[v], acc[r][v]);
+    }
+  }
+}
+
+#if defined(__AVX512BF16__)
+template <int MR>
+inline void Micro(const Bf16* a, int64_t lda, const Bf16* b, int64_t k, Vec (&acc)[MR][kVecs]) {
+  for (int64_t i = 0; i < k; i += 2, b += 2 * kPanelWidth) {
+    __m512bh w[kVecs];
+    for (int v = 0; v < kVecs; ++v) w[v] = (__m512bh)_mm512_loadu_si512(b + v * 2 * kLanes);
+    for (int r = 0; r < MR; ++r) {
+      int32_t pair;
+      __builtin_memcpy(&pair, a + r * lda + i, sizeof pair);
+      const __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
+      for (int v = 0; v < kVecs; ++v) acc[r][v].v = _mm512_dpbf16_ps(acc[r][v].v, x, w[v]);
+    }
+  }
+}
+#else
+// Without the bf16 dot product: even and odd k of the pairs, widened, in order.
+inline void LoadPairs(const Bf16* b, Vec& even, Vec& odd) {
+#if defined(__AVX512F__)
+  const __m512i u = _mm512_loadu_si512(b);
+  even.v = _mm512_castsi512_ps(_mm512_slli_epi32(u, 16));
+  odd.v = _mm512_castsi512_ps(_mm512_and_si512(u, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+#elif defined(__AVX2__)
+  const auto* q = reinterpret_cast<const __m256i*>(b);
+  const __m256i lo = _mm256_loadu_si256(q), hi = _mm256_loadu_si256(q + 1);
+  const __m256i mask = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+  even = {_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))};
+  odd = {_mm256_castsi256_ps(_mm256_and_si256(lo, mask)), _mm256_castsi256_ps(_mm256_and_si256(hi, mask))};
+#else
+  for (int i = 0; i < kLanes; ++i) {
+    even.v[i] = ToFloat(b[2 * i]);
+    odd.v[i] = ToFloat(b[2 * i + 1]);
+  }
+#endif
+}
+
+template <int MR>
+inline void Micro(const Bf16* a, int64_t lda, const Bf16* b, int64_t k, Vec (&acc)[MR][kVecs]) {
+  for (int64_t i = 0; i < k; i += 2, b += 2 * kPanelWidth) {
+    for (int v = 0; v < kVecs; ++v) {
+      Vec even, odd;
+      LoadPairs(b + v * 2 * kLanes, even, odd);
+      for (int r = 0; r < MR; ++r) {
+        acc[r][v] = Fma(Set1(ToFloat(a[r * lda + i])), even, acc[r][v]);
+        acc[r][v] = Fma(Set1(ToFloat(a[r * lda + i + 1])), odd, acc[r][v]);
+      }
+    }
+  }
+}
+#endif
+
+template <typename C>
+inline void Emit(C* c, Vec value, int64_t n, bool add) {
+  if (n >= kLanes) {
+    Store(c, add ? Add(Load(c), value) : value);
+  } else if (n > 0) {
+    const int m = static_cast<int>(n);
+    StorePartial(c, add ? Add(LoadPartial(c, m, 0.0f), value) : value, m);
+  }
+}
+
+template <int MR, typename T, typename C>
+inline void Tile(const T* a, int64_t lda, const T* panel, int64_t k, int64_t n, C* c, int64_t ldc, bool add) {
+  Vec acc[MR][kVecs];
+  for (int r = 0; r < MR; ++r)
+    for (int v = 0; v < kVecs; ++v) acc[r][v] = Zero();
+  Micro<MR>(a, lda, panel, k, acc);
+  for (int r = 0; r < MR; ++r)
+    for (int v = 0; v < kVecs; ++v) Emit(c + r * ldc + v * kLanes, acc[r][v], n - v * kLanes, add);
+}
+
+template <typename T, typename C>
+void GemmPanel(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows, int64_t n, C* c, int64_t ldc,
+               bool add) {
+  int64_t r = 0;
+  for (; r + kMaxRows <= rows; r += kMaxRows) Tile<kMaxRows>(a + r * lda, lda, panel, k, n, c + r * ldc, ldc, add);
+  a += r * lda;
+  c += r * ldc;
+  switch (rows - r) {
+    case 1: return Tile<1>(a, lda, panel, k, n, c, ldc, add);
+#if defined(__AVX512F__)
+    case 2: return Tile<2>(a, lda, panel, k, n, c, ldc, add);
+    case 3: return Tile<3>(a, lda, panel, k, n, c, ldc, add);
+    case 4: return Tile<4>(a, lda, panel, k, n, c, ldc, add);
+    case 5: return Tile<5>(a, lda, panel, k, n, c, ldc, add);
+    case 6: return Tile<6>(a, lda, panel, k, n, c, ldc, add);
+    case 7: return Tile<7>(a, lda, panel, k, n, c, ldc, add);
+#endif
+    default: return;
+  }
+}
+
+template <typename T>
+void GemmPanelFloat(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows, int64_t n, float* c, int64_t ldc,
+                    bool add) {
+  GemmPanel(a, lda, panel, k, rows, n, c, ldc, add);
+}
+template <typename T>
+void GemmPanelSame(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows, int64_t n, T* c, int64_t ldc) {
+  GemmPanel(a, lda, panel, k, rows, n, c, ldc, false);
+}
+
+// float panel: [k][48]; bf16 panel: [k / 2][48][2].
+template <typename S, typename T>
+void PackPanel(const S* src, int64_t stride_k, int64_t stride_c, int64_t k, int64_t n, T* panel) {
+  constexpr int64_t kPair = sizeof(T) == 2 ? 2 : 1;
+  const int64_t padded_k = RoundUp(k, kPair);
+  auto at = [&](int64_t i, int64_t c) -> T& { return panel[(i / kPair * kPanelWidth + c) * kPair + i % kPair]; };
+  if (n < kPanelWidth || padded_k != k) __builtin_memset(static_cast<void*>(panel), 0, padded_k * kPanelWidth * sizeof(T));
+  if (stride_k == 1) {  // a weight [N, K]: walk the source row by row, 16 columns at a time so that writes share lines
+    for (int64_t c0 = 0; c0 < n; c0 += kLanes) {
+      const int64_t c1 = c0 + kLanes < n ? c0 + kLanes : n;
+      for (int64_t i0 = 0; i0 < k; i0 += kLanes) {
+        const int64_t i1 = i0 + kLanes < k ? i0 + kLanes : k;
+        for (int64_t c = c0; c < c1; ++c)
+          for (int64_t i = i0; i < i1; ++i) at(i, c) = FromFloat<T>(ToFloat(src[i + c * stride_c]));
+      }
+    }
+    return;
+  }
+  for (int64_t i = 0; i < k; ++i)
+    for (int64_t c = 0; c < n; ++c) at(i, c) = FromFloat<T>(ToFloat(src[i * stride_k + c * stride_c]));
+}
+
+}  // namespace
+}  // namespace rft::RFT_ISA

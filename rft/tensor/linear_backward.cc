@@ -1,0 +1,90 @@
+#include "rft/tensor/linear_backward.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include "rft/tensor/dispatch.h"
+#include "rft/tensor/gemm.h"
+#include "rft/tensor/parallel.h"
+
+namespace rft::ops {
+namespace {
+
+// Tokens reduced at a time: keeps a panel of x within the L2 cache.
+constexpr int64_t kTokenBlock = 2048;
+
+}  // namespace
+
+at::Tensor PackTransposed(const Weight& w, at::ScalarType dtype) {
+  at::Tensor packed;
+  DispatchFloat(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    packed = at::empty({PackedElements<T>(w.n, w.k)}, w.packed.options().dtype(dtype));
+    const auto pack = GetKernels().typed<T>().pack_panel_from_float;
+    const int64_t panels = RoundUp(w.k, kPanelWidth) / kPanelWidth;
+    ParallelFor(panels, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) {
+        const int64_t c0 = p * kPanelWidth, columns = std::min<int64_t>(kPanelWidth, w.k - c0);
+        T* out = Data<T>(packed) + p * PanelElements<T>(w.n);
+        for (const Parameter* part : w.parts) {   // parts follow one another along the reduction
+          const int64_t rows = part->value.size(0);
+          TORCH_CHECK(sizeof(T) == 4 || rows % 2 == 0, part->name, ": bf16 training needs an even number of rows, got ",
+                      rows);
+          pack(Data<float>(part->value) + c0, w.k, 1, rows, columns, out);
+          out += rows * kPanelWidth;
+        }
+      }
+    });
+  });
+  return packed;
+}
+
+at::Tensor InputGradient(const at::Tensor& dy, const at::Tensor& packed_transposed, const Weight& w) {
+  at::Tensor dx = at::empty({dy.size(0), w.k}, dy.options());
+  DispatchFloat(dy.scalar_type(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    Gemm(Data<T>(dy), w.n, Data<T>(packed_transposed), dy.size(0), w.n, w.k, Data<T>(dx), w.k);
+  });
+  return dx;
+}
+
+void AccumulateWeightGradient(const at::Tensor& x, const at::Tensor& dy, const Weight& w) {
+  DispatchFloat(x.scalar_type(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const auto& kernels = GetKernels().typed<T>();
+    const int64_t tokens = x.size(0);
+    const int64_t block = std::min(tokens, kTokenBlock), padded = RoundUp(block, 2);
+    at::Tensor dy_t = at::zeros({w.n, padded}, dy.options());
+    at::Tensor x_packed = at::empty({PackedElements<T>(block, w.k)}, x.options());
+    for (int64_t t0 = 0; t0 < tokens; t0 += block) {
+      const int64_t count = std::min(block, tokens - t0), even = RoundUp(count, 2);
+      Pack(RowsSource(Data<T>(x) + t0 * w.k, w.k), count, w.k, Data<T>(x_packed));
+      ParallelFor(RoundUp(w.n, 64) / 64, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t b = begin; b < end; ++b) {
+          const int64_t n0 = b * 64, columns = std::min<int64_t>(64, w.n - n0);
+          T* out = Data<T>(dy_t) + n0 * padded;
+          kernels.transpose(Data<T>(dy) + t0 * w.n + n0, count, columns, w.n, out, padded);
+          for (int64_t c = 0; even != count && c < columns; ++c) out[c * padded + count] = FromFloat<T>(0.0f);
+        }
+      });
+      int64_t row = 0;
+      for (const Parameter* part : w.parts) {
+        const int64_t rows = part->value.size(0);
+        if (part->grad.defined())
+          GemmToFloat(Data<T>(dy_t) + row * padded, padded, Data<T>(x_packed), rows, sizeof(T) == 2 ? even : count, w.k,
+                      Data<float>(part->grad), w.k, true);
+        row += rows;
+      }
+    }
+  });
+}
+
+at::Tensor LinearBackward(const at::Tensor& x, const at::Tensor& dy, const Weight& w) {
+  AccumulateWeightGradient(x, dy, w);
+  return InputGradient(dy, PackTransposed(w, dy.scalar_type()), w);
+}
+
+}  // namespace rft::ops

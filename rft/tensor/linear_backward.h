@@ -1,0 +1,21 @@
+// The two products of a linear layer's backward, shared by Linear, LinearAdd and the vocabulary projection.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "rft/tensor/weight.h"
+
+namespace rft::ops {
+
+// Adds dy^T x to the gradients of the weight's parts (those that have one) and returns dx = dy W (dtype of x).
+// x [T, K] and dy [T, N]: contiguous, of the same compute dtype. need_dx = false skips dx (an undefined tensor returns).
+at::Tensor LinearBackward(const at::Tensor& x_TK, const at::Tensor& dy_TN, const Weight& weight);
+
+// W packed for dx = dy W: [K, N]-major panels. Made once where several calls share it.
+at::Tensor PackTransposed(const Weight& weight, at::ScalarType dtype);
+// dx = dy * packed as made by PackTransposed.
+at::Tensor InputGradient(const at::Tensor& dy_TN, const at::Tensor& packed_transposed, const Weight& weight);
+// dW += dy^T x only.
+void AccumulateWeightGradient(const at::Tensor& x_TK, const at::Tensor& dy_TN, const Weight& weight);
+
+}  // namespace rft::ops

@@ -1,0 +1,239 @@
+// RmsNorm, RotateHeads and SwiGlu of ops.h.
+#include <vector>
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "rft/tensor/dispatch.h"
+#include "rft/tensor/kernels.h"
+#include "rft/tensor/ops.h"
+#include "rft/tensor/parallel.h"
+
+namespace rft::ops {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+bool Recording(const at::Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
+
+// Rows per partial sum of a norm's weight gradient. Fixed, so that the order of additions doesn't depend on threads.
+constexpr int64_t kRowBlock = 256;
+
+// Runs rows(begin, end, partial_dw) over fixed blocks of rows and adds the partial sums, in block order, to `grad`.
+template <typename Rows>
+void SumOverRows(int64_t num_rows, int64_t width, const at::Tensor& grad, const Rows& rows) {
+  const int64_t blocks = (num_rows + kRowBlock - 1) / kRowBlock;
+  std::vector<float> partial(blocks * width, 0.0f);
+  ParallelFor(blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b)
+      rows(b * kRowBlock, std::min(num_rows, (b + 1) * kRowBlock), partial.data() + b * width);
+  });
+  if (!grad.defined()) return;
+  float* out = Data<float>(grad);
+  for (int64_t b = 0; b < blocks; ++b)
+    for (int64_t i = 0; i < width; ++i) out[i] += partial[b * width + i];
+}
+
+at::Tensor NormForward(const at::Tensor& x, const at::Tensor& w, double eps, at::ScalarType dtype, at::Tensor* rstd) {
+  const int64_t t = x.size(0), h = x.size(1);
+  at::Tensor y = at::empty({t, h}, x.options().dtype(dtype));
+  if (rstd) *rstd = at::empty({t}, x.options());
+  DispatchFloat(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const auto norm = GetKernels().typed<T>().rms_norm_residual;
+    ParallelFor(t, 32, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const float r = norm(Data<float>(x) + i * h, Data<float>(w), static_cast<float>(eps), h, Data<T>(y) + i * h);
+        if (rstd) Data<float>(*rstd)[i] = r;
+      }
+    });
+  });
+  return y;
+}
+
+struct NormFunction : torch::autograd::Function<NormFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& w, int64_t parameter, double eps,
+                            at::ScalarType dtype) {
+    at::Tensor rstd, y = NormForward(x, w, eps, dtype, &rstd);
+    ctx->save_for_backward({x, w, rstd});
+    ctx->saved_data["parameter"] = parameter;
+    return y;
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const at::Tensor &x = saved[0], &w = saved[1], &rstd = saved[2];
+    const at::Tensor dy = grads[0].contiguous();
+    const auto* parameter = reinterpret_cast<const Parameter*>(ctx->saved_data["parameter"].toInt());
+    at::Tensor dx = at::zeros_like(x);
+    const int64_t h = x.size(1);
+    DispatchFloat(dy.scalar_type(), [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      const auto backward_row = GetKernels().typed<T>().rms_norm_residual_backward;
+      SumOverRows(x.size(0), h, parameter->grad, [&](int64_t begin, int64_t end, float* dw) {
+        for (int64_t i = begin; i < end; ++i)
+          backward_row(Data<float>(x) + i * h, Data<float>(w), Data<T>(dy) + i * h, Data<float>(rstd)[i], h,
+                       Data<float>(dx) + i * h, dw);
+      });
+    });
+    return {dx, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+// Which vectors of a row are normed and rotated: q heads, then k heads.
+template <typename T, typename Body>   // body(row, head index among q+k, pointer to the head's values)
+void ForHeads(const at::Tensor& qkv, const HeadLayout& l, const Body& body) {
+  const int64_t width = l.width(), heads = l.num_heads + l.num_kv_heads;
+  T* data = Data<T>(qkv);
+  ParallelFor(qkv.size(0), 16, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t)
+      for (int64_t h = 0; h < heads; ++h) body(t, h, data + t * width + h * l.head_dim);
+  });
+}
+
+// In place. rstd [T, q + k heads] is written when norms are on.
+void RotateForward(const at::Tensor& qkv, const HeadLayout& l, const HeadNorm& norm, const at::Tensor& positions,
+                   const at::Tensor& cos, const at::Tensor& sin, at::Tensor* rstd) {
+  const int64_t d = l.head_dim, half = d / 2, heads = l.num_heads + l.num_kv_heads;
+  DispatchFloat(qkv.scalar_type(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const auto& kernels = GetKernels().typed<T>();
+    ForHeads<T>(qkv, l, [&](int64_t t, int64_t h, T* x) {
+      if (norm.q_weight_D.defined()) {
+        const at::Tensor& w = h < l.num_heads ? norm.q_weight_D : norm.k_weight_D;
+        const float r = kernels.rms_norm_head(x, Data<float>(w), static_cast<float>(norm.eps), d, x);
+        if (rstd) Data<float>(*rstd)[t * heads + h] = r;
+      }
+      const int64_t p = Data<int64_t>(positions)[t] * half;
+      kernels.rope(x, Data<float>(cos) + p, Data<float>(sin) + p, 1.0f, d);
+    });
+  });
+}
+
+struct RotateFunction : torch::autograd::Function<RotateFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv, const at::Tensor& positions,
+                            const at::Tensor& cos, const at::Tensor& sin, int64_t layout_ptr, int64_t norm_ptr) {
+    const auto& layout = *reinterpret_cast<const HeadLayout*>(layout_ptr);
+    const auto& norm = *reinterpret_cast<const HeadNorm*>(norm_ptr);
+    at::Tensor y = qkv.clone(), rstd;
+    const bool normed = norm.q_weight_D.defined();
+    if (normed) rstd = at::empty({qkv.size(0), layout.num_heads + layout.num_kv_heads}, qkv.options().dtype(at::kFloat));
+    RotateForward(y, layout, norm, positions, cos, sin, normed ? &rstd : nullptr);
+    ctx->save_for_backward({normed ? qkv : at::Tensor(), positions, cos, sin, rstd, norm.q_weight_D, norm.k_weight_D});
+    ctx->saved_data["heads"] = layout.num_heads;
+    ctx->saved_data["kv_heads"] = layout.num_kv_heads;
+    ctx->saved_data["head_dim"] = layout.head_dim;
+    ctx->saved_data["q"] = reinterpret_cast<int64_t>(norm.q_parameter);
+    ctx->saved_data["k"] = reinterpret_cast<int64_t>(norm.k_parameter);
+    return y;
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const at::Tensor &x = saved[0], &positions = saved[1], &cos = saved[2], &sin = saved[3], &rstd = saved[4];
+    const HeadLayout l{ctx->saved_data["heads"].toInt(), ctx->saved_data["kv_heads"].toInt(),
+                       ctx->saved_data["head_dim"].toInt()};
+    at::Tensor dx = grads[0].clone();
+    const int64_t d = l.head_dim, half = d / 2, heads = l.num_heads + l.num_kv_heads;
+    DispatchFloat(dx.scalar_type(), [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      const auto& kernels = GetKernels().typed<T>();
+      ForHeads<T>(dx, l, [&](int64_t t, int64_t, T* g) {
+        const int64_t p = Data<int64_t>(positions)[t] * half;
+        kernels.rope(g, Data<float>(cos) + p, Data<float>(sin) + p, -1.0f, d);
+      });
+      if (!rstd.defined()) return;
+      auto norms = [&](int64_t first, int64_t count, const at::Tensor& w, int64_t parameter_ptr) {
+        const auto* parameter = reinterpret_cast<const Parameter*>(parameter_ptr);
+        SumOverRows(dx.size(0), d, parameter->grad, [&](int64_t begin, int64_t end, float* dw) {
+          for (int64_t t = begin; t < end; ++t)
+            for (int64_t h = first; h < first + count; ++h) {
+              const int64_t at = t * l.width() + h * d;
+              T* g = Data<T>(dx) + at;
+              kernels.rms_norm_head_backward(Data<T>(x) + at, Data<float>(w), g, Data<float>(rstd)[t * heads + h], d, g,
+                                             dw);
+            }
+        });
+      };
+      norms(0, l.num_heads, saved[5], ctx->saved_data["q"].toInt());
+      norms(l.num_heads, l.num_kv_heads, saved[6], ctx->saved_data["k"].toInt());
+    });
+    return {dx, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+at::Tensor SwiGluForward(const at::Tensor& gu) {
+  const int64_t t = gu.size(0), i = gu.size(1) / 2;
+  at::Tensor y = at::empty({t, i}, gu.options());
+  DispatchFloat(gu.scalar_type(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const auto kernel = GetKernels().typed<T>().swiglu;
+    ParallelFor(t, 8, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        const T* row = Data<T>(gu) + r * 2 * i;
+        kernel(row, row + i, i, Data<T>(y) + r * i);
+      }
+    });
+  });
+  return y;
+}
+
+struct SwiGluFunction : torch::autograd::Function<SwiGluFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& gu) {
+    ctx->save_for_backward({gu});
+    return SwiGluForward(gu);
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const at::Tensor gu = ctx->get_saved_variables()[0], dy = grads[0].contiguous();
+    at::Tensor dgu = at::empty_like(gu);
+    const int64_t t = gu.size(0), i = gu.size(1) / 2;
+    DispatchFloat(gu.scalar_type(), [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      const auto kernel = GetKernels().typed<T>().swiglu_backward;
+      ParallelFor(t, 8, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+          const T* row = Data<T>(gu) + r * 2 * i;
+          T* out = Data<T>(dgu) + r * 2 * i;
+          kernel(row, row + i, Data<T>(dy) + r * i, i, out, out + i);
+        }
+      });
+    });
+    return {dgu};
+  }
+};
+
+}  // namespace
+
+at::Tensor RmsNorm(const at::Tensor& x_TH, const at::Tensor& weight_H, Parameter* parameter, double eps,
+                   at::ScalarType dtype) {
+  TORCH_CHECK(x_TH.dim() == 2 && x_TH.scalar_type() == at::kFloat && x_TH.is_contiguous() &&
+                  weight_H.numel() == x_TH.size(1),
+              "rms_norm: expected a contiguous float32 [T, ", weight_H.numel(), "], got ", x_TH.sizes());
+  if (!Recording(x_TH)) return NormForward(x_TH, weight_H, eps, dtype, nullptr);
+  return NormFunction::apply(x_TH, weight_H, reinterpret_cast<int64_t>(parameter), eps, dtype);
+}
+
+at::Tensor RotateHeads(const at::Tensor& qkv_TX, const HeadLayout& layout, const HeadNorm& norm,
+                       const at::Tensor& positions_T, const at::Tensor& cos_PD, const at::Tensor& sin_PD) {
+  TORCH_CHECK(qkv_TX.dim() == 2 && qkv_TX.size(1) == layout.width() && qkv_TX.is_contiguous(),
+              "rotate_heads: expected a contiguous [T, ", layout.width(), "], got ", qkv_TX.sizes());
+  TORCH_CHECK(positions_T.scalar_type() == at::kLong && positions_T.size(0) == qkv_TX.size(0),
+              "rotate_heads: one int64 position per token");
+  if (!Recording(qkv_TX)) {
+    RotateForward(qkv_TX, layout, norm, positions_T, cos_PD, sin_PD, nullptr);
+    return qkv_TX;
+  }
+  return RotateFunction::apply(qkv_TX, positions_T, cos_PD, sin_PD, reinterpret_cast<int64_t>(&layout),
+                               reinterpret_cast<int64_t>(&norm));
+}
+
+at::Tensor SwiGlu(const at::Tensor& gate_up_T2I) {
+  TORCH_CHECK(gate_up_T2I.dim() == 2 && gate_up_T2I.size(1) % 2 == 0 && gate_up_T2I.is_contiguous(),
+              "swiglu: expected a contiguous [T, 2 I], got ", gate_up_T2I.sizes());
+  return Recording(gate_up_T2I) ? SwiGluFunction::apply(gate_up_T2I) : SwiGluForward(gate_up_T2I);
+}
+
+}  // namespace rft::ops

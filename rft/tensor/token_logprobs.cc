@@ -1,0 +1,119 @@
+// TokenLogprobs of ops.h: the vocabulary projection that never holds [N, V].
+#include <algorithm>
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "rft/tensor/dispatch.h"
+#include "rft/tensor/gemm.h"
+#include "rft/tensor/linear_backward.h"
+#include "rft/tensor/ops.h"
+#include "rft/tensor/parallel.h"
+
+namespace rft::ops {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr int64_t kLogitsBytes = 64 << 20;
+
+// Calls body(first row, row count, logits [count, V] float32) for one chunk after another.
+template <typename Body>
+void ForLogitChunks(const at::Tensor& hidden, const Weight& head, const Body& body) {
+  const int64_t n = hidden.size(0), chunk = std::min(n, LogitsChunkRows(head.n));
+  if (n == 0) return;
+  at::Tensor logits = at::empty({chunk, head.n}, hidden.options().dtype(at::kFloat));
+  for (int64_t r0 = 0; r0 < n; r0 += chunk) {
+    const int64_t rows = std::min(chunk, n - r0);
+    DispatchFloat(hidden.scalar_type(), [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      GemmToFloat(Data<T>(hidden) + r0 * head.k, head.k, Data<T>(head.packed), rows, head.k, head.n, Data<float>(logits),
+                  head.n, false);
+    });
+    body(r0, rows, Data<float>(logits));
+  }
+}
+
+at::Tensor Forward(const at::Tensor& hidden, const Weight& head, const at::Tensor& targets, double temperature,
+                   at::Tensor* log_sum_exp, at::Tensor* entropy) {
+  const int64_t n = hidden.size(0);
+  const auto options = hidden.options().dtype(at::kFloat);
+  at::Tensor logprobs = at::empty({n}, options);
+  if (log_sum_exp) *log_sum_exp = at::empty({n}, options);
+  if (entropy) *entropy = at::empty({n}, options);
+  const float scale = static_cast<float>(1.0 / temperature);
+  ForLogitChunks(hidden, head, [&](int64_t r0, int64_t rows, const float* logits) {
+    ParallelFor(rows, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        const float* row = logits + r * head.n;
+        const RowStats stats = GetKernels().row_stats(row, head.n, scale, entropy ? Data<float>(*entropy) + r0 + r : nullptr);
+        Data<float>(logprobs)[r0 + r] = row[Data<int64_t>(targets)[r0 + r]] * scale - stats.log_sum_exp;
+        if (log_sum_exp) Data<float>(*log_sum_exp)[r0 + r] = stats.log_sum_exp;
+      }
+    });
+  });
+  return logprobs;
+}
+
+struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& targets, int64_t head,
+                            double temperature, int64_t entropy) {
+    at::Tensor log_sum_exp;
+    at::Tensor y = Forward(hidden, *reinterpret_cast<const Weight*>(head), targets, temperature, &log_sum_exp,
+                           reinterpret_cast<at::Tensor*>(entropy));
+    ctx->save_for_backward({hidden, targets, log_sum_exp});
+    ctx->saved_data["head"] = head;
+    ctx->saved_data["temperature"] = temperature;
+    return y;
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const at::Tensor &hidden = saved[0], &targets = saved[1], &log_sum_exp = saved[2];
+    const at::Tensor g = grads[0].contiguous();
+    const auto& head = *reinterpret_cast<const Weight*>(ctx->saved_data["head"].toInt());
+    const float scale = static_cast<float>(1.0 / ctx->saved_data["temperature"].toDouble());
+    at::Tensor dhidden = at::empty_like(hidden);
+    const at::Tensor transposed = PackTransposed(head, hidden.scalar_type());
+    at::Tensor dlogits = at::empty({std::min(hidden.size(0), LogitsChunkRows(head.n)), head.n}, hidden.options());
+    ForLogitChunks(hidden, head, [&](int64_t r0, int64_t rows, const float* logits) {
+      DispatchFloat(hidden.scalar_type(), [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        const auto kernel = GetKernels().typed<T>().softmax_gradient;
+        ParallelFor(rows, 1, [&](int64_t begin, int64_t end) {
+          for (int64_t r = begin; r < end; ++r)
+            kernel(logits + r * head.n, head.n, scale, Data<float>(log_sum_exp)[r0 + r], Data<int64_t>(targets)[r0 + r],
+                   -Data<float>(g)[r0 + r], Data<T>(dlogits) + r * head.n);
+        });
+      });
+      const at::Tensor part = dlogits.narrow(0, 0, rows);
+      const at::Tensor x = hidden.narrow(0, r0, rows);
+      AccumulateWeightGradient(x, part, head);
+      dhidden.narrow(0, r0, rows).copy_(InputGradient(part, transposed, head));
+    });
+    return {dhidden, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+int64_t LogitsChunkRows(int64_t vocab_size) {
+  return std::max<int64_t>(8, kLogitsBytes / (vocab_size * static_cast<int64_t>(sizeof(float))) / 8 * 8);
+}
+
+at::Tensor TokenLogprobs(const at::Tensor& hidden_NH, const Weight& head, const at::Tensor& targets_N,
+                         double temperature, at::Tensor* entropy_N) {
+  TORCH_CHECK(hidden_NH.dim() == 2 && hidden_NH.size(1) == head.k && hidden_NH.is_contiguous(),
+              "token_logprobs: expected a contiguous [N, ", head.k, "], got ", hidden_NH.sizes());
+  TORCH_CHECK(targets_N.scalar_type() == at::kLong && targets_N.size(0) == hidden_NH.size(0),
+              "token_logprobs: one int64 target per row");
+  TORCH_CHECK(temperature > 0, "token_logprobs: temperature must be positive");
+  if (!at::GradMode::is_enabled() || !hidden_NH.requires_grad())
+    return Forward(hidden_NH, head, targets_N, temperature, nullptr, entropy_N);
+  return LogprobsFunction::apply(hidden_NH, targets_N, reinterpret_cast<int64_t>(&head), temperature,
+                                 reinterpret_cast<int64_t>(entropy_N));
+}
+
+}  // namespace rft::ops

@@ -1,0 +1,33 @@
+// Parameters (fp32 masters with gradients) and the packed compute copies made from them.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace rft {
+
+// One trainable tensor, by its canonical (Hugging Face) name. `value` and `grad` are float32 views into the arenas of
+// the ParameterStore that owns it; grad is undefined for a model that is only sampled from.
+struct Parameter {
+  std::string name;
+  at::Tensor value;
+  at::Tensor grad;
+};
+
+// One or several [N_i, K] parameters stacked into one [N, K] matrix and packed for y = x W^T. The copy is what both the
+// sampler and the trainer multiply with; its backward reads the parts' masters and adds to the parts' gradients.
+// Invariant: while a backward of a forward through this weight is pending, the parts' values do not change.
+struct Weight {
+  at::Tensor packed;                // 1-D, compute dtype; see rft/tensor/gemm.h
+  int64_t n = 0, k = 0;
+  std::vector<Parameter*> parts;
+
+  // Allocates (first call) and fills `packed` from the parts.
+  static Weight Create(std::vector<Parameter*> parts, at::ScalarType dtype);
+  void Repack();
+};
+
+}  // namespace rft

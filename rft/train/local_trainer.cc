@@ -1,0 +1,259 @@
+// The trainer in this process.
+#include <cmath>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+
+#include "absl/strings/str_cat.h"
+#include "losses/loss.h"
+#include "rft/core/status_macros.h"
+#include "rft/tensor/dispatch.h"
+#include "rft/tensor/ops.h"
+#include "rft/tensor/try_torch.h"
+#include "rft/train/batcher.h"
+#include "rft/train/optimizer.h"
+#include "rft/train/step_metrics.h"
+#include "rft/train/trainer.h"
+#include "rft/train/trainer_state.h"
+
+namespace rft {
+namespace {
+
+at::Tensor IntTensor(const std::vector<int64_t>& values) { return at::tensor(values, at::kLong); }
+
+class LocalTrainer : public Trainer {
+ public:
+  LocalTrainer(std::shared_ptr<CausalLm> model, const TrainerOptions& options)
+      : model_(std::move(model)), options_(options), optimizer_(model_->parameters().values().numel()) {
+    model_->parameters().EnableGradients();
+    weights_ = model_->weights();
+  }
+
+  absl::StatusOr<ForwardResult> Forward(absl::Span<const Datum> datums) override {
+    RFT_RETURN_IF_ERROR(Validate(datums));
+    return TryTorch([&] {
+      at::NoGradGuard no_grad;
+      ForwardResult result;
+      result.logprobs = EmptyRows(datums);
+      for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget))
+        Scatter(batch, Logprobs(batch, nullptr), result.logprobs);
+      return result;
+    });
+  }
+
+  absl::StatusOr<ForwardBackwardResult> ForwardBackward(absl::Span<const Datum> datums,
+                                                        const LossConfig& config) override {
+    RFT_RETURN_IF_ERROR(Validate(datums));
+    const Loss* loss = nullptr;
+    RFT_RETURN_IF_ERROR(TryTorch([&] { loss = &FindLoss(config.name); }));
+    RFT_RETURN_IF_ERROR(ValidateLossInputs(datums, config));
+    return Accumulating(TryTorch([&] {
+      ForwardBackwardResult result;
+      result.logprobs = EmptyRows(datums);
+      StepMetrics metrics;
+      for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget)) {
+        at::Tensor entropy_N, logprobs_N = Logprobs(batch, &entropy_N);
+        Scatter(batch, logprobs_N, result.logprobs);
+        const LossOutput output = loss->forward(LossInputs(datums, batch, logprobs_N), config);
+        metrics.Add(output, entropy_N);
+        denominator_ += output.denominator;
+        result.num_computed_tokens += static_cast<int64_t>(batch.ids.size());
+        Backward(output.sum, result.finite);
+      }
+      metrics.Finish(result);
+      return result;
+    }));
+  }
+
+  absl::StatusOr<ForwardBackwardResult> ForwardBackwardCustom(absl::Span<const Datum> datums,
+                                                              const CustomLoss& loss) override {
+    RFT_ASSIGN_OR_RETURN(ForwardResult forward, Forward(datums));
+    RFT_ASSIGN_OR_RETURN(const CustomLossResult custom, loss(forward.logprobs));
+    if (custom.dlogprobs.size() != datums.size())
+      return absl::InvalidArgumentError(absl::StrCat("custom loss: returned gradients for ", custom.dlogprobs.size(),
+                                                     " datums, there are ", datums.size()));
+    for (size_t i = 0; i < datums.size(); ++i)
+      if (custom.dlogprobs[i].size() != datums[i].ids.size())
+        return absl::InvalidArgumentError(absl::StrCat("custom loss: dlogprobs[", i, "] has ", custom.dlogprobs[i].size(),
+                                                       " entries, the datum has ", datums[i].ids.size(), " tokens"));
+    return Accumulating(TryTorch([&] {
+      ForwardBackwardResult result;
+      result.loss_sum = custom.loss_sum;
+      result.metrics = custom.metrics;
+      result.finite = std::isfinite(custom.loss_sum);
+      for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget)) {
+        std::vector<float> gradient;
+        for (const auto& p : batch.predictions) gradient.push_back(custom.dlogprobs[p.datum][p.token]);
+        result.num_tokens += static_cast<int64_t>(gradient.size());
+        result.num_rows += static_cast<int64_t>(batch.datums.size());
+        result.num_computed_tokens += static_cast<int64_t>(batch.ids.size());
+        const at::Tensor logprobs_N = Logprobs(batch, nullptr);
+        Backward((logprobs_N * at::tensor(gradient, at::kFloat)).sum(), result.finite);
+      }
+      denominator_ += custom.denominator;
+      result.logprobs = std::move(forward.logprobs);
+      return result;
+    }));
+  }
+
+  absl::StatusOr<OptimStepResult> OptimStep(const AdamParams& params) override {
+    if (!accumulated_)
+      return absl::FailedPreconditionError("optim_step: no gradient has been accumulated; call forward_backward first");
+    return TryTorch([&] {
+      ParameterStore& parameters = model_->parameters();
+      OptimStepResult result;
+      const double scale = denominator_ > 0.0 ? 1.0 / denominator_ : 1.0;
+      result.grad_norm = AdamW::Norm(parameters.grads()) * scale;
+      result.skipped = poisoned_ || !std::isfinite(result.grad_norm);
+      if (!result.skipped) {
+        const double clip = params.grad_clip_norm > 0 && result.grad_norm > params.grad_clip_norm
+                                ? params.grad_clip_norm / (result.grad_norm + 1e-6)   // as torch's clip_grad_norm_
+                                : 1.0;
+        optimizer_.Step(parameters.values(), parameters.grads(), scale * clip, params);
+        Repack();
+      }
+      ZeroGrad();
+      result.version = weights_->version();
+      return result;
+    });
+  }
+
+  void ZeroGrad() override {
+    model_->parameters().grads().zero_();
+    denominator_ = 0.0;
+    accumulated_ = poisoned_ = false;
+  }
+
+  absl::Status SaveState(const std::string& dir) override {
+    return SaveTrainerState(dir, model_->parameters(), optimizer_);
+  }
+  absl::Status LoadState(const std::string& dir) override {
+    RFT_RETURN_IF_ERROR(LoadTrainerState(dir, model_->parameters(), optimizer_));
+    return TryTorch([&] {
+      Repack();
+      ZeroGrad();
+    });
+  }
+  absl::Status SaveModel(const std::string& dir) override {
+    return rft::SaveModel(*model_, dir, SaveDtype::kBFloat16);
+  }
+  absl::StatusOr<std::shared_ptr<const PublishedWeights>> SaveWeightsForSampler() override { return weights_; }
+
+  std::shared_ptr<CausalLm> model() const override { return model_; }
+  int64_t num_steps() const override { return optimizer_.num_steps(); }
+
+ private:
+  absl::Status Validate(absl::Span<const Datum> datums) const {
+    return ValidateDatums(datums, model_->config().vocab_size, model_->config().max_positions);
+  }
+
+  static absl::Status ValidateLossInputs(absl::Span<const Datum> datums, const LossConfig& config) {
+    if (config.name == "cross-entropy") return absl::OkStatus();
+    for (size_t i = 0; i < datums.size(); ++i) {
+      if (datums[i].advantages.empty())
+        return absl::InvalidArgumentError(absl::StrCat("datums[", i, "].advantages: loss ", config.name, " needs them"));
+      if (config.kl_coef != 0.0 && datums[i].ref_logprobs.empty())
+        return absl::InvalidArgumentError(
+            absl::StrCat("datums[", i, "].ref_logprobs: a loss with kl_coef != 0 needs them"));
+    }
+    return absl::OkStatus();
+  }
+
+  static std::vector<std::vector<float>> EmptyRows(absl::Span<const Datum> datums) {
+    std::vector<std::vector<float>> rows;
+    for (const Datum& d : datums) rows.emplace_back(d.ids.size(), 0.0f);
+    return rows;
+  }
+
+  // Log-probabilities of the micro-batch's predictions, with a graph when gradients are enabled.
+  at::Tensor Logprobs(const MicroBatch& batch, at::Tensor* entropy_N) const {
+    std::vector<int64_t> sources, targets;
+    for (const auto& p : batch.predictions) {
+      sources.push_back(p.source);
+      targets.push_back(p.target);
+    }
+    PackedAttention attention(batch.sequences);
+    const at::Tensor hidden_TH =
+        model_->forward(*weights_, IntTensor(batch.ids), IntTensor(batch.positions), attention);
+    return ops::TokenLogprobs(ops::SelectRows(hidden_TH, IntTensor(sources)), weights_->head, IntTensor(targets),
+                              options_.temperature, entropy_N);
+  }
+
+  static void Scatter(const MicroBatch& batch, const at::Tensor& logprobs_N, std::vector<std::vector<float>>& rows) {
+    const float* values = Data<float>(logprobs_N);
+    for (size_t i = 0; i < batch.predictions.size(); ++i)
+      rows[batch.predictions[i].datum][batch.predictions[i].token] = values[i];
+  }
+
+  // One loss row per datum, holding its predictions in order. What a datum leaves out means "on-policy" (datum.h).
+  static LossInput LossInputs(absl::Span<const Datum> datums, const MicroBatch& batch, const at::Tensor& logprobs_N) {
+    const auto n = static_cast<int64_t>(batch.predictions.size());
+    const at::Tensor current = logprobs_N.detach();
+    LossInput input;
+    input.logprobs_T = logprobs_N;
+    input.old_logprobs_T = current.clone();
+    input.mask_T = at::zeros({n}, at::kFloat);
+    input.advantages_T = at::zeros({n}, at::kFloat);
+    input.ref_logprobs_T = current.clone();
+    input.sampling_logprobs_T = at::zeros({n}, at::kFloat);
+    std::vector<int64_t> offsets = {0};
+    for (int64_t i = 0; i < n; ++i) {
+      const auto& p = batch.predictions[i];
+      const Datum& d = datums[p.datum];
+      if (i > 0 && batch.predictions[i - 1].datum != p.datum) offsets.push_back(i);
+      Data<float>(input.mask_T)[i] = d.weights[p.token];
+      if (!d.advantages.empty()) Data<float>(input.advantages_T)[i] = d.advantages[p.token];
+      if (!d.old_logprobs.empty()) Data<float>(input.old_logprobs_T)[i] = d.old_logprobs[p.token];
+      if (!d.ref_logprobs.empty()) Data<float>(input.ref_logprobs_T)[i] = d.ref_logprobs[p.token];
+      Data<float>(input.sampling_logprobs_T)[i] =
+          d.sampling_logprobs.empty() ? Data<float>(input.old_logprobs_T)[i] : d.sampling_logprobs[p.token];
+    }
+    offsets.push_back(n);
+    input.row_offsets_R1 = IntTensor(offsets);
+    return input;
+  }
+
+  // Adds to the gradient; a non-finite loss poisons the step instead.
+  void Backward(const at::Tensor& sum, bool& finite) {
+    if (std::isfinite(sum.item<double>())) {
+      if (sum.requires_grad()) sum.backward();
+    } else {
+      finite = false;
+      poisoned_ = true;
+    }
+  }
+
+  absl::StatusOr<ForwardBackwardResult> Accumulating(absl::StatusOr<ForwardBackwardResult> result) {
+    if (result.ok()) accumulated_ = true;
+    else ZeroGrad();
+    return result;
+  }
+
+  void Repack() {
+    weights_.reset();   // lets its memory be reused when nobody samples from it any more
+    weights_ = model_->PackNewVersion();
+  }
+
+  std::shared_ptr<CausalLm> model_;
+  TrainerOptions options_;
+  AdamW optimizer_;
+  std::shared_ptr<const ModelWeights> weights_;
+  double denominator_ = 0.0;
+  bool accumulated_ = false;
+  bool poisoned_ = false;   // a NaN or Inf was seen since the last clear
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(std::shared_ptr<CausalLm> model,
+                                                         const TrainerOptions& options) {
+  if (options.token_budget < 1) return absl::InvalidArgumentError("trainer.token_budget: must be at least 1");
+  if (!(options.temperature > 0)) return absl::InvalidArgumentError("trainer: the temperature must be positive");
+  return TryTorch([&]() -> std::unique_ptr<Trainer> {
+    return std::make_unique<LocalTrainer>(std::move(model), options);
+  });
+}
+
+}  // namespace rft

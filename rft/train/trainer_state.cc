@@ -1,0 +1,75 @@
+#include "rft/train/trainer_state.h"
+
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "rft/core/file_system.h"
+#include "rft/core/status_macros.h"
+#include "rft/io/safetensors.h"
+#include "rft/io/safetensors_writer.h"
+#include "rft/tensor/dispatch.h"
+
+namespace rft {
+namespace {
+
+// (name in the file, 1-D float32 view of the arena) of everything that is saved, with the parameter's shape.
+struct Entry {
+  std::string name;
+  std::vector<int64_t> shape;
+  float* data;
+  int64_t count;
+};
+
+std::vector<Entry> Entries(ParameterStore& parameters, AdamW& optimizer) {
+  std::vector<Entry> entries;
+  const std::pair<const char*, at::Tensor*> arenas[] = {{"", &parameters.values()},
+                                                        {"adam_m.", &optimizer.first_moment()},
+                                                        {"adam_v.", &optimizer.second_moment()}};
+  for (const auto& [prefix, arena] : arenas)
+    for (const Parameter& p : parameters.all())
+      entries.push_back({absl::StrCat(prefix, p.name), p.value.sizes().vec(),
+                         Data<float>(*arena) + parameters.OffsetOf(p), p.value.numel()});
+  return entries;
+}
+
+}  // namespace
+
+absl::Status SaveTrainerState(const std::string& dir, ParameterStore& parameters, AdamW& optimizer) {
+  std::vector<TensorToWrite> tensors;
+  for (const Entry& e : Entries(parameters, optimizer))
+    tensors.push_back({e.name, TensorDtype::kF32, e.shape, [e](const ByteSink& sink) {
+                         return sink({reinterpret_cast<const std::byte*>(e.data), e.count * sizeof(float)});
+                       }});
+  SafetensorsWriteOptions options;
+  options.metadata["step"] = absl::StrCat(optimizer.num_steps());
+  return WriteSafetensors(JoinPath(dir, kTrainerStateFile), tensors, options);
+}
+
+absl::Status LoadTrainerState(const std::string& dir, ParameterStore& parameters, AdamW& optimizer) {
+  const std::string path = JoinPath(dir, kTrainerStateFile);
+  RFT_ASSIGN_OR_RETURN(const SafetensorsFile file, OpenSafetensors(path));
+  const auto step_text = file.metadata.find("step");
+  int64_t step = 0;
+  if (step_text == file.metadata.end() || !absl::SimpleAtoi(step_text->second, &step) || step < 0)
+    return absl::InvalidArgumentError(absl::StrCat(path, ": metadata has no valid \"step\"; not a trainer's state"));
+  const std::vector<Entry> entries = Entries(parameters, optimizer);
+  std::vector<TensorView> views;
+  for (const Entry& e : entries) {
+    auto view = FindTensor(file.tensors, e.name);
+    if (!view.ok()) return absl::InvalidArgumentError(absl::StrCat(path, ": ", view.status().message()));
+    if (view->dtype != TensorDtype::kF32 || view->shape != e.shape)
+      return absl::InvalidArgumentError(absl::StrCat(path, ": ", e.name, ": is ", TensorDtypeName(view->dtype), " [",
+                                                     absl::StrJoin(view->shape, ", "), "], this model needs F32 [",
+                                                     absl::StrJoin(e.shape, ", "), "]"));
+    views.push_back(*std::move(view));
+  }
+  for (size_t i = 0; i < entries.size(); ++i) std::memcpy(entries[i].data, views[i].bytes.data(), views[i].bytes.size());
+  optimizer.set_num_steps(step);
+  return absl::OkStatus();
+}
+
+}  // namespace rft

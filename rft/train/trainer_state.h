@@ -1,0 +1,19 @@
+// Weights and optimizer state as one safetensors file, by parameter name: "NAME", "adam_m.NAME", "adam_v.NAME", all
+// float32; the step count is in the metadata.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "rft/models/parameter_store.h"
+#include "rft/train/optimizer.h"
+
+namespace rft {
+
+inline constexpr char kTrainerStateFile[] = "trainer.safetensors";
+
+absl::Status SaveTrainerState(const std::string& dir, ParameterStore& parameters, AdamW& optimizer);
+// Everything is checked before anything is written: on an error, nothing has changed. kInvalidArgument names the tensor.
+absl::Status LoadTrainerState(const std::string& dir, ParameterStore& parameters, AdamW& optimizer);
+
+}  // namespace rft

@@ -1,0 +1,46 @@
+"""Fixtures: tiny random Hugging Face models with a tokenizer, made at test time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest  # noqa: E402
+
+FAMILIES = ("llama", "qwen3")
+
+
+def make_model(folder: Path, family: str) -> Path:
+    """A random model of `family`, two layers wide enough to have GQA, behind a byte-level BPE made from a few texts."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+    from rft.tasks import arithmetic
+    from rft.tiny import save_tokenizer
+
+    train, _ = arithmetic.split(0, 200, 2)
+    texts = [text for question in train for text in (question.text, arithmetic.tagged(question.answer), "user\n", "assistant\n")]
+    size = -(-save_tokenizer(folder, texts) // 64) * 64
+    dims = {"vocab_size": size, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 256, "bos_token_id": 1, "eos_token_id": 2,
+            "pad_token_id": 0, "tie_word_embeddings": family == "qwen3"}
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**dims)) if family == "llama" else Qwen3ForCausalLM(Qwen3Config(**dims))
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def model_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model folder, once per family."""
+    return make_model(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="session")
+def llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama where the family does not matter."""
+    return make_model(tmp_path_factory.mktemp("llama"), "llama")

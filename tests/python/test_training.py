@@ -1,0 +1,90 @@
+"""The Trainer's verbs from Python, the custom loss, and SFT, on a tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import rft
+from rft.codec import load_codec
+from rft.sft import SftConfig, learning_rate_at, pack, read_conversations, sft, to_datum
+from rft.tasks import arithmetic
+from rft.training import with_autograd
+
+
+def conversations(count: int) -> list[list[dict[str, str]]]:
+    questions, _ = arithmetic.split(0, 100, 2)
+    return [row["messages"] for row in arithmetic.sft_rows(0, count, questions, right=1.0)]
+
+
+def test_a_torch_loss_gives_the_gradient_autograd_gives() -> None:
+    loss, grads, metrics = with_autograd(lambda rows: (sum((row**2).sum() for row in rows), {"n": 2}))(
+        [np.array([1.0, 2.0], np.float32), np.array([3.0], np.float32)])
+    assert loss == 14.0 and metrics == {"n": 2.0}
+    assert [grad.tolist() for grad in grads] == [[2.0, 4.0], [6.0]]
+
+
+def test_a_row_the_loss_ignores_has_gradient_zero() -> None:
+    _, grads, _ = with_autograd(lambda rows: rows[0].sum())([np.ones(2, np.float32), np.ones(3, np.float32)])
+    assert grads[1].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("loss", [lambda rows: 1.0, lambda rows: rows[0], lambda rows: torch.tensor(1.0)])
+def test_a_loss_that_is_no_scalar_of_the_logprobs_is_refused(loss: object) -> None:
+    with pytest.raises(TypeError, match="scalar tensor|nothing to differentiate"):
+        with_autograd(loss)([np.ones(2, np.float32)])  # type: ignore[arg-type]
+
+
+def test_custom_cross_entropy_has_the_gradient_of_the_built_in_one(model_dir: Path) -> None:
+    model = rft.Model.load(str(model_dir), dtype="fp32")
+    codec = load_codec(model_dir)
+    datums = [to_datum(codec, messages) for messages in conversations(3)]
+    trainer = rft.Trainer(model)
+    name = model.parameter_names()[-1]
+    trainer.forward_backward(datums, loss="cross-entropy", aggregation="token-sum")
+    expected = trainer.gradient(name)
+    trainer.zero_grad()
+    weights = [torch.tensor(np.array(datum.weights)) for datum in datums]
+    trainer.forward_backward_custom(datums, lambda rows: -sum((row * w).sum() for row, w in zip(rows, weights, strict=True)))
+    np.testing.assert_allclose(trainer.gradient(name), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_sft_lowers_the_loss(llama_dir: Path) -> None:
+    trainer = rft.Trainer(rft.Model.load(str(llama_dir), dtype="fp32"))
+    losses: list[float] = []
+    sft(trainer, load_codec(llama_dir), conversations(64), SftConfig(steps=20, rows_per_step=16, learning_rate=5e-3),
+        lambda step: losses.append(step.loss))
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_only_the_last_answer_and_the_end_token_have_weight(llama_dir: Path) -> None:
+    codec = load_codec(llama_dir)
+    messages = conversations(1)[0]
+    datum = to_datum(codec, messages)
+    trained = [int(i) for i, w in zip(datum.ids, datum.weights, strict=True) if w]
+    assert codec.decode(trained) == messages[-1]["content"] and trained[-1] == codec.tokenizer.eos_token_id
+
+
+def test_packing_keeps_the_order_and_the_budget() -> None:
+    class Row:
+        def __init__(self, length: int) -> None:
+            self.ids = [0] * length
+
+    calls = list(pack([Row(n) for n in (3, 4, 9, 1, 1)], 8))  # type: ignore[list-item]
+    assert [[len(row.ids) for row in call] for call in calls] == [[3, 4], [9], [1, 1]]
+
+
+def test_the_learning_rate_warms_up_and_decays() -> None:
+    config = SftConfig(steps=100, warmup_steps=10, learning_rate=1.0, min_lr_ratio=0.1)
+    rates = [learning_rate_at(config, step) for step in range(100)]
+    assert rates[0] == 0.1 and rates[10] == 1.0 and rates[-1] < 0.11 and max(rates) == 1.0
+
+
+def test_bad_conversations_are_all_reported(tmp_path: Path) -> None:
+    path = tmp_path / "sft.jsonl"
+    path.write_text('{"messages": [{"role": "user", "content": "hi"}]}\nnot json\n')
+    with pytest.raises(ValueError, match=r"sft.jsonl:1: (?s:.)*sft.jsonl:2: "):
+        read_conversations(path)

@@ -1,0 +1,113 @@
+#include "tests/testing/fake_engine.h"
+
+#include <chrono>
+#include <utility>
+
+#include "rft/core/clock.h"
+#include "tests/testing/fake_codec.h"
+
+namespace rft::testing {
+namespace {
+
+Completion MakeCompletion(const FakeAnswer& answer, int64_t version) {
+  Completion completion;
+  completion.ids = ByteIds(answer.text);
+  if (answer.finish_reason == FinishReason::kStop) completion.ids.push_back(FakeCodec::kEnd);
+  completion.logprobs.assign(completion.ids.size(), answer.logprob);
+  completion.sampling_logprobs = completion.logprobs;
+  completion.versions.assign(completion.ids.size(), version);
+  completion.finish_reason = answer.finish_reason;
+  completion.error = answer.error;
+  return completion;
+}
+
+}  // namespace
+
+FakeEngine::FakeEngine(Script script, int64_t max_context)
+    : script_(std::move(script)), max_context_(max_context), thread_([this] { Loop(); }) {}
+
+absl::StatusOr<RequestHandle> FakeEngine::Submit(GenerateRequest request, std::shared_ptr<CompletionSink> sink) {
+  if (request.prompt.empty()) return absl::InvalidArgumentError("prompt: empty");
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (stopping_) return absl::FailedPreconditionError("the engine is shut down");
+  const double now = Clock::Default().NowSeconds();
+  const auto handle = static_cast<RequestHandle>(requests_.size());
+  for (int32_t sample = 0; sample < request.num_samples; ++sample) {
+    const FakeAnswer answer = script_(request, sample);
+    pending_.emplace(now + answer.delay_s, Pending{handle, sample, MakeCompletion(answer, version_), sink});
+  }
+  requests_.push_back(std::move(request));
+  changed_.notify_all();
+  return handle;
+}
+
+void FakeEngine::Cancel(RequestHandle handle) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const double due = Clock::Default().NowSeconds() + cancel_delay_s_;
+  for (auto it = pending_.begin(); it != pending_.end();) {
+    const auto next = std::next(it);
+    if (it->second.handle == handle && it->second.completion.finish_reason != FinishReason::kCancelled) {
+      Pending cancelled = std::move(it->second);
+      pending_.erase(it);
+      cancelled.completion = Completion{};
+      cancelled.completion.finish_reason = FinishReason::kCancelled;
+      pending_.emplace(due, std::move(cancelled));
+      num_cancelled_.fetch_add(1);
+    }
+    it = next;
+  }
+  changed_.notify_all();
+}
+
+absl::Status FakeEngine::Publish(std::shared_ptr<const PublishedWeights> weights) {
+  version_ = weights->version();
+  return absl::OkStatus();
+}
+
+void FakeEngine::Shutdown() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+std::vector<GenerateRequest> FakeEngine::requests() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return requests_;
+}
+
+int64_t FakeEngine::num_open() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return static_cast<int64_t>(pending_.size());
+}
+
+void FakeEngine::Loop() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (true) {
+    if (stopping_) {
+      for (auto& [due, pending] : pending_) {
+        pending.completion = Completion{};
+        pending.completion.finish_reason = FinishReason::kCancelled;
+      }
+    }
+    if (pending_.empty()) {
+      if (stopping_) return;
+      changed_.wait(lock);
+      continue;
+    }
+    const double left = pending_.begin()->first - Clock::Default().NowSeconds();
+    if (left > 0 && !stopping_) {
+      changed_.wait_for(lock, std::chrono::duration<double>(left));
+      continue;
+    }
+    Pending due = std::move(pending_.extract(pending_.begin()).mapped());
+    lock.unlock();
+    if (!due.completion.ids.empty()) due.sink->OnToken(due.sample, due.completion.ids[0], due.completion.logprobs[0]);
+    due.sink->OnFinished(due.sample, std::move(due.completion));
+    lock.lock();
+  }
+}
+
+}  // namespace rft::testing
