@@ -19,8 +19,11 @@ std::string ShapeText(const py::array& array) {
 
 py::array AsVector(py::handle values, const std::string& what) {
   py::array array = py::array::ensure(values);
-  if (!array) Wrong(what, absl::StrCat("must be a list or an array of numbers, not ", Py_TYPE(values.ptr())->tp_name));
-  if (array.ndim() != 1) Wrong(what, absl::StrCat("must have one dimension, not the shape ", ShapeText(array)));
+  if (!array)
+    Wrong(what, absl::StrCat("must be a list or an array of numbers, not ",
+                             Py_TYPE(values.ptr())->tp_name));
+  if (array.ndim() != 1)
+    Wrong(what, absl::StrCat("must have one dimension, not the shape ", ShapeText(array)));
   return array;
 }
 
@@ -42,7 +45,8 @@ std::vector<TokenId> ToTokenIds(py::handle values, const std::string& what) {
   if (array.size() == 0) return {};
   const char kind = array.dtype().kind();
   if (kind != 'i' && kind != 'u') {
-    Wrong(what, absl::StrCat("must be whole numbers (token ids), not ", py::str(array.dtype()).cast<std::string>()));
+    Wrong(what, absl::StrCat("must be whole numbers (token ids), not ",
+                             py::str(array.dtype()).cast<std::string>()));
   }
   const auto wide = py::array_t<int64_t, py::array::c_style | py::array::forcecast>::ensure(array);
   if (!wide) Wrong(what, "can't be converted to int64");

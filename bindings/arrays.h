@@ -26,8 +26,8 @@ template <typename T>
 py::array_t<T> TakeArray(std::vector<T> values) {
   auto* owned = new std::vector<T>(std::move(values));
   py::capsule owner(owned, [](void* p) { delete static_cast<std::vector<T>*>(p); });
-  return py::array_t<T>({static_cast<py::ssize_t>(owned->size())}, {static_cast<py::ssize_t>(sizeof(T))}, owned->data(),
-                        owner);
+  return py::array_t<T>({static_cast<py::ssize_t>(owned->size())},
+                        {static_cast<py::ssize_t>(sizeof(T))}, owned->data(), owner);
 }
 
 // A copy that can't be written to: for attributes, where writing into a copy would silently change nothing.

@@ -25,19 +25,22 @@ namespace {
 ConfigReadOptions OptionsFor(std::vector<std::string> overrides, bool check_paths) {
   return {.overrides = std::move(overrides),
           .check_paths = check_paths,
-          .choices = {{"losses.name", LossRegistry::Get().Names()}, {"graders.type", GraderRegistry::Get().Names()}}};
+          .choices = {{"losses.name", LossRegistry::Get().Names()},
+                      {"graders.type", GraderRegistry::Get().Names()}}};
 }
 
-[[noreturn]] void UnknownKey(const std::string& path, const std::string& prefix, const std::string& key,
-                             const std::vector<std::string>& known) {
+[[noreturn]] void UnknownKey(const std::string& path, const std::string& prefix,
+                             const std::string& key, const std::vector<std::string>& known) {
   const std::optional<std::string> meant = DidYouMean(key, known);
   throw StatusException(absl::InvalidArgumentError(
-      absl::StrCat(path, ": no such key", meant ? absl::StrCat("; did you mean ", prefix, *meant, "?")
-                                                : absl::StrCat("; known here: ", absl::StrJoin(known, ", ")))));
+      absl::StrCat(path, ": no such key",
+                   meant ? absl::StrCat("; did you mean ", prefix, *meant, "?")
+                         : absl::StrCat("; known here: ", absl::StrJoin(known, ", ")))));
 }
 
 // One step of a dotted path: into a section by key, or into a list by number.
-py::object Descend(const py::object& node, const std::string& path, const std::string& prefix, const std::string& key) {
+py::object Descend(const py::object& node, const std::string& path, const std::string& prefix,
+                   const std::string& key) {
   if (py::isinstance<py::dict>(node)) {
     const py::str name(key);
     if (node.contains(name)) return node[name];
@@ -46,11 +49,13 @@ py::object Descend(const py::object& node, const std::string& path, const std::s
   if (py::isinstance<py::list>(node)) {
     size_t index = 0;
     const auto result = std::from_chars(key.data(), key.data() + key.size(), index);
-    if (result.ec == std::errc() && result.ptr == key.data() + key.size() && index < py::len(node)) {
+    if (result.ec == std::errc() && result.ptr == key.data() + key.size() &&
+        index < py::len(node)) {
       return py::list(node)[index];
     }
   }
-  throw StatusException(absl::InvalidArgumentError(absl::StrCat(path, ": no such key; ", prefix, " has no ", key)));
+  throw StatusException(
+      absl::InvalidArgumentError(absl::StrCat(path, ": no such key; ", prefix, " has no ", key)));
 }
 
 py::object Get(const RunConfig& config, const std::string& path) {
@@ -67,32 +72,46 @@ py::object Get(const RunConfig& config, const std::string& path) {
 }  // namespace
 
 void BindConfig(py::module_& m) {
-  py::class_<RunConfig>(m, "RunConfig", "Everything a run is told: run.yaml, checked and resolved. Immutable from Python; "
-                                        "change it with `overrides`.")
-      .def_static("from_file",
-                  [](const std::string& path, std::vector<std::string> overrides, bool check_paths) {
-                    return ValueOrThrow(ReadRunConfig(path, OptionsFor(std::move(overrides), check_paths)));
-                  },
-                  py::arg("path"), py::arg("overrides") = std::vector<std::string>{}, py::arg("check_paths") = true,
-                  "Reads run.yaml or a resolved config.json; `overrides` are \"trainer.steps=10\", applied in order.\n\n"
-                  "Raises ConfigError with every mistake on a line of its own (file:line: key: what), NotFoundError.")
-      .def_static("from_json",
-                  [](const std::string& text, std::vector<std::string> overrides, const std::string& base_dir, bool check_paths) {
-                    return ValueOrThrow(ParseRunConfig(text, "<text>", base_dir, OptionsFor(std::move(overrides), check_paths)));
-                  },
-                  py::arg("text"), py::arg("overrides") = std::vector<std::string>{}, py::arg("base_dir") = ".",
-                  py::arg("check_paths") = true,
-                  "From JSON (or YAML) text; relative paths start in `base_dir`. Raises as from_file.")
-      .def("to_json", &ResolvedJson, "Every field with its value, as JSON text that from_json reads back.")
+  py::class_<RunConfig>(
+      m, "RunConfig",
+      "Everything a run is told: run.yaml, checked and resolved. Immutable from Python; "
+      "change it with `overrides`.")
+      .def_static(
+          "from_file",
+          [](const std::string& path, std::vector<std::string> overrides, bool check_paths) {
+            return ValueOrThrow(ReadRunConfig(path, OptionsFor(std::move(overrides), check_paths)));
+          },
+          py::arg("path"), py::arg("overrides") = std::vector<std::string>{},
+          py::arg("check_paths") = true,
+          "Reads run.yaml or a resolved config.json; `overrides` are \"trainer.steps=10\", applied "
+          "in order.\n\n"
+          "Raises ConfigError with every mistake on a line of its own (file:line: key: what), "
+          "NotFoundError.")
+      .def_static(
+          "from_json",
+          [](const std::string& text, std::vector<std::string> overrides,
+             const std::string& base_dir, bool check_paths) {
+            return ValueOrThrow(ParseRunConfig(text, "<text>", base_dir,
+                                               OptionsFor(std::move(overrides), check_paths)));
+          },
+          py::arg("text"), py::arg("overrides") = std::vector<std::string>{},
+          py::arg("base_dir") = ".", py::arg("check_paths") = true,
+          "From JSON (or YAML) text; relative paths start in `base_dir`. Raises as from_file.")
+      .def("to_json", &ResolvedJson,
+           "Every field with its value, as JSON text that from_json reads back.")
       .def("get", &Get, py::arg("key"),
-           "The value at a dotted key: get(\"trainer.steps\"), get(\"graders.0.weight\"), get(\"losses\") for a section.\n\n"
+           "The value at a dotted key: get(\"trainer.steps\"), get(\"graders.0.weight\"), "
+           "get(\"losses\") for a section.\n\n"
            "Raises ConfigError for an unknown key.")
       .def_static("schema", &ConfigSchemaJson, "JSON schema of run.yaml, as text, for editors.")
-      .def_static("docs", &ConfigDocsMarkdown, "Every key with type, default, range and description, as Markdown.")
+      .def_static("docs", &ConfigDocsMarkdown,
+                  "Every key with type, default, range and description, as Markdown.")
       .def("__repr__", [](const RunConfig& c) {
-        return absl::StrCat("<rft.RunConfig '", c.name, "': ", c.losses.name, ", ", c.trainer.steps, " steps of ",
-                            c.rollout.prompts_per_step, " prompts x ", c.rollout.group_size, " completions, ",
-                            c.graders.size(), c.graders.size() == 1 ? " grader" : " graders", ", model ", c.model, ">");
+        return absl::StrCat("<rft.RunConfig '", c.name, "': ", c.losses.name, ", ", c.trainer.steps,
+                            " steps of ", c.rollout.prompts_per_step, " prompts x ",
+                            c.rollout.group_size, " completions, ", c.graders.size(),
+                            c.graders.size() == 1 ? " grader" : " graders", ", model ", c.model,
+                            ">");
       });
 }
 

@@ -20,14 +20,16 @@
 namespace rft::python {
 namespace {
 
-constexpr double kSignalCheck_s = 0.1;   // how soon Ctrl-C is noticed
+constexpr double kSignalCheck_s = 0.1;  // how soon Ctrl-C is noticed
 
 // The engine with what it needs kept alive. Its thread is joined without the GIL.
 class PyEngine {
  public:
-  PyEngine(std::shared_ptr<CausalLm> model, std::shared_ptr<TextCodec> codec, const EngineOptions& options)
+  PyEngine(std::shared_ptr<CausalLm> model, std::shared_ptr<TextCodec> codec,
+           const EngineOptions& options)
       : model_(std::move(model)),
-        engine_(ValueOrThrow(WithoutGil([&] { return CreateLocalEngine(model_, options, std::move(codec)); }))) {}
+        engine_(ValueOrThrow(
+            WithoutGil([&] { return CreateLocalEngine(model_, options, std::move(codec)); }))) {}
   ~PyEngine() {
     py::gil_scoped_release release;
     engine_.reset();
@@ -58,16 +60,19 @@ void Abandon(Generation& generation, InferenceEngine& engine) {
 }
 
 // Until all is finished: hands out tokens, notices Ctrl-C, and ends at the deadline.
-void WaitForAll(Generation& generation, InferenceEngine& engine, const std::optional<py::function>& on_token, double deadline_s) {
+void WaitForAll(Generation& generation, InferenceEngine& engine,
+                const std::optional<py::function>& on_token, double deadline_s) {
   const auto start = std::chrono::steady_clock::now();
   std::vector<TokenEvent> tokens;
   try {
     while (WithoutGil([&] { return generation.Wait(kSignalCheck_s, &tokens); })) {
       for (const TokenEvent& t : tokens) (*on_token)(t.prompt, t.sample, t.id, t.logprob);
       if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-      if (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() > deadline_s) {
-        throw StatusException(absl::DeadlineExceededError(absl::StrCat(
-            "generate: not finished within ", deadline_s, " s; raise deadline_s, or ask for fewer or shorter completions")));
+      if (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() >
+          deadline_s) {
+        throw StatusException(absl::DeadlineExceededError(
+            absl::StrCat("generate: not finished within ", deadline_s,
+                         " s; raise deadline_s, or ask for fewer or shorter completions")));
       }
     }
   } catch (...) {
@@ -76,14 +81,23 @@ void WaitForAll(Generation& generation, InferenceEngine& engine, const std::opti
   }
 }
 
-std::vector<std::vector<Completion>> Generate(PyEngine& self, const py::iterable& prompts, int32_t n, double temperature,
-                                              double top_p, int32_t top_k, double min_p, int32_t max_tokens, int32_t min_tokens,
-                                              uint64_t seed, const py::object& stop_ids, std::vector<std::string> stop_strings,
-                                              bool ignore_eos, const std::optional<py::function>& on_token, double deadline_s) {
-  if (n < 1) throw StatusException(absl::InvalidArgumentError(absl::StrCat("n: ", n, "; at least 1 completion")));
+std::vector<std::vector<Completion>> Generate(
+    PyEngine& self, const py::iterable& prompts, int32_t n, double temperature, double top_p,
+    int32_t top_k, double min_p, int32_t max_tokens, int32_t min_tokens, uint64_t seed,
+    const py::object& stop_ids, std::vector<std::string> stop_strings, bool ignore_eos,
+    const std::optional<py::function>& on_token, double deadline_s) {
+  if (n < 1)
+    throw StatusException(
+        absl::InvalidArgumentError(absl::StrCat("n: ", n, "; at least 1 completion")));
   GenerateRequest request;
-  request.sampling = {.temperature = temperature, .top_k = top_k, .top_p = top_p, .min_p = min_p, .max_tokens = max_tokens,
-                      .min_tokens = min_tokens, .ignore_eos = ignore_eos, .stop_ids = ToTokenIds(stop_ids, "stop_ids"),
+  request.sampling = {.temperature = temperature,
+                      .top_k = top_k,
+                      .top_p = top_p,
+                      .min_p = min_p,
+                      .max_tokens = max_tokens,
+                      .min_tokens = min_tokens,
+                      .ignore_eos = ignore_eos,
+                      .stop_ids = ToTokenIds(stop_ids, "stop_ids"),
                       .stop_strings = std::move(stop_strings)};
   request.num_samples = n;
   std::vector<GenerateRequest> requests;
@@ -100,73 +114,75 @@ std::vector<std::vector<Completion>> Generate(PyEngine& self, const py::iterable
 
 py::dict Stats(PyEngine& self) {
   const EngineStats s = WithoutGil([&] { return self.engine().stats(); });
-  return py::dict(py::arg("tokens_sampled") = s.tokens_sampled, py::arg("tokens_prefilled") = s.tokens_prefilled,
-                  py::arg("iterations") = s.iterations, py::arg("busy_s") = s.busy_s, py::arg("running") = s.running,
-                  py::arg("waiting") = s.waiting, py::arg("pages_total") = s.pages_total, py::arg("pages_used") = s.pages_used,
+  return py::dict(py::arg("tokens_sampled") = s.tokens_sampled,
+                  py::arg("tokens_prefilled") = s.tokens_prefilled,
+                  py::arg("iterations") = s.iterations, py::arg("busy_s") = s.busy_s,
+                  py::arg("running") = s.running, py::arg("waiting") = s.waiting,
+                  py::arg("pages_total") = s.pages_total, py::arg("pages_used") = s.pages_used,
                   py::arg("preemptions") = s.preemptions);
 }
 
-std::unique_ptr<PyEngine> MakeEngine(std::shared_ptr<CausalLm> model, std::shared_ptr<TextCodec> codec, int64_t max_batch,
-                                     int64_t max_batch_tokens, int64_t kv_memory_mb, int64_t queue_limit) {
+std::unique_ptr<PyEngine> MakeEngine(std::shared_ptr<CausalLm> model,
+                                     std::shared_ptr<TextCodec> codec, int64_t max_batch,
+                                     int64_t max_batch_tokens, int64_t kv_memory_mb,
+                                     int64_t queue_limit) {
   return std::make_unique<PyEngine>(std::move(model), std::move(codec),
-                                    EngineOptions{.max_batch = max_batch, .max_batch_tokens = max_batch_tokens,
-                                                  .kv_memory_bytes = kv_memory_mb << 20, .queue_limit = queue_limit});
-}
-
-void BindCompletion(py::module_& m) {
-  py::class_<Completion>(m, "Completion", "What the model wrote for one prompt. The arrays are read-only and of equal length.")
-      .def_property_readonly("ids", [](const Completion& c) { return ReadOnlyArray(c.ids); }, "Token ids, int32.")
-      .def_property_readonly("logprobs", [](const Completion& c) { return ReadOnlyArray(c.logprobs); },
-                             "Nats, at temperature 1 over the whole vocabulary, float32.")
-      .def_property_readonly("sampling_logprobs", [](const Completion& c) { return ReadOnlyArray(c.sampling_logprobs); },
-                             "Nats, of the distribution really sampled from (temperature, top-p, ...), float32.")
-      .def_property_readonly("versions", [](const Completion& c) { return ReadOnlyArray(c.versions); },
-                             "Weight version that drew each token, int64.")
-      .def_property_readonly("finish_reason", [](const Completion& c) { return FinishReasonName(c.finish_reason); },
-                             "\"stop\", \"length\", \"cancelled\" or \"error\".")
-      .def_readonly("error", &Completion::error, "What went wrong when finish_reason is \"error\"; else empty.")
-      .def("__len__", [](const Completion& c) { return c.ids.size(); })
-      .def("__repr__", [](const Completion& c) {
-        return absl::StrCat("<rft.Completion ", c.ids.size(), " tokens, ", FinishReasonName(c.finish_reason),
-                            c.error.empty() ? "" : ": ", c.error, ">");
-      });
+                                    EngineOptions{.max_batch = max_batch,
+                                                  .max_batch_tokens = max_batch_tokens,
+                                                  .kv_memory_bytes = kv_memory_mb << 20,
+                                                  .queue_limit = queue_limit});
 }
 
 }  // namespace
 
 void BindEngine(py::module_& m) {
-  BindCompletion(m);
-  py::class_<PyEngine>(m, "Engine", "Samples from a model in this process: continuous batching over a paged cache. A completion "
-                                    "depends on its prompt, seed and weights only, not on what else is in the batch.")
-      .def(py::init(&MakeEngine), py::arg("model"), py::arg("codec") = nullptr, py::arg("max_batch") = 64,
-           py::arg("max_batch_tokens") = 1024, py::arg("kv_memory_mb") = 1024, py::arg("queue_limit") = 65536,
-           "max_batch: sequences that decode at once. max_batch_tokens: tokens per iteration, prefill included. kv_memory_mb: "
+  py::class_<PyEngine>(
+      m, "Engine",
+      "Samples from a model in this process: continuous batching over a paged cache. A completion "
+      "depends on its prompt, seed and weights only, not on what else is in the batch.")
+      .def(py::init(&MakeEngine), py::arg("model"), py::arg("codec") = nullptr,
+           py::arg("max_batch") = 64, py::arg("max_batch_tokens") = 1024,
+           py::arg("kv_memory_mb") = 1024, py::arg("queue_limit") = 65536,
+           "max_batch: sequences that decode at once. max_batch_tokens: tokens per iteration, "
+           "prefill included. kv_memory_mb: "
            "cache, MiB. codec: needed for stop strings only.")
-      .def("generate", &Generate, py::arg("prompts"), py::arg("n") = 1, py::arg("temperature") = 1.0, py::arg("top_p") = 1.0,
-           py::arg("top_k") = 0, py::arg("min_p") = 0.0, py::arg("max_tokens") = 64, py::arg("min_tokens") = 0,
-           py::arg("seed") = 0, py::arg("stop_ids") = py::tuple(), py::arg("stop_strings") = std::vector<std::string>{},
-           py::arg("ignore_eos") = false, py::arg("on_token") = py::none(), py::arg("deadline_s") = 3600.0,
-           "n completions of each prompt (lists or arrays of token ids): result[i][s] is sample s of prompt i.\n\n"
-           "temperature 0 is greedy. on_token(prompt, sample, id, logprob) is called in this thread as tokens come; what it "
+      .def("generate", &Generate, py::arg("prompts"), py::arg("n") = 1,
+           py::arg("temperature") = 1.0, py::arg("top_p") = 1.0, py::arg("top_k") = 0,
+           py::arg("min_p") = 0.0, py::arg("max_tokens") = 64, py::arg("min_tokens") = 0,
+           py::arg("seed") = 0, py::arg("stop_ids") = py::tuple(),
+           py::arg("stop_strings") = std::vector<std::string>{}, py::arg("ignore_eos") = false,
+           py::arg("on_token") = py::none(), py::arg("deadline_s") = 3600.0,
+           "n completions of each prompt (lists or arrays of token ids): result[i][s] is sample s "
+           "of prompt i.\n\n"
+           "temperature 0 is greedy. on_token(prompt, sample, id, logprob) is called in this "
+           "thread as tokens come; what it "
            "raises ends the call and comes out of it. Ctrl-C cancels.\n\n"
-           "Raises ConfigError (an empty or too long prompt, ids outside the vocabulary, a bad parameter), ResourceError (queue "
+           "Raises ConfigError (an empty or too long prompt, ids outside the vocabulary, a bad "
+           "parameter), ResourceError (queue "
            "full), StateError (closed), DeadlineError (deadline_s seconds passed).")
-      .def("publish",
-           [](PyEngine& self, std::shared_ptr<PublishedWeights> weights) {
-             ThrowIfError(WithoutGil([&] { return self.engine().Publish(std::move(weights)); }));
-           },
-           py::arg("weights"), "Samples from `weights` from the next iteration on; no copy. Running completions go on with them.")
-      .def("stats", &Stats, "Counters since the start, and what is running, waiting and cached now.")
-      .def_property_readonly("max_context", [](PyEngine& self) { return self.engine().max_context(); },
-                             "Longest prompt + completion, in tokens.")
-      .def("close", &PyEngine::Close, "Cancels everything and stops the engine's thread. Idempotent.")
+      .def(
+          "publish",
+          [](PyEngine& self, std::shared_ptr<PublishedWeights> weights) {
+            ThrowIfError(WithoutGil([&] { return self.engine().Publish(std::move(weights)); }));
+          },
+          py::arg("weights"),
+          "Samples from `weights` from the next iteration on; no copy. Running completions go on "
+          "with them.")
+      .def("stats", &Stats,
+           "Counters since the start, and what is running, waiting and cached now.")
+      .def_property_readonly(
+          "max_context", [](PyEngine& self) { return self.engine().max_context(); },
+          "Longest prompt + completion, in tokens.")
+      .def("close", &PyEngine::Close,
+           "Cancels everything and stops the engine's thread. Idempotent.")
       .def("__enter__", [](py::object self) { return self; })
       .def("__exit__", [](PyEngine& self, const py::args&) { self.Close(); })
       .def("__repr__", [](PyEngine& self) {
         if (self.closed()) return std::string("<rft.Engine closed>");
         const EngineStats s = self.engine().stats();
-        return absl::StrCat("<rft.Engine for ", self.model().config().architecture, ": ", s.running, " running, ", s.waiting,
-                            " waiting, ", s.tokens_sampled, " tokens sampled, context ", self.engine().max_context(), ">");
+        return absl::StrCat("<rft.Engine for ", self.model().config().architecture, ": ", s.running,
+                            " running, ", s.waiting, " waiting, ", s.tokens_sampled,
+                            " tokens sampled, context ", self.engine().max_context(), ">");
       });
 }
 

@@ -30,7 +30,8 @@ std::vector<std::shared_ptr<const Row>> ParseRows(const std::vector<std::string>
       mistakes.push_back(absl::StrCat("rows_json[", i, "]: ", std::string(row.status().message())));
     }
   }
-  if (!mistakes.empty()) throw StatusException(absl::InvalidArgumentError(absl::StrJoin(mistakes, "\n")));
+  if (!mistakes.empty())
+    throw StatusException(absl::InvalidArgumentError(absl::StrJoin(mistakes, "\n")));
   return rows;
 }
 
@@ -38,11 +39,13 @@ py::list GradeRows(const py::iterable& specs, const std::vector<std::string>& ro
                    const std::vector<std::string>& completions, int threads) {
   if (rows_json.size() != completions.size()) {
     throw StatusException(absl::InvalidArgumentError(
-        absl::StrCat("grade_rows: ", rows_json.size(), " rows and ", completions.size(), " completions; one of each is needed")));
+        absl::StrCat("grade_rows: ", rows_json.size(), " rows and ", completions.size(),
+                     " completions; one of each is needed")));
   }
   const std::vector<GraderSpec> parsed = ToGraderSpecs(specs);
   const auto results = ValueOrThrow(WithoutGil([&] {
-    return GradeOffline(parsed, ParseRows(rows_json), completions, threads > 0 ? threads : NumThreads());
+    return GradeOffline(parsed, ParseRows(rows_json), completions,
+                        threads > 0 ? threads : NumThreads());
   }));
   py::list list;
   for (const std::vector<TimedGrade>& grades : results) {
@@ -67,17 +70,24 @@ py::list ReadRows(const std::string& path) {
 }  // namespace
 
 void BindGraders(py::module_& m) {
-  m.def("grade_rows", &GradeRows, py::arg("specs"), py::arg("rows_json"), py::arg("completions"), py::arg("threads") = 0,
-        "Runs graders over completions that already exist: result[i][g] is grader g on completions[i], a dict of grader, kind "
-        "(\"score\", \"abstain\", \"error\", \"timeout\", \"killed\"), score (None unless kind is \"score\"), reason, sub_scores "
-        "and seconds.\n\nspecs: dicts of type, name, weight, deadline_s, params. rows_json: one dataset line each; `messages` "
+  m.def("grade_rows", &GradeRows, py::arg("specs"), py::arg("rows_json"), py::arg("completions"),
+        py::arg("threads") = 0,
+        "Runs graders over completions that already exist: result[i][g] is grader g on "
+        "completions[i], a dict of grader, kind "
+        "(\"score\", \"abstain\", \"error\", \"timeout\", \"killed\"), score (None unless kind is "
+        "\"score\"), reason, sub_scores "
+        "and seconds.\n\nspecs: dicts of type, name, weight, deadline_s, params. rows_json: one "
+        "dataset line each; `messages` "
         "may be missing. threads: for C++ graders; 0: as many as tensor work uses.\n\n"
-        "Raises ConfigError (all mistakes of the specs and rows), StateError (a Python function that can't be loaded).");
+        "Raises ConfigError (all mistakes of the specs and rows), StateError (a Python function "
+        "that can't be loaded).");
   m.def("read_dataset", &ReadRows, py::arg("path"),
-        "The rows of a JSONL dataset: dicts of index, messages, columns (every other key, as text) and json (the line).\n\n"
+        "The rows of a JSONL dataset: dicts of index, messages, columns (every other key, as text) "
+        "and json (the line).\n\n"
         "Raises ConfigError naming every bad line (file:line: what), NotFoundError.");
   m.def("set_worker_command", &SetWorkerCommand, py::arg("command"),
-        "The command that starts a Python grader's worker, for graders made from now on; empty: the default. Importing this "
+        "The command that starts a Python grader's worker, for graders made from now on; empty: "
+        "the default. Importing this "
         "module sets [sys.executable, \"-m\", \"rft._worker\"] unless RFT_PYTHON is set.");
 }
 

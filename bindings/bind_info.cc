@@ -19,7 +19,7 @@
 #include "rft/tensor/parallel.h"
 #include "rft/tensor/try_torch.h"
 
-extern "C" const char* rft_version();   // written by the build (cmake/RftRooms.cmake)
+extern "C" const char* rft_version();  // written by the build (cmake/RftRooms.cmake)
 
 namespace rft::python {
 namespace {
@@ -55,20 +55,26 @@ std::string Compiler() {
 }
 
 py::dict BuildInfo() {
-  return py::dict(py::arg("version") = rft_version(), py::arg("compiler") = Compiler(), py::arg("torch") = TORCH_VERSION,
-                  py::arg("cpu_flags") = CpuFlags(), py::arg("kernel") = GetKernels().name, py::arg("threads") = NumThreads(),
+  return py::dict(py::arg("version") = rft_version(), py::arg("compiler") = Compiler(),
+                  py::arg("torch") = TORCH_VERSION, py::arg("cpu_flags") = CpuFlags(),
+                  py::arg("kernel") = GetKernels().name, py::arg("threads") = NumThreads(),
                   py::arg("cuda") = at::hasCUDA());
 }
 
 // Engines have no registry yet: the one there is, is made by CreateLocalEngine.
 py::dict Registered() {
-  return py::dict(py::arg("losses") = LossRegistry::Get().Names(), py::arg("graders") = GraderRegistry::Get().Names(),
-                  py::arg("models") = ModelRegistry::Get().Names(), py::arg("engines") = std::vector<std::string>{"local"});
+  return py::dict(py::arg("losses") = LossRegistry::Get().Names(),
+                  py::arg("graders") = GraderRegistry::Get().Names(),
+                  py::arg("models") = ModelRegistry::Get().Names(),
+                  py::arg("engines") = std::vector<std::string>{"local"});
 }
 
 py::dict MeasuredRoofline(int threads) {
-  if (threads < 0) throw StatusException(absl::InvalidArgumentError(absl::StrCat("threads: ", threads, " is negative")));
-  const Roofline r = ValueOrThrow(WithoutGil([&] { return TryTorch([&]() -> Roofline { return MeasureRoofline(threads); }); }));
+  if (threads < 0)
+    throw StatusException(
+        absl::InvalidArgumentError(absl::StrCat("threads: ", threads, " is negative")));
+  const Roofline r = ValueOrThrow(
+      WithoutGil([&] { return TryTorch([&]() -> Roofline { return MeasureRoofline(threads); }); }));
   return py::dict(py::arg("bf16_gflops") = r.bf16_gflops, py::arg("fp32_gflops") = r.fp32_gflops,
                   py::arg("dram_gbps") = r.dram_gbps);
 }
@@ -77,10 +83,13 @@ py::dict MeasuredRoofline(int threads) {
 
 void BindInfo(py::module_& m) {
   m.def("registered", &Registered, "Names of the registered losses, graders, models and engines.");
-  m.def("build_info", &BuildInfo, "version, compiler, torch (that this was built with), cpu_flags, kernel (the CPU kernels in "
-                                  "use), threads (of tensor work), cuda (whether torch sees a device).");
+  m.def(
+      "build_info", &BuildInfo,
+      "version, compiler, torch (that this was built with), cpu_flags, kernel (the CPU kernels in "
+      "use), threads (of tensor work), cuda (whether torch sees a device).");
   m.def("roofline", &MeasuredRoofline, py::arg("threads") = 0,
-        "What this machine can do at most, measured in about two seconds: bf16_gflops, fp32_gflops, dram_gbps. threads: 0: as "
+        "What this machine can do at most, measured in about two seconds: bf16_gflops, "
+        "fp32_gflops, dram_gbps. threads: 0: as "
         "set.");
 }
 

@@ -37,15 +37,21 @@ std::map<std::string, double> MetricsOf(const LossOutput& output) {
 }
 
 py::dict LossForward(const std::string& name, at::Tensor logprobs_T, at::Tensor old_logprobs_T,
-                     std::optional<at::Tensor> sampling_logprobs_T, std::optional<at::Tensor> ref_logprobs_T,
-                     std::optional<at::Tensor> advantages_T, at::Tensor mask_T, const py::object& row_offsets,
-                     const py::kwargs& knobs) {
+                     std::optional<at::Tensor> sampling_logprobs_T,
+                     std::optional<at::Tensor> ref_logprobs_T,
+                     std::optional<at::Tensor> advantages_T, at::Tensor mask_T,
+                     const py::object& row_offsets, const py::kwargs& knobs) {
   const LossConfig config = ReadLossConfig(name, knobs);
-  const LossInput input{std::move(logprobs_T), std::move(old_logprobs_T), sampling_logprobs_T.value_or(at::Tensor()),
-                        ref_logprobs_T.value_or(at::Tensor()), advantages_T.value_or(at::Tensor()), std::move(mask_T),
+  const LossInput input{std::move(logprobs_T),
+                        std::move(old_logprobs_T),
+                        sampling_logprobs_T.value_or(at::Tensor()),
+                        ref_logprobs_T.value_or(at::Tensor()),
+                        advantages_T.value_or(at::Tensor()),
+                        std::move(mask_T),
                         Offsets(row_offsets)};
-  const LossOutput output =
-      ValueOrThrow(WithoutGil([&] { return TryTorch([&]() -> LossOutput { return FindLoss(name).forward(input, config); }); }));
+  const LossOutput output = ValueOrThrow(WithoutGil([&] {
+    return TryTorch([&]() -> LossOutput { return FindLoss(name).forward(input, config); });
+  }));
   return py::dict(py::arg("sum") = output.sum, py::arg("denominator") = output.denominator,
                   py::arg("metrics") = MetricsOf(output), py::arg("num_tokens") = output.num_tokens,
                   py::arg("num_rows") = output.num_rows);
@@ -54,14 +60,19 @@ py::dict LossForward(const std::string& name, at::Tensor logprobs_T, at::Tensor 
 }  // namespace
 
 void BindLosses(py::module_& m) {
-  m.def("loss_forward", &LossForward, py::arg("name"), py::arg("logprobs_T"), py::arg("old_logprobs_T"),
-        py::arg("sampling_logprobs_T"), py::arg("ref_logprobs_T"), py::arg("advantages_T"), py::arg("mask_T"),
-        py::arg("row_offsets"),
-        "A registered policy loss on torch tensors: T tokens of R rows packed one after another, all float32 or all float64; "
-        "row_offsets has R + 1 entries (row r is [off[r], off[r + 1])). sampling_logprobs_T and ref_logprobs_T may be None.\n\n"
-        "Returns a dict: sum (scalar tensor; its gradient flows into logprobs_T), denominator (active tokens or rows; 0: a "
-        "plain sum), metrics (token means), num_tokens, num_rows. The loss is sum / denominator, both added up over all calls "
-        "of a step first.\n\nRaises ConfigError: unknown loss or knob, shapes or dtypes that do not fit.");
+  m.def("loss_forward", &LossForward, py::arg("name"), py::arg("logprobs_T"),
+        py::arg("old_logprobs_T"), py::arg("sampling_logprobs_T"), py::arg("ref_logprobs_T"),
+        py::arg("advantages_T"), py::arg("mask_T"), py::arg("row_offsets"),
+        "A registered policy loss on torch tensors: T tokens of R rows packed one after another, "
+        "all float32 or all float64; "
+        "row_offsets has R + 1 entries (row r is [off[r], off[r + 1])). sampling_logprobs_T and "
+        "ref_logprobs_T may be None.\n\n"
+        "Returns a dict: sum (scalar tensor; its gradient flows into logprobs_T), denominator "
+        "(active tokens or rows; 0: a "
+        "plain sum), metrics (token means), num_tokens, num_rows. The loss is sum / denominator, "
+        "both added up over all calls "
+        "of a step first.\n\nRaises ConfigError: unknown loss or knob, shapes or dtypes that do "
+        "not fit.");
 }
 
 }  // namespace rft::python

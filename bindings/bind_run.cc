@@ -26,7 +26,8 @@ namespace {
 class PyRun {
  public:
   explicit PyRun(std::unique_ptr<Run> run)
-      : run_(std::move(run), "the run was called from inside one of its own calls"), progress_(ProgressOf(run_.unguarded())) {}
+      : run_(std::move(run), "the run was called from inside one of its own calls"),
+        progress_(ProgressOf(run_.unguarded())) {}
 
   struct Progress {
     int64_t step_index = 0;
@@ -53,18 +54,20 @@ class PyRun {
   const Run& run() const { return run_.unguarded(); }
 
  private:
-  static Progress ProgressOf(const Run& run) { return {run.step_index(), run.tokens_sampled(), run.stop_reason()}; }
+  static Progress ProgressOf(const Run& run) {
+    return {run.step_index(), run.tokens_sampled(), run.stop_reason()};
+  }
 
   Exclusive<Run> run_;
   mutable std::mutex mutex_;
   Progress progress_;
 };
 
-std::unique_ptr<PyRun> MakeRun(const RunConfig& config, std::shared_ptr<TextCodec> codec, const py::iterable& graders,
-                               const std::string& resume_dir) {
+std::unique_ptr<PyRun> MakeRun(const RunConfig& config, std::shared_ptr<TextCodec> codec,
+                               const py::iterable& graders, const std::string& resume_dir) {
   std::vector<GraderSpec> extra = ToGraderSpecs(graders);
-  return std::make_unique<PyRun>(
-      ValueOrThrow(WithoutGil([&] { return Run::Create(config, std::move(codec), std::move(extra), resume_dir); })));
+  return std::make_unique<PyRun>(ValueOrThrow(WithoutGil(
+      [&] { return Run::Create(config, std::move(codec), std::move(extra), resume_dir); })));
 }
 
 std::optional<StepReport> Next(PyRun& self) {
@@ -76,18 +79,22 @@ std::optional<StepReport> Next(PyRun& self) {
 py::list Samples(const EvalReport& report) {
   py::list list;
   for (const EvalSample& s : report.samples) {
-    list.append(py::dict(py::arg("row") = s.row, py::arg("prompt") = s.prompt, py::arg("completion") = s.completion,
-                         py::arg("reward") = s.reward, py::arg("grades") = s.grades));
+    list.append(py::dict(py::arg("row") = s.row, py::arg("prompt") = s.prompt,
+                         py::arg("completion") = s.completion, py::arg("reward") = s.reward,
+                         py::arg("grades") = s.grades));
   }
   return list;
 }
 
 void BindReports(py::module_& m) {
-  py::class_<StepReport>(m, "StepReport", "What one optimizer step did. Figures that could not be measured are NaN.")
+  py::class_<StepReport>(m, "StepReport",
+                         "What one optimizer step did. Figures that could not be measured are NaN.")
       .def_readonly("index", &StepReport::index, "Counts from 0.")
-      .def_readonly("reward_mean", &StepReport::reward_mean, "Over all scored rollouts, those of dropped groups included.")
+      .def_readonly("reward_mean", &StepReport::reward_mean,
+                    "Over all scored rollouts, those of dropped groups included.")
       .def_readonly("reward_std", &StepReport::reward_std)
-      .def_readonly("kl_max", &StepReport::kl_max, "Nats: largest per-rollout KL(policy sampled from || policy trained), k3.")
+      .def_readonly("kl_max", &StepReport::kl_max,
+                    "Nats: largest per-rollout KL(policy sampled from || policy trained), k3.")
       .def_readonly("loss", &StepReport::loss, "Of the step's first update.")
       .def_readonly("grad_norm", &StepReport::grad_norm, "Of the last update, before clipping.")
       .def_readonly("learning_rate", &StepReport::learning_rate)
@@ -100,22 +107,30 @@ void BindReports(py::module_& m) {
       .def_readonly("train_s", &StepReport::train_s, "From datums to the published weights.")
       .def_readonly("logprob_diff_max", &StepReport::logprob_diff_max,
                     "Nats: sampler against trainer, on the tokens trained on.")
-      .def_readonly("skipped", &StepReport::skipped, "True: the weights did not change, or not by every update.")
-      .def_readonly("metrics", &StepReport::metrics, "Everything written to metrics.jsonl, by name.")
+      .def_readonly("skipped", &StepReport::skipped,
+                    "True: the weights did not change, or not by every update.")
+      .def_readonly("metrics", &StepReport::metrics,
+                    "Everything written to metrics.jsonl, by name.")
       .def("__repr__", [](const StepReport& r) {
-        return absl::StrCat("<rft.StepReport ", r.index, ": reward ", ShortNumber(r.reward_mean), ", ", r.num_groups, " groups (",
-                            r.num_filtered, " filtered), kl_max ", ShortNumber(r.kl_max), ", grad_norm ", ShortNumber(r.grad_norm),
-                            ", ", ShortNumber(r.seconds), " s", r.skipped ? ", SKIPPED" : "", ">");
+        return absl::StrCat("<rft.StepReport ", r.index, ": reward ", ShortNumber(r.reward_mean),
+                            ", ", r.num_groups, " groups (", r.num_filtered, " filtered), kl_max ",
+                            ShortNumber(r.kl_max), ", grad_norm ", ShortNumber(r.grad_norm), ", ",
+                            ShortNumber(r.seconds), " s", r.skipped ? ", SKIPPED" : "", ">");
       });
   py::class_<EvalReport>(m, "EvalReport", "Rewards on data.heldout.")
       .def_readonly("reward_mean", &EvalReport::reward_mean, "Over the rows that could be judged.")
       .def_readonly("num_rows", &EvalReport::num_rows)
-      .def_property_readonly("rewards", [](const EvalReport& r) { return ReadOnlyArray(r.rewards); },
-                             "Per row, float64: the mean over its samples; NaN when none could be judged.")
-      .def_readonly("metrics", &EvalReport::metrics, "grader/<name> means, completion_length_mean, ...")
-      .def_property_readonly("samples", &Samples, "First sample of each row: dicts of row, prompt, completion, reward, grades.")
+      .def_property_readonly(
+          "rewards", [](const EvalReport& r) { return ReadOnlyArray(r.rewards); },
+          "Per row, float64: the mean over its samples; NaN when none could be judged.")
+      .def_readonly("metrics", &EvalReport::metrics,
+                    "grader/<name> means, completion_length_mean, ...")
+      .def_property_readonly(
+          "samples", &Samples,
+          "First sample of each row: dicts of row, prompt, completion, reward, grades.")
       .def("__repr__", [](const EvalReport& r) {
-        return absl::StrCat("<rft.EvalReport reward ", ShortNumber(r.reward_mean), " over ", r.num_rows, " rows>");
+        return absl::StrCat("<rft.EvalReport reward ", ShortNumber(r.reward_mean), " over ",
+                            r.num_rows, " rows>");
       });
 }
 
@@ -123,33 +138,60 @@ void BindReports(py::module_& m) {
 
 void BindRun(py::module_& m) {
   BindReports(m);
-  py::class_<PyRun>(m, "Run", "One run from a configuration to a tuned model. rft.Run is the friendlier face of it.")
-      .def(py::init(&MakeRun), py::arg("config"), py::arg("codec"), py::arg("graders") = py::tuple(), py::arg("resume_dir") = "",
-           "Loads model, datasets and graders and makes the run folder. graders: dicts of name, type, weight, deadline_s, params; "
+  py::class_<PyRun>(
+      m, "Run",
+      "One run from a configuration to a tuned model. rft.Run is the friendlier face of it.")
+      .def(py::init(&MakeRun), py::arg("config"), py::arg("codec"),
+           py::arg("graders") = py::tuple(), py::arg("resume_dir") = "",
+           "Loads model, datasets and graders and makes the run folder. graders: dicts of name, "
+           "type, weight, deadline_s, params; "
            "one of a configured name replaces it. resume_dir: a run folder to go on with.\n\n"
-           "Raises ConfigError (key, file and line of what is wrong), NotFoundError, StateError (a Python grader that can't be "
+           "Raises ConfigError (key, file and line of what is wrong), NotFoundError, StateError (a "
+           "Python grader that can't be "
            "loaded), Error (config.run_dir holds a run already).")
       .def("next", &Next,
-           "One step; None when the run is over (stop_reason says why). After an error the run can only be finished.")
-      .def("evaluate", [](PyRun& self) { return ValueOrThrow(self.Call([](Run& run) { return run.Evaluate(); })); },
-           "Mean reward on data.heldout with the current weights; changes nothing. Raises StateError without data.heldout.")
-      .def("save", [](PyRun& self, const std::string& dir) { ThrowIfError(self.Call([&](Run& run) { return run.Save(dir); })); },
-           py::arg("dir"), "The current model as a Hugging Face folder.")
-      .def("request_stop", [](PyRun& self) { self.run().RequestStop(); },
-           "The step in progress is finished, then next() returns None. From any thread.")
-      .def("finish", [](PyRun& self) { ThrowIfError(self.Call([](Run& run) { return run.Finish(); })); },
-           "Last checkpoint, evaluation after training, model/ and summary.json; ends engine and grader processes. Idempotent.")
-      .def_property_readonly("dir", [](const PyRun& self) { return self.run().dir(); }, "The run folder.")
-      .def_property_readonly("num_steps", [](const PyRun& self) { return self.run().num_steps(); }, "Configured steps.")
-      .def_property_readonly("step_index", [](const PyRun& self) { return self.progress().step_index; }, "Steps done so far.")
-      .def_property_readonly("tokens_sampled", [](const PyRun& self) { return self.progress().tokens_sampled; },
-                             "Sampled for training so far.")
-      .def_property_readonly("stop_reason", [](const PyRun& self) { return self.progress().stop_reason; },
-                             "Why the run ended; \"\" while it goes on.")
+           "One step; None when the run is over (stop_reason says why). After an error the run can "
+           "only be finished.")
+      .def(
+          "evaluate",
+          [](PyRun& self) {
+            return ValueOrThrow(self.Call([](Run& run) { return run.Evaluate(); }));
+          },
+          "Mean reward on data.heldout with the current weights; changes nothing. Raises "
+          "StateError without data.heldout.")
+      .def(
+          "save",
+          [](PyRun& self, const std::string& dir) {
+            ThrowIfError(self.Call([&](Run& run) { return run.Save(dir); }));
+          },
+          py::arg("dir"), "The current model as a Hugging Face folder.")
+      .def(
+          "request_stop", [](PyRun& self) { self.run().RequestStop(); },
+          "The step in progress is finished, then next() returns None. From any thread.")
+      .def(
+          "finish",
+          [](PyRun& self) { ThrowIfError(self.Call([](Run& run) { return run.Finish(); })); },
+          "Last checkpoint, evaluation after training, model/ and summary.json; ends engine and "
+          "grader processes. Idempotent.")
+      .def_property_readonly(
+          "dir", [](const PyRun& self) { return self.run().dir(); }, "The run folder.")
+      .def_property_readonly(
+          "num_steps", [](const PyRun& self) { return self.run().num_steps(); },
+          "Configured steps.")
+      .def_property_readonly(
+          "step_index", [](const PyRun& self) { return self.progress().step_index; },
+          "Steps done so far.")
+      .def_property_readonly(
+          "tokens_sampled", [](const PyRun& self) { return self.progress().tokens_sampled; },
+          "Sampled for training so far.")
+      .def_property_readonly(
+          "stop_reason", [](const PyRun& self) { return self.progress().stop_reason; },
+          "Why the run ended; \"\" while it goes on.")
       .def("__repr__", [](const PyRun& self) {
         const PyRun::Progress p = self.progress();
-        return absl::StrCat("<rft._rft.Run step ", p.step_index, " of ", self.run().num_steps(), " in ", self.run().dir(),
-                            p.stop_reason.empty() ? "" : ": ", p.stop_reason, ">");
+        return absl::StrCat("<rft._rft.Run step ", p.step_index, " of ", self.run().num_steps(),
+                            " in ", self.run().dir(), p.stop_reason.empty() ? "" : ": ",
+                            p.stop_reason, ">");
       });
 }
 

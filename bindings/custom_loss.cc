@@ -13,17 +13,20 @@ namespace rft::python {
 namespace {
 
 constexpr const char* kExpected =
-    "the loss function must return (loss_sum, list of gradients by each datum's logprobs[, metrics[, denominator]])";
+    "the loss function must return (loss_sum, list of gradients by each datum's logprobs[, "
+    "metrics[, denominator]])";
 
-absl::Status Check(const std::vector<std::vector<float>>& gradients, const std::vector<std::vector<float>>& logprobs) {
+absl::Status Check(const std::vector<std::vector<float>>& gradients,
+                   const std::vector<std::vector<float>>& logprobs) {
   if (gradients.size() != logprobs.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the loss function returned ", gradients.size(), " gradients for ", logprobs.size(), " datums"));
+    return absl::InvalidArgumentError(absl::StrCat("the loss function returned ", gradients.size(),
+                                                   " gradients for ", logprobs.size(), " datums"));
   }
   for (size_t i = 0; i < gradients.size(); ++i) {
     if (gradients[i].size() != logprobs[i].size()) {
-      return absl::InvalidArgumentError(absl::StrCat("the loss function's gradient ", i, " has ", gradients[i].size(),
-                                                     " entries; its datum has ", logprobs[i].size(), " tokens"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("the loss function's gradient ", i, " has ", gradients[i].size(),
+                       " entries; its datum has ", logprobs[i].size(), " tokens"));
     }
   }
   return absl::OkStatus();
@@ -36,11 +39,13 @@ CustomLossResult Parse(const py::object& returned) {
   CustomLossResult result;
   result.loss_sum = py::float_(py::object(parts[0])).cast<double>();
   for (const py::handle gradient : py::reinterpret_borrow<py::iterable>(parts[1])) {
-    result.dlogprobs.push_back(ToFloats(gradient, absl::StrCat("gradient ", result.dlogprobs.size())));
+    result.dlogprobs.push_back(
+        ToFloats(gradient, absl::StrCat("gradient ", result.dlogprobs.size())));
   }
   if (parts.size() > 2 && !parts[2].is_none()) {
     for (const auto& [name, value] : py::dict(parts[2])) {
-      result.metrics[py::str(name).cast<std::string>()] = py::float_(py::reinterpret_borrow<py::object>(value)).cast<double>();
+      result.metrics[py::str(name).cast<std::string>()] =
+          py::float_(py::reinterpret_borrow<py::object>(value)).cast<double>();
     }
   }
   if (parts.size() > 3) result.denominator = py::float_(py::object(parts[3])).cast<double>();
@@ -60,7 +65,8 @@ absl::StatusOr<CustomLossResult> PythonLoss::Run(const std::vector<std::vector<f
     const absl::Status status = Check(result.dlogprobs, logprobs);
     if (!status.ok()) return status;
     return result;
-  } catch (...) {   // error_already_set, or what the conversions above throw: RethrowIfRaised brings it to Python
+  } catch (
+      ...) {  // error_already_set, or what the conversions above throw: RethrowIfRaised brings it to Python
     raised_ = std::current_exception();
     return absl::AbortedError("the loss function raised an exception");
   }

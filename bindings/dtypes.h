@@ -14,9 +14,12 @@ namespace rft::python {
 inline at::ScalarType ComputeDtype(const std::string& name) {
   if (name == "bf16") return at::kBFloat16;
   if (name == "fp32") return at::kFloat;
-  throw StatusException(absl::InvalidArgumentError(absl::StrCat("dtype: '", name, "' is not one of bf16, fp32")));
+  throw StatusException(
+      absl::InvalidArgumentError(absl::StrCat("dtype: '", name, "' is not one of bf16, fp32")));
 }
 
-inline std::string DtypeName(at::ScalarType dtype) { return dtype == at::kBFloat16 ? "bf16" : "fp32"; }
+inline std::string DtypeName(at::ScalarType dtype) {
+  return dtype == at::kBFloat16 ? "bf16" : "fp32";
+}
 
 }  // namespace rft::python

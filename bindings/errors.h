@@ -28,7 +28,8 @@ namespace py = pybind11;
 // Carries a Status out of a bound function, with or without the GIL; the translator raises the Python class.
 class StatusException : public std::exception {
  public:
-  explicit StatusException(absl::Status status) : status_(std::move(status)), text_(status_.message()) {}
+  explicit StatusException(absl::Status status)
+      : status_(std::move(status)), text_(status_.message()) {}
   const char* what() const noexcept override { return text_.c_str(); }
   const absl::Status& status() const { return status_; }
 

@@ -17,7 +17,8 @@ template <typename T>
 class Exclusive {
  public:
   // `reentered`: what the error says about a call from inside a call.
-  Exclusive(std::unique_ptr<T> object, const char* reentered) : object_(std::move(object)), reentered_(reentered) {}
+  Exclusive(std::unique_ptr<T> object, const char* reentered)
+      : object_(std::move(object)), reentered_(reentered) {}
   // Without the GIL: the object may wait for threads of its own that need it.
   ~Exclusive() {
     py::gil_scoped_release release;
@@ -28,7 +29,8 @@ class Exclusive {
   // REQUIRES: the GIL is held.
   template <typename F>
   auto Call(F&& body) {
-    if (owner_.load() == std::this_thread::get_id()) throw StatusException(absl::FailedPreconditionError(reentered_));
+    if (owner_.load() == std::this_thread::get_id())
+      throw StatusException(absl::FailedPreconditionError(reentered_));
     py::gil_scoped_release release;
     std::lock_guard<std::mutex> lock(mutex_);
     const Ownership ownership(owner_);
@@ -41,7 +43,9 @@ class Exclusive {
 
  private:
   struct Ownership {
-    explicit Ownership(std::atomic<std::thread::id>& owner) : owner(owner) { owner.store(std::this_thread::get_id()); }
+    explicit Ownership(std::atomic<std::thread::id>& owner) : owner(owner) {
+      owner.store(std::this_thread::get_id());
+    }
     ~Ownership() { owner.store(std::thread::id()); }
     std::atomic<std::thread::id>& owner;
   };

@@ -8,7 +8,8 @@ namespace rft::python {
 // One per request. Keeps the Generation alive until the engine lets go of it, also after a caller has given up.
 class Generation::Sink : public CompletionSink {
  public:
-  Sink(std::shared_ptr<Generation> owner, int32_t prompt) : owner_(std::move(owner)), prompt_(prompt) {}
+  Sink(std::shared_ptr<Generation> owner, int32_t prompt)
+      : owner_(std::move(owner)), prompt_(prompt) {}
 
   void OnToken(int32_t sample, TokenId id, float logprob) override {
     if (!owner_->want_tokens_) return;
@@ -19,7 +20,8 @@ class Generation::Sink : public CompletionSink {
 
   void OnFinished(int32_t sample, Completion completion) override {
     std::lock_guard<std::mutex> lock(owner_->mutex_);
-    owner_->results_[static_cast<size_t>(prompt_)][static_cast<size_t>(sample)] = std::move(completion);
+    owner_->results_[static_cast<size_t>(prompt_)][static_cast<size_t>(sample)] =
+        std::move(completion);
     if (--owner_->num_unfinished_ == 0) owner_->changed_.notify_one();
   }
 
@@ -36,7 +38,8 @@ absl::Status Generation::Submit(InferenceEngine& engine, std::vector<GenerateReq
   {
     std::lock_guard<std::mutex> lock(mutex_);
     results_.resize(requests.size());
-    for (size_t i = 0; i < requests.size(); ++i) results_[i].resize(static_cast<size_t>(requests[i].num_samples));
+    for (size_t i = 0; i < requests.size(); ++i)
+      results_[i].resize(static_cast<size_t>(requests[i].num_samples));
   }
   for (size_t i = 0; i < requests.size(); ++i) {
     const int64_t num_samples = requests[i].num_samples;
@@ -44,7 +47,9 @@ absl::Status Generation::Submit(InferenceEngine& engine, std::vector<GenerateReq
       std::lock_guard<std::mutex> lock(mutex_);
       num_unfinished_ += num_samples;
     }
-    auto handle = engine.Submit(std::move(requests[i]), std::make_shared<Sink>(shared_from_this(), static_cast<int32_t>(i)));
+    auto handle =
+        engine.Submit(std::move(requests[i]),
+                      std::make_shared<Sink>(shared_from_this(), static_cast<int32_t>(i)));
     if (!handle.ok()) {
       {
         std::lock_guard<std::mutex> lock(mutex_);
@@ -61,7 +66,8 @@ absl::Status Generation::Submit(InferenceEngine& engine, std::vector<GenerateReq
 bool Generation::Wait(double seconds, std::vector<TokenEvent>* tokens) {
   tokens->clear();
   std::unique_lock<std::mutex> lock(mutex_);
-  changed_.wait_for(lock, std::chrono::duration<double>(seconds), [&] { return num_unfinished_ == 0 || !tokens_.empty(); });
+  changed_.wait_for(lock, std::chrono::duration<double>(seconds),
+                    [&] { return num_unfinished_ == 0 || !tokens_.empty(); });
   tokens->swap(tokens_);
   return num_unfinished_ > 0 || !tokens->empty();
 }

@@ -15,10 +15,10 @@
 namespace rft::python {
 
 struct TokenEvent {
-  int32_t prompt = 0;   // index of the request
+  int32_t prompt = 0;  // index of the request
   int32_t sample = 0;
   TokenId id = 0;
-  float logprob = 0;    // nats, temperature 1
+  float logprob = 0;  // nats, temperature 1
 };
 
 // Thread safety: the sinks from the engine's thread, everything else from one caller.
@@ -47,7 +47,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const bool want_tokens_;
   std::vector<RequestHandle> handles_;
 
-  std::mutex mutex_;   // guards what follows
+  std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   std::vector<TokenEvent> tokens_;
   std::vector<std::vector<Completion>> results_;

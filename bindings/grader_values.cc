@@ -17,27 +17,32 @@
 namespace rft::python {
 namespace {
 
-const std::vector<std::string> kKeys = {"name", "type", "weight", "deadline_s", "params", "base_dir"};
+const std::vector<std::string> kKeys = {"name",       "type",   "weight",
+                                        "deadline_s", "params", "base_dir"};
 
 [[noreturn]] void Wrong(const std::string& where, const std::string& what) {
   throw StatusException(absl::InvalidArgumentError(absl::StrCat(where, ": ", what)));
 }
 
 std::string TextOf(py::handle value, const std::string& where) {
-  if (!py::isinstance<py::str>(value)) Wrong(where, absl::StrCat("must be text, not ", Py_TYPE(value.ptr())->tp_name));
+  if (!py::isinstance<py::str>(value))
+    Wrong(where, absl::StrCat("must be text, not ", Py_TYPE(value.ptr())->tp_name));
   return value.cast<std::string>();
 }
 
 double NumberOf(py::handle value, const std::string& where) {
-  if (!PyNumber_Check(value.ptr())) Wrong(where, absl::StrCat("must be a number, not ", Py_TYPE(value.ptr())->tp_name));
+  if (!PyNumber_Check(value.ptr()))
+    Wrong(where, absl::StrCat("must be a number, not ", Py_TYPE(value.ptr())->tp_name));
   return py::float_(py::reinterpret_borrow<py::object>(value)).cast<double>();
 }
 
 std::map<std::string, std::string> ParamsOf(py::handle value, const std::string& where) {
-  if (!py::isinstance<py::dict>(value)) Wrong(where, "must be a dict of the grader type's own keys");
+  if (!py::isinstance<py::dict>(value))
+    Wrong(where, "must be a dict of the grader type's own keys");
   std::map<std::string, std::string> params;
   for (const auto& [key, param] : py::reinterpret_borrow<py::dict>(value)) {
-    params[TextOf(key, where)] = py::isinstance<py::str>(param) ? param.cast<std::string>() : ToJsonText(param);
+    params[TextOf(key, where)] =
+        py::isinstance<py::str>(param) ? param.cast<std::string>() : ToJsonText(param);
   }
   return params;
 }
@@ -46,9 +51,10 @@ std::map<std::string, std::string> ParamsOf(py::handle value, const std::string&
 
 GraderSpec ToGraderSpec(py::handle value, size_t index) {
   const std::string where = absl::StrCat("graders[", index, "]");
-  if (!py::isinstance<py::dict>(value)) Wrong(where, absl::StrCat("must be a dict, not ", Py_TYPE(value.ptr())->tp_name));
+  if (!py::isinstance<py::dict>(value))
+    Wrong(where, absl::StrCat("must be a dict, not ", Py_TYPE(value.ptr())->tp_name));
   GraderSpec spec;
-  std::error_code ignored;   // empty then: relative paths start in the working directory anyway
+  std::error_code ignored;  // empty then: relative paths start in the working directory anyway
   spec.base_dir = std::filesystem::current_path(ignored).string();
   for (const auto& [key, item] : py::reinterpret_borrow<py::dict>(value)) {
     const std::string name = TextOf(key, where);
@@ -67,9 +73,10 @@ GraderSpec ToGraderSpec(py::handle value, size_t index) {
       spec.base_dir = TextOf(item, here);
     } else {
       const std::optional<std::string> meant = DidYouMean(name, kKeys);
-      Wrong(here, absl::StrCat("unknown key; ", meant ? absl::StrCat("did you mean ", *meant, "?")
-                                                      : absl::StrCat("known: ", absl::StrJoin(kKeys, ", "),
-                                                                     " (the type's own keys go into params)")));
+      Wrong(here, absl::StrCat("unknown key; ",
+                               meant ? absl::StrCat("did you mean ", *meant, "?")
+                                     : absl::StrCat("known: ", absl::StrJoin(kKeys, ", "),
+                                                    " (the type's own keys go into params)")));
     }
   }
   if (spec.type.empty()) Wrong(where, "'type' is missing");
@@ -99,8 +106,8 @@ py::dict RowToDict(const Row& row) {
   for (const Message& message : row.messages) {
     messages.append(py::dict(py::arg("role") = message.role, py::arg("content") = message.content));
   }
-  return py::dict(py::arg("index") = row.index, py::arg("messages") = messages, py::arg("columns") = row.columns,
-                  py::arg("json") = row.json);
+  return py::dict(py::arg("index") = row.index, py::arg("messages") = messages,
+                  py::arg("columns") = row.columns, py::arg("json") = row.json);
 }
 
 }  // namespace rft::python

@@ -30,10 +30,11 @@ ConfigNode ToNode(py::handle value, const std::string& where) {
   } else if (py::isinstance<py::str>(value)) {
     node.text = value.cast<std::string>();
     node.quoted = true;
-  } else if (PyNumber_Check(value.ptr()) && PyIndex_Check(value.ptr())) {   // int, numpy's integers
+  } else if (PyNumber_Check(value.ptr()) && PyIndex_Check(value.ptr())) {  // int, numpy's integers
     node.text = py::str(py::int_(py::reinterpret_borrow<py::object>(value))).cast<std::string>();
   } else if (PyNumber_Check(value.ptr())) {
-    node.text = ShortestDouble(py::float_(py::reinterpret_borrow<py::object>(value)).cast<double>());
+    node.text =
+        ShortestDouble(py::float_(py::reinterpret_borrow<py::object>(value)).cast<double>());
   } else {
     node.kind = ConfigNode::Kind::kMap;
   }
@@ -43,15 +44,19 @@ ConfigNode ToNode(py::handle value, const std::string& where) {
 // Walks the declared fields and takes each one's value out of the keyword arguments.
 class KnobReader : public ConfigVisitor {
  public:
-  KnobReader(std::string where, const py::dict& knobs) : where_(std::move(where)) { frames_.push_back({knobs, "", {}}); }
+  KnobReader(std::string where, const py::dict& knobs) : where_(std::move(where)) {
+    frames_.push_back({knobs, "", {}});
+  }
 
   void Field(const char* name, FieldRef field, const FieldInfo& info) override {
     Frame& frame = frames_.back();
-    if (frame.prefix.empty() && std::string_view(name) == "name") return;   // the loss itself: an argument of its own
+    if (frame.prefix.empty() && std::string_view(name) == "name")
+      return;  // the loss itself: an argument of its own
     frame.known.insert(name);
     if (!frame.values.contains(name)) return;
     const ConfigNode node = ToNode(frame.values[name], where_);
-    if (node.kind != ConfigNode::Kind::kNull) ReadValue(node, frame.prefix + name, info, field, &mistakes_);
+    if (node.kind != ConfigNode::Kind::kNull)
+      ReadValue(node, frame.prefix + name, info, field, &mistakes_);
   }
 
   void BeginSection(const char* name, const char*) override {
@@ -91,7 +96,8 @@ class KnobReader : public ConfigVisitor {
     std::vector<std::string> known(frame.known.begin(), frame.known.end());
     for (const auto& [key, value] : frame.values) {
       const std::string name = py::str(key).cast<std::string>();
-      if (!frame.known.contains(name)) mistakes_.AddUnknownKey(where_, frame.prefix, name, known, {});
+      if (!frame.known.contains(name))
+        mistakes_.AddUnknownKey(where_, frame.prefix, name, known, {});
     }
   }
 
@@ -103,7 +109,8 @@ class KnobReader : public ConfigVisitor {
 }  // namespace
 
 LossConfig ReadLossConfig(const std::string& name, const py::dict& knobs) {
-  const LossConfig defaults = ValueOrThrow(TryTorch([&]() -> LossConfig { return FindLoss(name).DefaultConfig(); }));
+  const LossConfig defaults =
+      ValueOrThrow(TryTorch([&]() -> LossConfig { return FindLoss(name).DefaultConfig(); }));
   LossOptions options;
   options.name = name;
   KnobReader reader(absl::StrCat("loss ", name), knobs);

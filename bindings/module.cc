@@ -26,11 +26,14 @@ void UseThisPythonForWorkers() {
 
 PYBIND11_MODULE(_rft, m) {
   using namespace rft::python;
-  m.doc() = "The compiled half of rft: models, engine, trainer, graders, losses, runs. Use it through `import rft`.";
+  m.doc() =
+      "The compiled half of rft: models, engine, trainer, graders, losses, runs. Use it through "
+      "`import rft`.";
   BindErrors(m);
   BindText(m);
   BindConfig(m);
   BindModels(m);
+  BindRecords(m);
   BindTraining(m);
   BindEngine(m);
   BindGraders(m);

@@ -10,6 +10,7 @@ namespace py = pybind11;
 void BindConfig(py::module_& m);
 void BindText(py::module_& m);
 void BindModels(py::module_& m);
+void BindRecords(py::module_& m);
 void BindTraining(py::module_& m);
 void BindEngine(py::module_& m);
 void BindGraders(py::module_& m);

@@ -20,7 +20,9 @@ namespace {
 
 using SteadyTime = std::chrono::steady_clock::time_point;
 
-double Since(SteadyTime start) { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); }
+double Since(SteadyTime start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
 
 // Seconds per completion of one grader, by the row's index. Atomic: a C++ grader that timed out may write late.
 using SharedSeconds = std::shared_ptr<std::vector<std::atomic<double>>>;
@@ -53,15 +55,16 @@ class TimedAsyncGrader : public AsyncGrader {
   void Shutdown() const override { inner_->Shutdown(); }
   void Start(std::shared_ptr<const GradeJob> job, std::function<void(Grade)> done) const override {
     const auto index = static_cast<size_t>(job->row->index);
-    inner_->Start(std::move(job), [seconds = seconds_, last = last_, index, start = std::chrono::steady_clock::now(),
-                                   done = std::move(done)](Grade grade) {
-      {
-        std::lock_guard<std::mutex> lock(last->mutex);
-        (*seconds)[index].store(Since(std::max(start, last->answer)));
-        last->answer = std::chrono::steady_clock::now();
-      }
-      done(std::move(grade));
-    });
+    inner_->Start(std::move(job),
+                  [seconds = seconds_, last = last_, index,
+                   start = std::chrono::steady_clock::now(), done = std::move(done)](Grade grade) {
+                    {
+                      std::lock_guard<std::mutex> lock(last->mutex);
+                      (*seconds)[index].store(Since(std::max(start, last->answer)));
+                      last->answer = std::chrono::steady_clock::now();
+                    }
+                    done(std::move(grade));
+                  });
   }
 
  private:
@@ -77,12 +80,14 @@ class TimedAsyncGrader : public AsyncGrader {
 std::unique_ptr<Grader> Timed(std::unique_ptr<Grader> grader, SharedSeconds seconds) {
   if (auto* async = dynamic_cast<AsyncGrader*>(grader.get())) {
     grader.release();
-    return std::make_unique<TimedAsyncGrader>(std::unique_ptr<AsyncGrader>(async), std::move(seconds));
+    return std::make_unique<TimedAsyncGrader>(std::unique_ptr<AsyncGrader>(async),
+                                              std::move(seconds));
   }
   return std::make_unique<TimedGrader>(std::move(grader), std::move(seconds));
 }
 
-absl::Status AddAll(const std::vector<GraderSpec>& specs, const std::vector<SharedSeconds>& seconds, GraderPool& pool) {
+absl::Status AddAll(const std::vector<GraderSpec>& specs, const std::vector<SharedSeconds>& seconds,
+                    GraderPool& pool) {
   std::vector<std::unique_ptr<Grader>> graders;
   std::vector<std::string> mistakes;
   for (const GraderSpec& spec : specs) {
@@ -134,18 +139,20 @@ absl::StatusOr<std::shared_ptr<const Row>> ParseGradedRow(const std::string& lin
   row->json = line;
   for (const json::key_value_pair& member : value.get_object()) {
     const json::value& column = member.value();
-    row->columns[std::string(member.key())] = column.is_string() ? std::string(column.get_string()) : ToJson(column);
+    row->columns[std::string(member.key())] =
+        column.is_string() ? std::string(column.get_string()) : ToJson(column);
   }
   return row;
 }
 
-absl::StatusOr<std::vector<std::vector<TimedGrade>>> GradeOffline(const std::vector<GraderSpec>& specs,
-                                                                  const std::vector<std::shared_ptr<const Row>>& rows,
-                                                                  const std::vector<std::string>& completions,
-                                                                  int num_threads) {
+absl::StatusOr<std::vector<std::vector<TimedGrade>>> GradeOffline(
+    const std::vector<GraderSpec>& specs, const std::vector<std::shared_ptr<const Row>>& rows,
+    const std::vector<std::string>& completions, int num_threads) {
   std::vector<SharedSeconds> seconds;
-  for (size_t g = 0; g < specs.size(); ++g) seconds.push_back(std::make_shared<std::vector<std::atomic<double>>>(rows.size()));
-  RFT_ASSIGN_OR_RETURN(const std::unique_ptr<GraderPool> pool, GraderPool::Create({}, {.num_threads = std::max(num_threads, 1)}));
+  for (size_t g = 0; g < specs.size(); ++g)
+    seconds.push_back(std::make_shared<std::vector<std::atomic<double>>>(rows.size()));
+  RFT_ASSIGN_OR_RETURN(const std::unique_ptr<GraderPool> pool,
+                       GraderPool::Create({}, {.num_threads = std::max(num_threads, 1)}));
   RFT_RETURN_IF_ERROR(AddAll(specs, seconds, *pool));
   std::vector<std::vector<TimedGrade>> results(rows.size());
   if (specs.empty() || rows.empty()) return results;

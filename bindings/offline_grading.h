@@ -23,9 +23,8 @@ absl::StatusOr<std::shared_ptr<const Row>> ParseGradedRow(const std::string& lin
 // result[i][g]: grader g on completions[i]. num_threads: for C++ graders.
 // REQUIRES: rows and completions have the same length. kInvalidArgument: all mistakes of all specs, one per line;
 // kFailedPrecondition: a Python function that can't be loaded.
-absl::StatusOr<std::vector<std::vector<TimedGrade>>> GradeOffline(const std::vector<GraderSpec>& specs,
-                                                                  const std::vector<std::shared_ptr<const Row>>& rows,
-                                                                  const std::vector<std::string>& completions,
-                                                                  int num_threads);
+absl::StatusOr<std::vector<std::vector<TimedGrade>>> GradeOffline(
+    const std::vector<GraderSpec>& specs, const std::vector<std::shared_ptr<const Row>>& rows,
+    const std::vector<std::string>& completions, int num_threads);
 
 }  // namespace rft::python

@@ -17,11 +17,13 @@ const Parameter& FindParameter(const CausalLm& model, const std::string& name) {
   for (const Parameter& parameter : model.parameters().all()) names.push_back(parameter.name);
   const std::optional<std::string> meant = DidYouMean(name, names);
   throw StatusException(absl::InvalidArgumentError(absl::StrCat(
-      "no parameter '", name, "'; ", meant ? absl::StrCat("did you mean ", *meant, "?") : "parameter_names() lists them")));
+      "no parameter '", name, "'; ",
+      meant ? absl::StrCat("did you mean ", *meant, "?") : "parameter_names() lists them")));
 }
 
 py::array_t<float> CopyToNumpy(const at::Tensor& tensor) {
-  RFT_CHECK(tensor.defined() && tensor.is_contiguous() && tensor.scalar_type() == at::kFloat && tensor.is_cpu());
+  RFT_CHECK(tensor.defined() && tensor.is_contiguous() && tensor.scalar_type() == at::kFloat &&
+            tensor.is_cpu());
   py::array_t<float> array(std::vector<py::ssize_t>(tensor.sizes().begin(), tensor.sizes().end()));
   std::memcpy(array.mutable_data(), tensor.const_data_ptr(), static_cast<size_t>(tensor.nbytes()));
   return array;

@@ -11,38 +11,43 @@ namespace rft::python {
 namespace {
 
 // REQUIRES: the GIL is held.
-absl::StatusOr<std::vector<TokenId>> CallForIds(const py::object& function, const py::object& argument, const char* what) {
+absl::StatusOr<std::vector<TokenId>> CallForIds(const py::object& function,
+                                                const py::object& argument, const char* what) {
   try {
     return function(argument).cast<std::vector<TokenId>>();
   } catch (py::error_already_set& error) {
     const absl::Status status = StatusFromPython(error);
-    return absl::Status(status.code(), absl::StrCat("text codec: ", what, ": ", std::string(status.message())));
+    return absl::Status(status.code(),
+                        absl::StrCat("text codec: ", what, ": ", std::string(status.message())));
   } catch (const py::cast_error&) {
-    return absl::InvalidArgumentError(absl::StrCat("text codec: ", what, " must return a list of token ids"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("text codec: ", what, " must return a list of token ids"));
   }
 }
 
 // Text that is not UTF-8 can't become a str; the tokenizer sees U+FFFD, as DecodeTokens would show it.
 py::str ToStr(std::string_view text) {
-  PyObject* made = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
+  PyObject* made =
+      PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
   if (made == nullptr) throw py::error_already_set();
   return py::reinterpret_steal<py::str>(made);
 }
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<PythonTextCodec>> PythonTextCodec::Create(py::object encode_chat, py::object encode,
-                                                                        std::vector<std::string> token_bytes,
-                                                                        std::vector<bool> is_special,
-                                                                        std::vector<TokenId> end_ids) {
+absl::StatusOr<std::shared_ptr<PythonTextCodec>> PythonTextCodec::Create(
+    py::object encode_chat, py::object encode, std::vector<std::string> token_bytes,
+    std::vector<bool> is_special, std::vector<TokenId> end_ids) {
   if (token_bytes.size() != is_special.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("TextCodec: token_bytes has ", token_bytes.size(), " entries and is_special ",
-                                                   is_special.size(), "; both are indexed by token id"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("TextCodec: token_bytes has ", token_bytes.size(), " entries and is_special ",
+                     is_special.size(), "; both are indexed by token id"));
   }
   for (const TokenId id : end_ids) {
     if (id < 0 || static_cast<size_t>(id) >= token_bytes.size()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("TextCodec: end id ", id, " is outside the vocabulary of ", token_bytes.size(), " tokens"));
+      return absl::InvalidArgumentError(absl::StrCat("TextCodec: end id ", id,
+                                                     " is outside the vocabulary of ",
+                                                     token_bytes.size(), " tokens"));
     }
   }
   std::shared_ptr<PythonTextCodec> codec(new PythonTextCodec);
@@ -55,7 +60,7 @@ absl::StatusOr<std::shared_ptr<PythonTextCodec>> PythonTextCodec::Create(py::obj
 }
 
 PythonTextCodec::~PythonTextCodec() {
-  if (!Py_IsInitialized()) {   // the interpreter is gone, and the objects with it
+  if (!Py_IsInitialized()) {  // the interpreter is gone, and the objects with it
     encode_chat_.release();
     encode_.release();
     return;
@@ -65,7 +70,8 @@ PythonTextCodec::~PythonTextCodec() {
   encode_ = py::object();
 }
 
-absl::StatusOr<std::vector<TokenId>> PythonTextCodec::EncodeChat(const std::vector<Message>& messages) const {
+absl::StatusOr<std::vector<TokenId>> PythonTextCodec::EncodeChat(
+    const std::vector<Message>& messages) const {
   py::gil_scoped_acquire gil;
   py::list list;
   for (const Message& message : messages) {

@@ -19,13 +19,14 @@ class PythonTextCodec : public TextCodec {
  public:
   // encode_chat: list[{"role", "content"}] -> ids; encode: str -> ids. REQUIRES: the GIL is held; both tables have the
   // same length (Create checks).
-  static absl::StatusOr<std::shared_ptr<PythonTextCodec>> Create(py::object encode_chat, py::object encode,
-                                                                std::vector<std::string> token_bytes,
-                                                                std::vector<bool> is_special, std::vector<TokenId> end_ids);
-  ~PythonTextCodec() override;   // takes the GIL
+  static absl::StatusOr<std::shared_ptr<PythonTextCodec>> Create(
+      py::object encode_chat, py::object encode, std::vector<std::string> token_bytes,
+      std::vector<bool> is_special, std::vector<TokenId> end_ids);
+  ~PythonTextCodec() override;  // takes the GIL
 
   // A Python exception becomes a Status (bindings/errors.h) that says which of the two raised.
-  absl::StatusOr<std::vector<TokenId>> EncodeChat(const std::vector<Message>& messages) const override;
+  absl::StatusOr<std::vector<TokenId>> EncodeChat(
+      const std::vector<Message>& messages) const override;
   absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text) const override;
   const std::vector<std::string>& token_bytes() const override { return token_bytes_; }
   const std::vector<bool>& is_special() const override { return is_special_; }

@@ -32,17 +32,18 @@ absl::Status StartInterpreter() {
   const std::string executable = PythonExecutable();
   PyConfig config;
   PyConfig_InitPythonConfig(&config);
-  config.install_signal_handlers = 0;   // Ctrl-C stays the program's own
+  config.install_signal_handlers = 0;  // Ctrl-C stays the program's own
   config.parse_argv = 0;
   PyStatus status = PyConfig_SetBytesString(&config, &config.program_name, executable.c_str());
   if (!PyStatus_Exception(status)) status = Py_InitializeFromConfig(&config);
   PyConfig_Clear(&config);
   if (PyStatus_Exception(status)) {
-    return absl::FailedPreconditionError(absl::StrCat("the Python interpreter (", executable, ") could not be started: ",
-                                                      status.err_msg == nullptr ? "unknown reason" : status.err_msg,
-                                                      "; set RFT_PYTHON to the python of rft's environment"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the Python interpreter (", executable,
+        ") could not be started: ", status.err_msg == nullptr ? "unknown reason" : status.err_msg,
+        "; set RFT_PYTHON to the python of rft's environment"));
   }
-  PyEval_SaveThread();   // this thread holds the GIL now; whoever needs it takes it
+  PyEval_SaveThread();  // this thread holds the GIL now; whoever needs it takes it
   return absl::OkStatus();
 }
 
@@ -61,20 +62,23 @@ absl::StatusOr<std::shared_ptr<TextCodec>> LoadWithGil(const std::string& model_
     return absl::FailedPreconditionError(
         absl::StrCat("Python's rft.codec can't be imported by ", PythonExecutable(), " (",
                      std::string(python::StatusFromPython(error).message()),
-                     "); run `make setup`, or set RFT_PYTHON to the python of an environment that has rft and transformers"));
+                     "); run `make setup`, or set RFT_PYTHON to the python of an environment that "
+                     "has rft and transformers"));
   }
   try {
     const py::object codec = module.attr("load_codec")(model_dir);
-    RFT_ASSIGN_OR_RETURN(std::shared_ptr<TextCodec> made,
-                         python::PythonTextCodec::Create(codec.attr("encode_chat"), codec.attr("encode"),
-                                                         codec.attr("token_bytes").cast<std::vector<std::string>>(),
-                                                         codec.attr("is_special").cast<std::vector<bool>>(),
-                                                         codec.attr("end_ids").cast<std::vector<TokenId>>()));
+    RFT_ASSIGN_OR_RETURN(
+        std::shared_ptr<TextCodec> made,
+        python::PythonTextCodec::Create(codec.attr("encode_chat"), codec.attr("encode"),
+                                        codec.attr("token_bytes").cast<std::vector<std::string>>(),
+                                        codec.attr("is_special").cast<std::vector<bool>>(),
+                                        codec.attr("end_ids").cast<std::vector<TokenId>>()));
     return made;
   } catch (py::error_already_set& error) {
     return python::StatusFromPython(error);
   } catch (const py::cast_error& error) {
-    return absl::InternalError(absl::StrCat("rft.codec.load_codec(", model_dir, "): ", error.what()));
+    return absl::InternalError(
+        absl::StrCat("rft.codec.load_codec(", model_dir, "): ", error.what()));
   }
 }
 

@@ -4,10 +4,14 @@
 
 namespace rft::python {
 
-py::object FromJson(const std::string& text) { return py::module_::import("json").attr("loads")(text); }
+py::object FromJson(const std::string& text) {
+  return py::module_::import("json").attr("loads")(text);
+}
 
 std::string ToJsonText(py::handle value) {
-  return py::module_::import("json").attr("dumps")(value, py::arg("ensure_ascii") = false).cast<std::string>();
+  return py::module_::import("json")
+      .attr("dumps")(value, py::arg("ensure_ascii") = false)
+      .cast<std::string>();
 }
 
 std::string ShortCount(int64_t n) {

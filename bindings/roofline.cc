@@ -23,11 +23,11 @@ namespace {
 constexpr double kSecondsPerMeasurement = 0.25;
 // 768 x 1536 x 1024: packed weights of 3 to 6 MB, the size of a small model's layers.
 constexpr int64_t kRows = 768, kColumns = 1536, kDepth = 1024;
-constexpr int64_t kBytes = int64_t{512} << 20;   // more than any last-level cache
+constexpr int64_t kBytes = int64_t{512} << 20;  // more than any last-level cache
 
 // Shortest of the runs that fit into the time: what the machine can do when nothing disturbs it.
 double BestSeconds(const std::function<void()>& run) {
-  run();   // caches, pages, threads
+  run();  // caches, pages, threads
   double best = 1e30;
   const auto begin = std::chrono::steady_clock::now();
   auto now = begin;
@@ -56,12 +56,13 @@ double OurGflops() {
   Pack(WeightSource(weight.data(), kDepth), kDepth, kColumns, packed.data());
   const std::vector<T> x(static_cast<size_t>(kRows * kDepth), FromFloat<T>(0.5f));
   std::vector<T> y(static_cast<size_t>(kRows * kColumns));
-  return Gflops(BestSeconds([&] { Gemm(x.data(), kDepth, packed.data(), kRows, kDepth, kColumns, y.data(), kColumns); }));
+  return Gflops(BestSeconds(
+      [&] { Gemm(x.data(), kDepth, packed.data(), kRows, kDepth, kColumns, y.data(), kColumns); }));
 }
 
 double DramGbps() {
   const std::vector<uint64_t> memory(static_cast<size_t>(kBytes / 8), 1);
-  std::atomic<uint64_t> checksum{0};   // so that the reads are not optimised away
+  std::atomic<uint64_t> checksum{0};  // so that the reads are not optimised away
   const double seconds = BestSeconds([&] {
     ParallelFor(static_cast<int64_t>(memory.size()), 1 << 16, [&](int64_t begin, int64_t end) {
       uint64_t sum[8] = {};

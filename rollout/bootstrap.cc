@@ -10,7 +10,7 @@
 namespace rft {
 namespace {
 
-constexpr uint64_t kBootstrapSalt = 0x424f'4f54;   // "BOOT"
+constexpr uint64_t kBootstrapSalt = 0x424f'4f54;  // "BOOT"
 constexpr double kTail = 0.025;
 
 // Linear between the two nearest values, as numpy's quantile. REQUIRES: sorted, not empty.

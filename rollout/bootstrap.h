@@ -12,14 +12,15 @@
 namespace rft {
 
 struct PairedDifference {
-  double before = 0.0, after = 0.0;   // means over the rows compared
-  double mean = 0.0;                  // after - before
-  double low = 0.0, high = 0.0;       // of the 95 % interval
+  double before = 0.0, after = 0.0;  // means over the rows compared
+  double mean = 0.0;                 // after - before
+  double low = 0.0, high = 0.0;      // of the 95 % interval
   int64_t num_rows = 0;
 };
 
 // kInvalidArgument: lists of different lengths; no row judged both times.
-absl::StatusOr<PairedDifference> PairedBootstrap(absl::Span<const double> before, absl::Span<const double> after,
-                                                 uint64_t seed, int64_t num_resamples = 10000);
+absl::StatusOr<PairedDifference> PairedBootstrap(absl::Span<const double> before,
+                                                 absl::Span<const double> after, uint64_t seed,
+                                                 int64_t num_resamples = 10000);
 
 }  // namespace rft

@@ -14,7 +14,7 @@
 namespace rft {
 
 struct DatumOptions {
-  bool mask_truncated = false;   // leave out completions that were cut off at the token limit
+  bool mask_truncated = false;  // leave out completions that were cut off at the token limit
 };
 
 // The datums of a step with the rollouts they were made of: datums[i] from *rollouts[i], which belong to the groups given.
@@ -33,6 +33,7 @@ DatumBatch MakeDatums(absl::Span<const Group> groups, const DatumOptions& option
 
 // What the engine said about each token of each rollout, aligned as Datum: `sampling` of the distribution sampled from,
 // otherwise at temperature 1 over the whole vocabulary.
-std::vector<std::vector<float>> SamplerLogprobs(absl::Span<const Rollout* const> rollouts, bool sampling);
+std::vector<std::vector<float>> SamplerLogprobs(absl::Span<const Rollout* const> rollouts,
+                                                bool sampling);
 
 }  // namespace rft

@@ -33,7 +33,7 @@ void GroupBuffer::MarkSampled(int64_t group, int32_t sample) {
 std::optional<Group> GroupBuffer::Finish(int64_t group, int32_t sample, Rollout rollout) {
   OpenGroup& open = open_.at(group);
   Place& place = open.places.at(static_cast<size_t>(sample));
-  RFT_CHECK(place != Place::kDone);   // one completion and one list of grades per sample
+  RFT_CHECK(place != Place::kDone);  // one completion and one list of grades per sample
   place = Place::kDone;
   open.group.rollouts[static_cast<size_t>(sample)] = std::move(rollout);
   const bool all_done = std::all_of(open.places.begin(), open.places.end(),

@@ -28,7 +28,7 @@ class GroupBuffer {
   std::optional<Group> Finish(int64_t group, int32_t sample, Rollout rollout);
 
   size_t num_open() const { return open_.size(); }
-  int64_t NumSampling() const;   // rollouts still in the engine
+  int64_t NumSampling() const;  // rollouts still in the engine
   std::vector<RequestHandle> Handles() const;
   void Clear() { open_.clear(); }
 
@@ -39,7 +39,7 @@ class GroupBuffer {
   enum class Place : uint8_t { kSampling, kGrading, kDone };
   struct OpenGroup {
     Group group;
-    std::vector<Place> places;   // per rollout
+    std::vector<Place> places;  // per rollout
     RequestHandle handle = 0;
   };
   std::map<int64_t, OpenGroup> open_;

@@ -103,9 +103,8 @@ absl::StatusOr<Group> GroupRunner::WaitFinished() {
       const bool stopped = events_->interrupted();
       CancelAll();
       if (stopped) return absl::CancelledError(absl::StrCat("stopped while waiting for ", what));
-      return absl::DeadlineExceededError(absl::StrCat("no token, completion or grade for ",
-                                                      limits_.silence_s, " s while waiting for ",
-                                                      what));
+      return absl::DeadlineExceededError(absl::StrCat(
+          "no token, completion or grade for ", limits_.silence_s, " s while waiting for ", what));
     }
     std::optional<Group> finished = Handle(*std::move(event));
     if (!finished) continue;
@@ -121,7 +120,7 @@ absl::StatusOr<Group> GroupRunner::WaitFinished() {
 
 std::optional<Group> GroupRunner::Handle(Event event) {
   const Group* group = buffer_.Find(event.group);
-  if (group == nullptr) return std::nullopt;   // of a group that was cancelled
+  if (group == nullptr) return std::nullopt;  // of a group that was cancelled
   if (event.graded) {
     const CombinedReward reward = Combine(event.rollout->grades);
     event.rollout->scored = reward.scored;
@@ -130,8 +129,8 @@ std::optional<Group> GroupRunner::Handle(Event event) {
   }
   const std::string error =
       event.completion.error.empty() ? "cancelled by the engine" : event.completion.error;
-  auto rollout = std::make_shared<Rollout>(MakeRollout(*group, steps_[event.group], event.sample,
-                                                       std::move(event.completion), codec_));
+  auto rollout = std::make_shared<Rollout>(
+      MakeRollout(*group, steps_[event.group], event.sample, std::move(event.completion), codec_));
   if (Failed(*rollout)) {
     rollout->grades.push_back({"engine", 0.0, GradeError{error}});
     return buffer_.Finish(event.group, event.sample, std::move(*rollout));
@@ -147,7 +146,8 @@ void GroupRunner::StartGrading(std::shared_ptr<Rollout> rollout, std::shared_ptr
   const int32_t sample = rollout->index;
   std::shared_ptr<const Rollout> readable = rollout;
   grade_(std::move(row), std::move(readable),
-         [events = events_, rollout = std::move(rollout), group, sample](std::vector<NamedGrade> grades) {
+         [events = events_, rollout = std::move(rollout), group,
+          sample](std::vector<NamedGrade> grades) {
            rollout->grades = std::move(grades);
            events->Push({group, sample, true, {}, rollout});
          });
@@ -158,12 +158,14 @@ void GroupRunner::Stop() { events_->Interrupt(); }
 void GroupRunner::CancelAll() {
   if (buffer_.num_open() == 0) return;
   for (RequestHandle handle : buffer_.Handles()) engine_.Cancel(handle);
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(limits_.cancel_s);
+  const auto deadline =
+      std::chrono::steady_clock::now() + std::chrono::duration<double>(limits_.cancel_s);
   // What the engine or the graders still say about these groups is taken in and forgotten. A completion that ended before
   // the cancellation is not graded any more.
   int64_t num_sampling = buffer_.NumSampling();
   while (num_sampling > 0) {
-    const double left = std::chrono::duration<double>(deadline - std::chrono::steady_clock::now()).count();
+    const double left =
+        std::chrono::duration<double>(deadline - std::chrono::steady_clock::now()).count();
     std::optional<Event> event = left > 0 ? events_->Drain(left) : std::nullopt;
     if (!event) break;
     if (!event->graded && buffer_.Find(event->group) != nullptr) --num_sampling;

@@ -27,7 +27,8 @@ namespace rft {
 
 // Grades one completion: `done` is called exactly once, from any thread. GraderPool::GradeAsync in a run.
 using GradesDone = std::function<void(std::vector<NamedGrade>)>;
-using GradeFunction = std::function<void(std::shared_ptr<const Row>, std::shared_ptr<const Rollout>, GradesDone done)>;
+using GradeFunction = std::function<void(std::shared_ptr<const Row>, std::shared_ptr<const Rollout>,
+                                         GradesDone done)>;
 
 // One group to sample.
 struct GroupTask {
@@ -41,14 +42,15 @@ struct GroupTask {
 };
 
 struct RunnerLimits {
-  double silence_s = 600.0;   // longest time without a token, a completion or a grade
-  double cancel_s = 10.0;     // longest time to wait for cancelled requests
+  double silence_s = 600.0;  // longest time without a token, a completion or a grade
+  double cancel_s = 10.0;    // longest time to wait for cancelled requests
 };
 
 class GroupRunner {
  public:
   // `engine` and `codec` must outlive this object.
-  GroupRunner(InferenceEngine& engine, const TextCodec& codec, GradeFunction grade, RunnerLimits limits = {});
+  GroupRunner(InferenceEngine& engine, const TextCodec& codec, GradeFunction grade,
+              RunnerLimits limits = {});
   ~GroupRunner();
   GroupRunner(const GroupRunner&) = delete;
   GroupRunner& operator=(const GroupRunner&) = delete;
@@ -75,8 +77,8 @@ class GroupRunner {
     int64_t group = 0;
     int32_t sample = 0;
     bool graded = false;
-    Completion completion;            // unless graded
-    std::shared_ptr<Rollout> rollout; // if graded
+    Completion completion;             // unless graded
+    std::shared_ptr<Rollout> rollout;  // if graded
   };
   using Events = EventQueue<Event>;
   class Sink;
@@ -90,7 +92,7 @@ class GroupRunner {
   const RunnerLimits limits_;
   const std::shared_ptr<Events> events_;
   GroupBuffer buffer_;
-  std::map<int64_t, int64_t> steps_;   // group -> step
+  std::map<int64_t, int64_t> steps_;  // group -> step
 };
 
 }  // namespace rft

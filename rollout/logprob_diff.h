@@ -20,12 +20,13 @@ struct LogprobDiff {
   double mean = 0.0;
   double k3 = 0.0;
   double kl_max = 0.0;
-  int64_t num_tokens = 0;   // 0: nothing was compared
+  int64_t num_tokens = 0;  // 0: nothing was compared
 };
 
 // REQUIRES: as many vectors as datums on both sides, each as long as its datum. Tokens of weight 0 don't count. A value that
 // is not finite on either side makes every figure infinite: it must not go unnoticed.
-LogprobDiff CompareLogprobs(absl::Span<const Datum> datums, const std::vector<std::vector<float>>& sampler,
+LogprobDiff CompareLogprobs(absl::Span<const Datum> datums,
+                            const std::vector<std::vector<float>>& sampler,
                             const std::vector<std::vector<float>>& trainer);
 
 }  // namespace rft

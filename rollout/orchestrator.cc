@@ -42,9 +42,9 @@ bool Replays(const Group& recorded, const GroupTask& task) {
 // One CollectStep in progress.
 struct Orchestrator::Collection {
   StepBatch batch;
-  int64_t num_draws = 0;                      // in this step, replacements included
+  int64_t num_draws = 0;  // in this step, replacements included
   int64_t num_replacements = 0;
-  std::map<int64_t, uint32_t> times_drawn;    // row -> in this step
+  std::map<int64_t, uint32_t> times_drawn;  // row -> in this step
 };
 
 absl::StatusOr<std::unique_ptr<Orchestrator>> Orchestrator::Create(

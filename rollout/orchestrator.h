@@ -37,9 +37,9 @@ namespace rft {
 struct OrchestratorOptions {
   uint64_t seed = 0;
   bool shuffle = true;
-  int64_t prompts_per_step = 8;     // groups per step
-  int32_t group_size = 8;           // rollouts per group
-  int64_t max_refill_rounds = 3;    // at most this many times prompts_per_step replacements per step
+  int64_t prompts_per_step = 8;   // groups per step
+  int32_t group_size = 8;         // rollouts per group
+  int64_t max_refill_rounds = 3;  // at most this many times prompts_per_step replacements per step
   SamplingParams sampling;
   GroupFilterOptions filter;
   AdvantageKind advantage = AdvantageKind::kGrpo;
@@ -53,8 +53,10 @@ class Orchestrator {
   using OnGroup = std::function<absl::Status(const Group&)>;
 
   // kInvalidArgument: no prompts, or an option out of range. `engine` and `codec` must outlive this object.
-  static absl::StatusOr<std::unique_ptr<Orchestrator>> Create(InferenceEngine& engine, const TextCodec& codec,
-                                                              GradeFunction grade, std::vector<Prompt> prompts,
+  static absl::StatusOr<std::unique_ptr<Orchestrator>> Create(InferenceEngine& engine,
+                                                              const TextCodec& codec,
+                                                              GradeFunction grade,
+                                                              std::vector<Prompt> prompts,
                                                               const OrchestratorOptions& options);
 
   // Collects prompts_per_step groups worth learning from; fewer (or none) when the cap on refills is reached.
@@ -74,8 +76,8 @@ class Orchestrator {
   void set_num_draws(int64_t num_draws) { num_draws_ = num_draws; }
 
  private:
-  Orchestrator(InferenceEngine& engine, const TextCodec& codec, GradeFunction grade, std::vector<Prompt> prompts,
-               const OrchestratorOptions& options);
+  Orchestrator(InferenceEngine& engine, const TextCodec& codec, GradeFunction grade,
+               std::vector<Prompt> prompts, const OrchestratorOptions& options);
 
   struct Collection;
   absl::Status Draw(Collection& collection);
@@ -86,7 +88,7 @@ class Orchestrator {
   RowCursor cursor_;
   GroupRunner runner_;
   OnGroup on_group_;
-  std::map<int64_t, Group> replays_;   // by id
+  std::map<int64_t, Group> replays_;  // by id
   int64_t num_draws_ = 0;
 };
 

@@ -35,8 +35,8 @@ std::string WhatIsWrong(const absl::StatusOr<std::vector<TokenId>>& ids, const P
   if (!ids.ok()) return absl::StrCat("the chat template failed: ", ids.status().message());
   if (ids->empty()) return "the prompt has no tokens";
   if (static_cast<int64_t>(ids->size()) <= limit.max_tokens) return "";
-  return absl::StrCat("the prompt has ", ids->size(), " tokens; at most ", limit.max_tokens, " fit (",
-                      limit.why, "). Shorten the row or remove it");
+  return absl::StrCat("the prompt has ", ids->size(), " tokens; at most ", limit.max_tokens,
+                      " fit (", limit.why, "). Shorten the row or remove it");
 }
 
 }  // namespace
@@ -47,9 +47,9 @@ absl::StatusOr<PromptLimit> MakePromptLimit(int64_t configured, int64_t max_cont
                     absl::StrCat("the model's context of ", max_context,
                                  " tokens less rollout.max_tokens (", max_completion_tokens, ")")};
   if (limit.max_tokens < 1) {
-    return absl::InvalidArgumentError(absl::StrCat("rollout.max_tokens: ", max_completion_tokens,
-                                                   " leaves no room for a prompt in the model's context of ",
-                                                   max_context, " tokens"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "rollout.max_tokens: ", max_completion_tokens,
+        " leaves no room for a prompt in the model's context of ", max_context, " tokens"));
   }
   if (configured > 0 && configured < limit.max_tokens)
     limit = {configured, "data.max_prompt_tokens"};
@@ -71,8 +71,8 @@ absl::StatusOr<std::vector<Prompt>> LoadPrompts(const std::string& path, const T
     } else if (++num_mistakes <= kMaxReported) {
       if (lines.empty()) lines = LineNumbers(path, fs);
       const auto index = static_cast<size_t>(row->index);
-      mistakes.push_back(
-          absl::StrCat(path, ":", index < lines.size() ? lines[index] : row->index + 1, ": ", wrong));
+      mistakes.push_back(absl::StrCat(
+          path, ":", index < lines.size() ? lines[index] : row->index + 1, ": ", wrong));
     }
   }
   if (num_mistakes > kMaxReported)

@@ -19,17 +19,19 @@ struct Prompt {
 };
 
 struct PromptLimit {
-  int64_t max_tokens = 0;   // longest allowed prompt
-  std::string why;          // "the model's context of 2048 tokens less rollout.max_tokens (64)"
+  int64_t max_tokens = 0;  // longest allowed prompt
+  std::string why;         // "the model's context of 2048 tokens less rollout.max_tokens (64)"
 };
 
 // The shorter of the configured limit (data.max_prompt_tokens; 0 = none) and what a context leaves beside a completion.
 // kInvalidArgument if that leaves nothing.
-absl::StatusOr<PromptLimit> MakePromptLimit(int64_t configured, int64_t max_context, int64_t max_completion_tokens);
+absl::StatusOr<PromptLimit> MakePromptLimit(int64_t configured, int64_t max_context,
+                                            int64_t max_completion_tokens);
 
 // Reads the dataset and encodes all rows. Errors: those of ReadDataset; kInvalidArgument naming file:line of each prompt
 // that is empty or too long (the first 20) or that the chat template refuses.
-absl::StatusOr<std::vector<Prompt>> LoadPrompts(const std::string& path, const TextCodec& codec, const PromptLimit& limit,
+absl::StatusOr<std::vector<Prompt>> LoadPrompts(const std::string& path, const TextCodec& codec,
+                                                const PromptLimit& limit,
                                                 FileSystem& fs = FileSystem::Default());
 
 }  // namespace rft

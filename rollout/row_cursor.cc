@@ -9,7 +9,7 @@
 namespace rft {
 namespace {
 
-constexpr uint64_t kShuffleSalt = 0x5348'5546'0000'0000;   // "SHUF", the epoch below
+constexpr uint64_t kShuffleSalt = 0x5348'5546'0000'0000;  // "SHUF", the epoch below
 
 }  // namespace
 

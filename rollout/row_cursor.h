@@ -22,7 +22,7 @@ class RowCursor {
   const int64_t num_rows_;
   const bool shuffle_;
   int64_t epoch_ = -1;
-  std::vector<int64_t> order_;   // of epoch_
+  std::vector<int64_t> order_;  // of epoch_
 };
 
 }  // namespace rft

@@ -18,15 +18,16 @@ struct DroppedGroup {
 
 struct StepBatch {
   int64_t step = 0;
-  std::vector<Group> groups;           // kept, by id, with rewards and advantages
-  std::vector<DroppedGroup> dropped;   // by id
-  int64_t num_replayed = 0;            // groups that came from the journal
-  double sample_s = 0.0;               // wall time of sampling and grading
+  std::vector<Group> groups;          // kept, by id, with rewards and advantages
+  std::vector<DroppedGroup> dropped;  // by id
+  int64_t num_replayed = 0;           // groups that came from the journal
+  double sample_s = 0.0;              // wall time of sampling and grading
 
   // How often each reason dropped a group: {"all_right": 3, "truncated": 1}.
   std::map<std::string, int64_t> DropReasons() const {
     std::map<std::string, int64_t> reasons;
-    for (const DroppedGroup& dropped_group : dropped) ++reasons[GroupVerdictName(dropped_group.verdict)];
+    for (const DroppedGroup& dropped_group : dropped)
+      ++reasons[GroupVerdictName(dropped_group.verdict)];
     return reasons;
   }
 };

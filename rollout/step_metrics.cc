@@ -74,7 +74,8 @@ std::vector<const Rollout*> AllRollouts(const StepBatch& batch) {
   std::vector<const Group*> groups;
   for (const Group& group : batch.groups) groups.push_back(&group);
   for (const DroppedGroup& dropped : batch.dropped) groups.push_back(&dropped.group);
-  std::sort(groups.begin(), groups.end(), [](const Group* a, const Group* b) { return a->id < b->id; });
+  std::sort(groups.begin(), groups.end(),
+            [](const Group* a, const Group* b) { return a->id < b->id; });
   std::vector<const Rollout*> rollouts;
   for (const Group* group : groups) {
     for (const Rollout& rollout : group->rollouts) rollouts.push_back(&rollout);

@@ -22,7 +22,7 @@ from rft.tasks import arithmetic
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "01_arithmetic"
 # The tiny model's supervised training: enough for the form of an answer and a guess at its value, not for arithmetic.
-TINY_SFT_STEPS, TINY_SFT_ROWS, TINY_SFT_RIGHT = 300, 4096, 0.4
+TINY_SFT_STEPS, TINY_SFT_ROWS, TINY_SFT_RIGHT = 500, 4096, 0.4
 # Only comparisons: there are enough of them to learn something that holds for those never seen.
 TINY_TRAIN, TINY_HELDOUT, TINY_KINDS = 2000, 100, ("larger",)
 
@@ -63,12 +63,12 @@ def make_tiny(folder: Path, train: Path, seed: int, console: Console) -> float:
     rows = arithmetic.sft_rows(seed, TINY_SFT_ROWS, questions, right=TINY_SFT_RIGHT)
     texts = tiny.texts_of(train) + [message["content"] for row in rows for message in row["messages"]]
     base = folder.with_name("random")
-    count = tiny.init(base, texts, seed=seed)
+    count = tiny.init(base, texts, seed=seed, hidden=192, layers=2, heads=6, kv_heads=2)
     console.print(f"made a model of {count:,} parameters; teaching it the form of an answer (SFT, {TINY_SFT_STEPS} steps)")
     native = _native.load()
     trainer = native.Trainer(native.Model.load(str(base), dtype="fp32"))
     seconds = sft(trainer, load_codec(base), [row["messages"] for row in rows],
-                  SftConfig(steps=TINY_SFT_STEPS, learning_rate=3e-3, seed=seed))
+                  SftConfig(steps=TINY_SFT_STEPS, learning_rate=4e-3, seed=seed))
     trainer.save_model(str(folder))
     return seconds
 

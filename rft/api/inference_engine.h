@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "rft/core/published_weights.h"
 #include "rft/core/rng.h"
 #include "rft/core/types.h"
 
@@ -58,13 +59,6 @@ class CompletionSink {
   virtual void OnToken(int32_t /*sample*/, TokenId /*id*/, float /*logprob*/) {}
   // Called exactly once per sample, also after Cancel (kCancelled) and on failure (kError).
   virtual void OnFinished(int32_t sample, Completion completion) = 0;
-};
-
-// Weights ready to be sampled from, immutable and reference-counted. Engines downcast to what they can run.
-class PublishedWeights {
- public:
-  virtual ~PublishedWeights() = default;
-  virtual int64_t version() const = 0;
 };
 
 struct EngineStats {

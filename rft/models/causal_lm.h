@@ -17,7 +17,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "absl/status/statusor.h"
-#include "rft/api/inference_engine.h"
+#include "rft/core/published_weights.h"
 #include "rft/core/registry.h"
 #include "rft/models/model_config.h"
 #include "rft/models/parameter_store.h"

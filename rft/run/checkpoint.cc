@@ -24,7 +24,8 @@ void WriteCounts(const std::map<std::string, int64_t>& counts, JsonWriter& w) {
   w.EndObject();
 }
 
-absl::StatusOr<std::map<std::string, int64_t>> ReadCounts(const json::object& object, std::string_view key) {
+absl::StatusOr<std::map<std::string, int64_t>> ReadCounts(const json::object& object,
+                                                          std::string_view key) {
   RFT_ASSIGN_OR_RETURN(const json::object* members, GetObject(object, key));
   std::map<std::string, int64_t> counts;
   for (const json::key_value_pair& member : *members) {
@@ -36,11 +37,13 @@ absl::StatusOr<std::map<std::string, int64_t>> ReadCounts(const json::object& ob
 
 // Steps of the folders step-N, newest first.
 absl::StatusOr<std::vector<int64_t>> CheckpointSteps(const RunFolder& folder) {
-  RFT_ASSIGN_OR_RETURN(const std::vector<std::string> names, folder.fs().ListDir(folder.Path("checkpoints")));
+  RFT_ASSIGN_OR_RETURN(const std::vector<std::string> names,
+                       folder.fs().ListDir(folder.Path("checkpoints")));
   std::vector<int64_t> steps;
   for (const std::string& name : names) {
     int64_t step = 0;
-    if (name.starts_with(kPrefix) && absl::SimpleAtoi(name.substr(kPrefix.size()), &step)) steps.push_back(step);
+    if (name.starts_with(kPrefix) && absl::SimpleAtoi(name.substr(kPrefix.size()), &step))
+      steps.push_back(step);
   }
   std::sort(steps.rbegin(), steps.rend());
   return steps;
@@ -87,7 +90,9 @@ absl::StatusOr<RunState> RunStateFromJson(std::string_view text) {
   if (!value.is_object()) return absl::InvalidArgumentError("must be a JSON object");
   const json::object& object = value.get_object();
   RFT_ASSIGN_OR_RETURN(const int64_t format, GetInt(object, "format"));
-  if (format != 1) return absl::InvalidArgumentError(absl::StrCat("format ", format, " is newer than this program"));
+  if (format != 1)
+    return absl::InvalidArgumentError(
+        absl::StrCat("format ", format, " is newer than this program"));
   RunState state;
   RFT_ASSIGN_OR_RETURN(state.step, GetInt(object, "step"));
   RFT_ASSIGN_OR_RETURN(state.num_draws, GetInt(object, "num_draws"));
@@ -103,9 +108,11 @@ absl::StatusOr<RunState> RunStateFromJson(std::string_view text) {
   return state;
 }
 
-absl::Status SaveCheckpoint(const RunFolder& folder, const RunState& state, TrainingClient& trainer, int64_t keep) {
+absl::Status SaveCheckpoint(const RunFolder& folder, const RunState& state, TrainingClient& trainer,
+                            int64_t keep) {
   FileSystem& fs = folder.fs();
-  RFT_ASSIGN_OR_RETURN(auto commit, FolderCommit::Begin(CheckpointDir(folder, state.step), /*replace=*/true, fs));
+  RFT_ASSIGN_OR_RETURN(
+      auto commit, FolderCommit::Begin(CheckpointDir(folder, state.step), /*replace=*/true, fs));
   RFT_RETURN_IF_ERROR(trainer.SaveState(commit->dir()));
   RFT_RETURN_IF_ERROR(WriteFile(fs, JoinPath(commit->dir(), kStateFile), RunStateToJson(state)));
   RFT_RETURN_IF_ERROR(commit->Commit());
@@ -120,7 +127,8 @@ absl::StatusOr<std::optional<Checkpoint>> FindNewestCheckpoint(const RunFolder& 
   for (int64_t step : steps) {
     absl::StatusOr<Checkpoint> checkpoint = ReadCheckpoint(folder, step);
     if (checkpoint.ok()) return std::optional<Checkpoint>(*std::move(checkpoint));
-    LogWarning("checkpoint step-", step, " is not used: ", std::string(checkpoint.status().message()));
+    LogWarning("checkpoint step-", step,
+               " is not used: ", std::string(checkpoint.status().message()));
   }
   return std::optional<Checkpoint>();
 }

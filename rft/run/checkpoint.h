@@ -20,16 +20,16 @@ namespace rft {
 
 // Everything a run counts, besides what the trainer keeps.
 struct RunState {
-  int64_t step = 0;                  // steps done
-  int64_t num_draws = 0;             // of the row cursor
+  int64_t step = 0;       // steps done
+  int64_t num_draws = 0;  // of the row cursor
   int64_t tokens_sampled = 0;
   int64_t tokens_trained = 0;
   double sample_s = 0.0;
   double train_s = 0.0;
-  double logprob_diff_max = 0.0;     // of all steps
-  int64_t steps_without_signal = 0;  // in a row, up to now
-  std::map<std::string, int64_t> drop_reasons;   // of those steps
-  int64_t steps_not_finite = 0;      // in a row, up to now
+  double logprob_diff_max = 0.0;                // of all steps
+  int64_t steps_without_signal = 0;             // in a row, up to now
+  std::map<std::string, int64_t> drop_reasons;  // of those steps
+  int64_t steps_not_finite = 0;                 // in a row, up to now
   LogSizes log_sizes;
 };
 
@@ -37,7 +37,8 @@ std::string RunStateToJson(const RunState& state);
 absl::StatusOr<RunState> RunStateFromJson(std::string_view text);
 
 // Writes checkpoints/step-<state.step>/, then removes all but the newest `keep`.
-absl::Status SaveCheckpoint(const RunFolder& folder, const RunState& state, TrainingClient& trainer, int64_t keep);
+absl::Status SaveCheckpoint(const RunFolder& folder, const RunState& state, TrainingClient& trainer,
+                            int64_t keep);
 
 struct Checkpoint {
   std::string dir;

@@ -14,7 +14,7 @@
 namespace rft {
 namespace {
 
-constexpr uint64_t kEvalSalt = 0x4556'414c;   // "EVAL"
+constexpr uint64_t kEvalSalt = 0x4556'414c;  // "EVAL"
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 GroupTask MakeTask(const Prompt& prompt, const EvalOptions& options) {
@@ -47,7 +47,8 @@ EvalSample MakeSample(const Group& group) {
   sample.completion = rollout.completion_text;
   sample.reward = rollout.scored ? rollout.reward : kNaN;
   for (const NamedGrade& named : rollout.grades) {
-    if (const Score* score = std::get_if<Score>(&named.grade)) sample.grades[named.grader] = score->value;
+    if (const Score* score = std::get_if<Score>(&named.grade))
+      sample.grades[named.grader] = score->value;
   }
   return sample;
 }
@@ -66,7 +67,7 @@ absl::StatusOr<EvalReport> EvaluatePrompts(InferenceEngine& engine, const TextCo
                                            const EvalOptions& options) {
   GroupRunner runner(engine, codec, grade, options.limits);
   for (const Prompt& prompt : prompts) RFT_RETURN_IF_ERROR(runner.Start(MakeTask(prompt, options)));
-  std::map<int64_t, Group> groups;   // by row
+  std::map<int64_t, Group> groups;  // by row
   while (runner.num_open() > 0) {
     RFT_ASSIGN_OR_RETURN(Group group, runner.WaitFinished());
     const int64_t id = group.id;

@@ -16,15 +16,17 @@ namespace rft {
 
 struct EvalOptions {
   uint64_t seed = 0;
-  int32_t num_samples = 1;   // per row
+  int32_t num_samples = 1;  // per row
   SamplingParams sampling;
   RunnerLimits limits;
 };
 
 // Samples and grades every prompt. The random numbers depend on the seed and the row only, so that two evaluations of one
 // run differ by their weights alone, row by row: what a paired comparison wants.
-absl::StatusOr<EvalReport> EvaluatePrompts(InferenceEngine& engine, const TextCodec& codec, const GradeFunction& grade,
-                                           const std::vector<Prompt>& prompts, const EvalOptions& options);
+absl::StatusOr<EvalReport> EvaluatePrompts(InferenceEngine& engine, const TextCodec& codec,
+                                           const GradeFunction& grade,
+                                           const std::vector<Prompt>& prompts,
+                                           const EvalOptions& options);
 
 // {"reward_mean", "num_rows", "metrics", "rewards", "samples"}; NaN is null.
 std::string EvalReportToJson(const EvalReport& report);

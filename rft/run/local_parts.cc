@@ -23,14 +23,17 @@ absl::Status UnknownName(const RunConfig& config, const std::string& key, const 
                          const std::string& name, const std::vector<std::string>& known) {
   const std::optional<std::string> guess = DidYouMean(name, known);
   return absl::InvalidArgumentError(
-      AtKey(config, key, absl::StrCat("unknown ", kind, " \"", name, "\"", guess ? "; did you mean " + *guess + "?" : "",
-                                      " (known: ", absl::StrJoin(known, ", "), ")")));
+      AtKey(config, key,
+            absl::StrCat("unknown ", kind, " \"", name, "\"",
+                         guess ? "; did you mean " + *guess + "?" : "",
+                         " (known: ", absl::StrJoin(known, ", "), ")")));
 }
 
 absl::StatusOr<at::ScalarType> ComputeType(const RunConfig& config) {
   if (config.trainer.dtype == "fp32") return at::kFloat;
   if (config.trainer.dtype == "bf16") return at::kBFloat16;
-  return UnknownName(config, "trainer.dtype", "compute type", config.trainer.dtype, {"bf16", "fp32"});
+  return UnknownName(config, "trainer.dtype", "compute type", config.trainer.dtype,
+                     {"bf16", "fp32"});
 }
 
 }  // namespace
@@ -38,12 +41,14 @@ absl::StatusOr<at::ScalarType> ComputeType(const RunConfig& config) {
 absl::StatusOr<LossConfig> ResolveLoss(const RunConfig& config) {
   const auto* factory = LossRegistry::Get().Find(config.losses.name);
   if (factory == nullptr) {
-    return UnknownName(config, "losses.name", "loss", config.losses.name, LossRegistry::Get().Names());
+    return UnknownName(config, "losses.name", "loss", config.losses.name,
+                       LossRegistry::Get().Names());
   }
   return config.losses.ApplyTo((*factory)()->DefaultConfig());
 }
 
-absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config, std::shared_ptr<const TextCodec> codec) {
+absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
+                                          std::shared_ptr<const TextCodec> codec) {
   RunParts parts;
   RFT_ASSIGN_OR_RETURN(parts.loss, ResolveLoss(config));
   RFT_ASSIGN_OR_RETURN(const at::ScalarType dtype, ComputeType(config));
@@ -65,7 +70,8 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config, std::shared_p
   engine_options.max_batch_tokens = config.engine.max_batch_tokens;
   engine_options.kv_memory_bytes = config.engine.kv_memory_mb << 20;
   engine_options.queue_limit = config.engine.queue_limit;
-  RFT_ASSIGN_OR_RETURN(parts.engine, CreateLocalEngine(std::move(model), engine_options, std::move(codec)));
+  RFT_ASSIGN_OR_RETURN(parts.engine,
+                       CreateLocalEngine(std::move(model), engine_options, std::move(codec)));
   return parts;
 }
 

@@ -16,6 +16,7 @@ absl::StatusOr<LossConfig> ResolveLoss(const RunConfig& config);
 
 // Loads config.model. `codec` serves stop strings and may be null.
 // Errors: those of ResolveLoss and LoadModel; kInvalidArgument for an unknown engine or dtype (lists the known ones).
-absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config, std::shared_ptr<const TextCodec> codec);
+absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
+                                          std::shared_ptr<const TextCodec> codec);
 
 }  // namespace rft

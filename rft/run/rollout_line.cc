@@ -26,15 +26,16 @@ void WriteGrade(const NamedGrade& named, JsonWriter& w) {
 // Of the first token the model wrote; -1 if it wrote none.
 int64_t FirstVersion(const Rollout& rollout) {
   for (const Segment& segment : rollout.segments) {
-    if (segment.kind == SegmentKind::kModel && !segment.versions.empty()) return segment.versions.front();
+    if (segment.kind == SegmentKind::kModel && !segment.versions.empty())
+      return segment.versions.front();
   }
   return -1;
 }
 
 }  // namespace
 
-std::string RolloutLine(const Group& group, const Rollout& rollout, const std::string& prompt, GroupVerdict verdict,
-                        bool trained) {
+std::string RolloutLine(const Group& group, const Rollout& rollout, const std::string& prompt,
+                        GroupVerdict verdict, bool trained) {
   JsonWriter w;
   w.BeginObject();
   w.Key("step"), w.Int(rollout.step);

@@ -13,7 +13,7 @@
 namespace rft {
 
 // `prompt`: the group's prompt as text. `verdict`: why the group was dropped, or kKeep.
-std::string RolloutLine(const Group& group, const Rollout& rollout, const std::string& prompt, GroupVerdict verdict,
-                        bool trained);
+std::string RolloutLine(const Group& group, const Rollout& rollout, const std::string& prompt,
+                        GroupVerdict verdict, bool trained);
 
 }  // namespace rft

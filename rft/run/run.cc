@@ -32,18 +32,21 @@ void MergeGraders(std::vector<GraderSpec> extra, std::vector<GraderSpec>* grader
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Run>> Run::Create(RunConfig config, std::shared_ptr<const TextCodec> codec,
+absl::StatusOr<std::unique_ptr<Run>> Run::Create(RunConfig config,
+                                                 std::shared_ptr<const TextCodec> codec,
                                                  std::vector<GraderSpec> extra_graders,
                                                  const std::string& resume_dir) {
   RFT_RETURN_IF_ERROR(CheckRunConfig(config));
   RFT_ASSIGN_OR_RETURN(RunParts parts, CreateLocalParts(config, codec));
-  return CreateWith(std::move(parts), std::move(config), std::move(codec), std::move(extra_graders), resume_dir);
+  return CreateWith(std::move(parts), std::move(config), std::move(codec), std::move(extra_graders),
+                    resume_dir);
 }
 
 absl::StatusOr<std::unique_ptr<Run>> Run::CreateWith(RunParts parts, RunConfig config,
                                                      std::shared_ptr<const TextCodec> codec,
                                                      std::vector<GraderSpec> extra_graders,
-                                                     const std::string& resume_dir, FileSystem& fs) {
+                                                     const std::string& resume_dir,
+                                                     FileSystem& fs) {
   RFT_RETURN_IF_ERROR(CheckRunConfig(config));
   if (codec == nullptr) return absl::InvalidArgumentError("a run needs a text codec");
   MergeGraders(std::move(extra_graders), &config.graders);
@@ -64,7 +67,8 @@ absl::Status Run::LoadData(FileSystem& fs) {
   RFT_ASSIGN_OR_RETURN(const PromptLimit limit,
                        MakePromptLimit(config_.data.max_prompt_tokens, parts_.engine->max_context(),
                                        config_.rollout.max_tokens));
-  RFT_ASSIGN_OR_RETURN(std::vector<Prompt> train, LoadPrompts(config_.data.train, *codec_, limit, fs));
+  RFT_ASSIGN_OR_RETURN(std::vector<Prompt> train,
+                       LoadPrompts(config_.data.train, *codec_, limit, fs));
   if (!config_.data.heldout.empty()) {
     RFT_ASSIGN_OR_RETURN(heldout_, LoadPrompts(config_.data.heldout, *codec_, limit, fs));
     const auto max_rows = static_cast<size_t>(config_.eval.max_rows);
@@ -77,7 +81,8 @@ absl::Status Run::LoadData(FileSystem& fs) {
 }
 
 GradeFunction Run::GradeWithPool() {
-  return [this](std::shared_ptr<const Row> row, std::shared_ptr<const Rollout> rollout, GradesDone done) {
+  return [this](std::shared_ptr<const Row> row, std::shared_ptr<const Rollout> rollout,
+                GradesDone done) {
     graders_->GradeAsync(std::move(row), std::move(rollout), std::move(done));
   };
 }
@@ -101,18 +106,23 @@ absl::Status Run::Restore() {
   }
   RFT_RETURN_IF_ERROR(folder_->TruncateLogs(state_.log_sizes));
   orchestrator_->set_num_draws(state_.num_draws);
-  RFT_ASSIGN_OR_RETURN(const std::string recorded, folder_->fs().ReadFile(folder_->Path("config.json")));
+  RFT_ASSIGN_OR_RETURN(const std::string recorded,
+                       folder_->fs().ReadFile(folder_->Path("config.json")));
   const bool same_config = recorded == ResolvedJson(config_);
   if (!same_config) {
-    LogWarning("the configuration differs from ", folder_->Path("config.json"), "; going on with the new one");
-    RFT_RETURN_IF_ERROR(folder_->AppendEvent("config_changed", absl::StrCat("\"was\": ", JsonQuote(recorded))));
+    LogWarning("the configuration differs from ", folder_->Path("config.json"),
+               "; going on with the new one");
+    RFT_RETURN_IF_ERROR(
+        folder_->AppendEvent("config_changed", absl::StrCat("\"was\": ", JsonQuote(recorded))));
     RFT_RETURN_IF_ERROR(folder_->WriteAtomically("config.json", ResolvedJson(config_)));
   }
   if (state_.step > 0 && folder_->fs().Exists(folder_->Path("eval-before.json"))) {
-    RFT_ASSIGN_OR_RETURN(const std::string text, folder_->fs().ReadFile(folder_->Path("eval-before.json")));
+    RFT_ASSIGN_OR_RETURN(const std::string text,
+                         folder_->fs().ReadFile(folder_->Path("eval-before.json")));
     absl::StatusOr<EvalReport> before = EvalReportFromJson(text);
     if (!before.ok()) {
-      return absl::DataLossError(absl::StrCat(folder_->Path("eval-before.json"), ": ", before.status().message()));
+      return absl::DataLossError(
+          absl::StrCat(folder_->Path("eval-before.json"), ": ", before.status().message()));
     }
     before_ = *std::move(before);
   }
@@ -133,12 +143,14 @@ absl::Status Run::OpenJournal(bool replay) {
     if (!group.ok()) return absl::DataLossError(absl::StrCat(path, ": ", group.status().message()));
     orchestrator_->AddReplay(*std::move(group));
   }
-  orchestrator_->set_on_group([this](const Group& group) { return journal_->Append(GroupToRecord(group)); });
+  orchestrator_->set_on_group(
+      [this](const Group& group) { return journal_->Append(GroupToRecord(group)); });
   return absl::OkStatus();
 }
 
 absl::Status Run::Publish() {
-  RFT_ASSIGN_OR_RETURN(std::shared_ptr<const PublishedWeights> weights, parts_.trainer->SaveWeightsForSampler());
+  RFT_ASSIGN_OR_RETURN(std::shared_ptr<const PublishedWeights> weights,
+                       parts_.trainer->SaveWeightsForSampler());
   return parts_.engine->Publish(std::move(weights));
 }
 
@@ -153,14 +165,16 @@ absl::Status Run::Save(const std::string& dir) {
 
 absl::StatusOr<EvalReport> Run::Evaluate() {
   if (heldout_.empty()) {
-    return absl::FailedPreconditionError("data.heldout is not set: there are no rows to evaluate on");
+    return absl::FailedPreconditionError(
+        "data.heldout is not set: there are no rows to evaluate on");
   }
   if (graders_->names().empty()) {
-    return absl::FailedPreconditionError("there is no grader: add one under graders: or with AddGrader");
+    return absl::FailedPreconditionError(
+        "there is no grader: add one under graders: or with AddGrader");
   }
   if (latest_eval_ && latest_eval_->first == state_.step) return latest_eval_->second;
-  RFT_ASSIGN_OR_RETURN(EvalReport report, EvaluatePrompts(*parts_.engine, *codec_, GradeWithPool(), heldout_,
-                                                          EvalOptionsFor(config_)));
+  RFT_ASSIGN_OR_RETURN(EvalReport report, EvaluatePrompts(*parts_.engine, *codec_, GradeWithPool(),
+                                                          heldout_, EvalOptionsFor(config_)));
   latest_eval_.emplace(state_.step, report);
   if (state_.step == 0) {
     before_ = report;

@@ -40,17 +40,19 @@ namespace rft {
 // What Run::Next gives: a step, the end of the run, or an error. True if it is a step.
 class NextStep {
  public:
-  NextStep(StepReport report) : report_(std::move(report)) {}          // NOLINT(google-explicit-constructor)
-  NextStep(std::nullopt_t) {}                                          // NOLINT(google-explicit-constructor)
-  NextStep(absl::Status error) : status_(std::move(error)) {}          // NOLINT(google-explicit-constructor)
+  NextStep(StepReport report)
+      : report_(std::move(report)) {}  // NOLINT(google-explicit-constructor)
+  NextStep(std::nullopt_t) {}          // NOLINT(google-explicit-constructor)
+  NextStep(absl::Status error)
+      : status_(std::move(error)) {}  // NOLINT(google-explicit-constructor)
 
   explicit operator bool() const { return report_.has_value(); }
   const StepReport& operator*() const { return *report_; }
   const StepReport* operator->() const { return &*report_; }
 
-  bool ok() const { return status_.ok(); }            // a step, or the end
+  bool ok() const { return status_.ok(); }  // a step, or the end
   const absl::Status& status() const { return status_; }
-  const std::optional<StepReport>& value() const { return report_; }   // nullopt at the end
+  const std::optional<StepReport>& value() const { return report_; }  // nullopt at the end
 
  private:
   absl::Status status_;
@@ -65,7 +67,8 @@ class Run {
   // Errors name the key, file and line: kInvalidArgument (bad configuration, dataset, prompt longer than the context, ...),
   // kNotFound, kAlreadyExists (config.run_dir holds a run), kFailedPrecondition (Python graders that can't be loaded).
   // No folder is left behind by an error.
-  static absl::StatusOr<std::unique_ptr<Run>> Create(RunConfig config, std::shared_ptr<const TextCodec> codec,
+  static absl::StatusOr<std::unique_ptr<Run>> Create(RunConfig config,
+                                                     std::shared_ptr<const TextCodec> codec,
                                                      std::vector<GraderSpec> extra_graders = {},
                                                      const std::string& resume_dir = "");
   // The same with parts made by the caller.
@@ -83,7 +86,8 @@ class Run {
   // A lambda that returns a Grade or a number.
   template <typename Function>
   absl::Status AddGrader(const std::string& name, Function function, double weight = 1.0) {
-    return AddGrader(GraderSpec{.name = name, .weight = weight}, MakeFunctionGrader(std::move(function)));
+    return AddGrader(GraderSpec{.name = name, .weight = weight},
+                     MakeFunctionGrader(std::move(function)));
   }
 
   // One step. The first call evaluates on data.heldout first, where there is one and Evaluate has not been called.
@@ -105,10 +109,10 @@ class Run {
 
   const RunConfig& config() const { return config_; }
   const std::string& dir() const { return folder_->dir(); }
-  int64_t num_steps() const { return config_.trainer.steps; }          // configured
-  int64_t step_index() const { return state_.step; }                   // done so far
-  int64_t tokens_sampled() const { return state_.tokens_sampled; }     // for training
-  const std::string& stop_reason() const { return stop_reason_; }      // "" while it goes on
+  int64_t num_steps() const { return config_.trainer.steps; }       // configured
+  int64_t step_index() const { return state_.step; }                // done so far
+  int64_t tokens_sampled() const { return state_.tokens_sampled; }  // for training
+  const std::string& stop_reason() const { return stop_reason_; }   // "" while it goes on
   InferenceEngine& engine() { return *parts_.engine; }
   TrainingClient& trainer() { return *parts_.trainer; }
 
@@ -129,7 +133,8 @@ class Run {
   void CountSignal(const StepBatch& batch);
   absl::Status CountNotFinite(const StepBatch& batch, const UpdateResult& update);
   absl::Status SaveCheckpointNow();
-  StepReport MakeReport(const StepBatch& batch, const UpdateResult& update, double learning_rate, double train_s);
+  StepReport MakeReport(const StepBatch& batch, const UpdateResult& update, double learning_rate,
+                        double train_s);
   absl::Status EvaluateOnTheWay(StepReport* report);
   absl::Status WriteMetrics(const StepReport& report);
   absl::Status SaveResults();
@@ -146,13 +151,14 @@ class Run {
   std::unique_ptr<Orchestrator> orchestrator_;
 
   RunState state_;
-  int64_t checkpoint_step_ = -1;                        // of the newest checkpoint
+  int64_t checkpoint_step_ = -1;  // of the newest checkpoint
   std::optional<EvalReport> before_;
-  std::optional<std::pair<int64_t, EvalReport>> latest_eval_;   // with the step it was made at
+  std::optional<std::pair<int64_t, EvalReport>> latest_eval_;  // with the step it was made at
   std::atomic<bool> stop_requested_{false};
   std::string stop_reason_;
   bool failed_ = false;
-  bool updating_ = false;       // between the first change of the weights of a step and its end: no checkpoint then
+  bool updating_ =
+      false;  // between the first change of the weights of a step and its end: no checkpoint then
   bool finished_ = false;
 };
 

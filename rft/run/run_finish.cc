@@ -16,10 +16,11 @@ void WriteOrNull(const std::optional<EvalReport>& report, JsonWriter& w) {
 }
 
 // [low, high], or null where nothing can be compared.
-void WriteInterval(const std::optional<EvalReport>& before, const std::optional<EvalReport>& after, uint64_t seed,
-                   JsonWriter& w) {
+void WriteInterval(const std::optional<EvalReport>& before, const std::optional<EvalReport>& after,
+                   uint64_t seed, JsonWriter& w) {
   if (!before || !after) return w.Null();
-  const absl::StatusOr<PairedDifference> difference = PairedBootstrap(before->rewards, after->rewards, seed);
+  const absl::StatusOr<PairedDifference> difference =
+      PairedBootstrap(before->rewards, after->rewards, seed);
   if (!difference.ok()) return w.Null();
   w.BeginArray();
   w.Double(difference->low);
@@ -27,7 +28,9 @@ void WriteInterval(const std::optional<EvalReport>& before, const std::optional<
   w.EndArray();
 }
 
-double Rate(int64_t tokens, double seconds) { return seconds > 0.0 ? static_cast<double>(tokens) / seconds : 0.0; }
+double Rate(int64_t tokens, double seconds) {
+  return seconds > 0.0 ? static_cast<double>(tokens) / seconds : 0.0;
+}
 
 }  // namespace
 
@@ -35,7 +38,8 @@ absl::Status Run::Finish() {
   if (finished_) return absl::OkStatus();
   finished_ = true;
   if (!IsOver())
-    stop_reason_ = absl::StrCat("ended by the caller after ", state_.step, " of ", num_steps(), " steps");
+    stop_reason_ =
+        absl::StrCat("ended by the caller after ", state_.step, " of ", num_steps(), " steps");
   const absl::Status status = SaveResults();
   ShutDownParts();
   return status;
@@ -49,13 +53,15 @@ absl::Status Run::SaveResults() {
       RFT_ASSIGN_OR_RETURN(after, Evaluate());
       RFT_RETURN_IF_ERROR(folder_->WriteAtomically("eval-after.json", EvalReportToJson(*after)));
     }
-    RFT_ASSIGN_OR_RETURN(auto commit, FolderCommit::Begin(folder_->Path("model"), /*replace=*/true, folder_->fs()));
+    RFT_ASSIGN_OR_RETURN(
+        auto commit, FolderCommit::Begin(folder_->Path("model"), /*replace=*/true, folder_->fs()));
     RFT_RETURN_IF_ERROR(parts_.trainer->SaveModel(commit->dir()));
     RFT_RETURN_IF_ERROR(commit->Commit());
   }
   RFT_RETURN_IF_ERROR(WriteSummary(after));
-  RFT_RETURN_IF_ERROR(folder_->AppendEvent("finished", absl::StrCat("\"step\": ", state_.step, ", \"stop_reason\": ",
-                                                                    JsonQuote(stop_reason_))));
+  RFT_RETURN_IF_ERROR(folder_->AppendEvent(
+      "finished",
+      absl::StrCat("\"step\": ", state_.step, ", \"stop_reason\": ", JsonQuote(stop_reason_))));
   return folder_->SyncLogs();
 }
 

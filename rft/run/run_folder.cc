@@ -29,9 +29,9 @@ absl::StatusOr<std::unique_ptr<RunFolder>> RunFolder::Create(const RunConfig& co
                                                              FileSystem& fs) {
   const std::string dir = config.run_dir.empty() ? NewRunDir(config, fs) : config.run_dir;
   if (fs.Exists(JoinPath(dir, "config.json"))) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("run_dir: ", dir, " already holds a run; go on with it (--resume ", dir,
-                     ") or choose another folder"));
+    return absl::AlreadyExistsError(absl::StrCat("run_dir: ", dir,
+                                                 " already holds a run; go on with it (--resume ",
+                                                 dir, ") or choose another folder"));
   }
   RFT_RETURN_IF_ERROR(fs.CreateDirs(JoinPath(dir, "checkpoints")));
   auto folder = std::unique_ptr<RunFolder>(new RunFolder(dir, fs));

@@ -59,7 +59,7 @@ class RunFolder {
 
   const std::string dir_;
   FileSystem& fs_;
-  std::map<std::string, std::unique_ptr<JsonlWriter>> logs_;   // opened at their first line
+  std::map<std::string, std::unique_ptr<JsonlWriter>> logs_;  // opened at their first line
 };
 
 }  // namespace rft

@@ -18,11 +18,14 @@ constexpr double kSilenceS = 600.0;
 absl::Status CheckRunConfig(const RunConfig& config) {
   if (!(config.rollout.temperature > 0.0)) {
     return absl::InvalidArgumentError(AtKey(config, "rollout.temperature",
-        "must be above 0 for training: greedy completions of one prompt are all the same and teach nothing"));
+                                            "must be above 0 for training: greedy completions of "
+                                            "one prompt are all the same and teach nothing"));
   }
   if (config.rollout.min_tokens > config.rollout.max_tokens) {
-    return absl::InvalidArgumentError(AtKey(config, "rollout.min_tokens",
-        absl::StrCat(config.rollout.min_tokens, " is more than rollout.max_tokens (", config.rollout.max_tokens, ")")));
+    return absl::InvalidArgumentError(
+        AtKey(config, "rollout.min_tokens",
+              absl::StrCat(config.rollout.min_tokens, " is more than rollout.max_tokens (",
+                           config.rollout.max_tokens, ")")));
   }
   return absl::OkStatus();
 }
@@ -61,7 +64,8 @@ absl::StatusOr<OrchestratorOptions> OrchestratorOptionsFor(const RunConfig& conf
   options.filter.drop_all_truncated = config.rollout.mask_truncated;
   const absl::StatusOr<AdvantageKind> advantage = AdvantageKindFromName(config.advantage.kind);
   if (!advantage.ok()) {
-    return absl::InvalidArgumentError(AtKey(config, "advantage.kind", std::string(advantage.status().message())));
+    return absl::InvalidArgumentError(
+        AtKey(config, "advantage.kind", std::string(advantage.status().message())));
   }
   options.advantage = *advantage;
   options.limits = LimitsFor(config);

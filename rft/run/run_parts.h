@@ -12,9 +12,10 @@ namespace rft {
 
 struct RunParts {
   std::unique_ptr<InferenceEngine> engine;
-  std::unique_ptr<TrainingClient> trainer;      // its log-probabilities are at rollout.temperature
-  std::unique_ptr<TrainingClient> reference;    // the frozen model of the KL term; null unless loss.kl_coef > 0
-  LossConfig loss;                              // the loss's defaults under the configuration's knobs
+  std::unique_ptr<TrainingClient> trainer;  // its log-probabilities are at rollout.temperature
+  std::unique_ptr<TrainingClient>
+      reference;    // the frozen model of the KL term; null unless loss.kl_coef > 0
+  LossConfig loss;  // the loss's defaults under the configuration's knobs
 };
 
 }  // namespace rft

@@ -39,7 +39,8 @@ double Rate(int64_t tokens, double seconds) {
 
 NextStep Run::Next() {
   if (failed_) {
-    return absl::FailedPreconditionError(absl::StrCat("the run has ", stop_reason_, "; it can only be finished"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("the run has ", stop_reason_, "; it can only be finished"));
   }
   if (finished_ || IsOver()) return std::nullopt;
   absl::Status status = Begin();
@@ -50,8 +51,10 @@ NextStep Run::Next() {
   }
   failed_ = true;
   stop_reason_ = absl::StrCat("failed in step ", state_.step, ": ", status.message());
-  folder_->AppendEvent("failed", absl::StrCat("\"step\": ", state_.step, ", \"error\": ",
-                                              JsonQuote(std::string(status.message())))).IgnoreError();
+  folder_
+      ->AppendEvent("failed", absl::StrCat("\"step\": ", state_.step, ", \"error\": ",
+                                           JsonQuote(std::string(status.message()))))
+      .IgnoreError();
   return status;
 }
 
@@ -60,14 +63,16 @@ bool Run::IsOver() {
   if (state_.step >= num_steps()) {
     stop_reason_ = absl::StrCat("all ", num_steps(), " steps are done");
   } else if (stop_requested_.load()) {
-    stop_reason_ = absl::StrCat("stopped on request after ", state_.step, " of ", num_steps(), " steps");
+    stop_reason_ =
+        absl::StrCat("stopped on request after ", state_.step, " of ", num_steps(), " steps");
   }
   return !stop_reason_.empty();
 }
 
 absl::Status Run::Begin() {
   if (graders_->names().empty()) {
-    return absl::InvalidArgumentError("there is no grader: add one under graders: or with AddGrader");
+    return absl::InvalidArgumentError(
+        "there is no grader: add one under graders: or with AddGrader");
   }
   if (state_.step > 0 || before_ || heldout_.empty()) return absl::OkStatus();
   return Evaluate().status();
@@ -109,7 +114,8 @@ absl::Status Run::WriteRollouts(const StepBatch& batch) {
     const std::string prompt = DecodeTokens(*codec_, group.prompt);
     for (const Rollout& rollout : group.rollouts) {
       const bool trained = verdict == GroupVerdict::kKeep && IsTrainedOn(rollout, datums);
-      RFT_RETURN_IF_ERROR(folder_->AppendRollout(RolloutLine(group, rollout, prompt, verdict, trained)));
+      RFT_RETURN_IF_ERROR(
+          folder_->AppendRollout(RolloutLine(group, rollout, prompt, verdict, trained)));
     }
     return absl::OkStatus();
   };
@@ -130,7 +136,10 @@ void Run::CountSignal(const StepBatch& batch) {
   if (state_.steps_without_signal < config_.stop.no_signal_steps) return;
   stop_reason_ = absl::StrCat("nothing could be learned in ", state_.steps_without_signal,
                               " steps in a row (groups dropped: ",
-                              state_.drop_reasons.empty() ? "none" : absl::StrJoin(state_.drop_reasons, ", ", absl::PairFormatter(" ")), ")");
+                              state_.drop_reasons.empty() ? "none"
+                                                          : absl::StrJoin(state_.drop_reasons, ", ",
+                                                                          absl::PairFormatter(" ")),
+                              ")");
 }
 
 absl::Status Run::CountNotFinite(const StepBatch& batch, const UpdateResult& update) {
@@ -138,19 +147,22 @@ absl::Status Run::CountNotFinite(const StepBatch& batch, const UpdateResult& upd
     if (update.num_updates > 0) state_.steps_not_finite = 0;
     return absl::OkStatus();
   }
-  LogWarning("step ", state_.step, ": NaN or Inf in the gradient; the update was skipped (see events.jsonl)");
-  const std::string groups = absl::StrJoin(batch.groups, ", ", [](std::string* out, const Group& group) {
-    out->append(GroupToRecord(group));
-  });
+  LogWarning("step ", state_.step,
+             ": NaN or Inf in the gradient; the update was skipped (see events.jsonl)");
+  const std::string groups = absl::StrJoin(
+      batch.groups, ", ",
+      [](std::string* out, const Group& group) { out->append(GroupToRecord(group)); });
   if (++state_.steps_not_finite >= kMaxStepsNotFinite) {
     stop_reason_ = absl::StrCat("NaN or Inf in the gradient of ", state_.steps_not_finite,
                                 " steps in a row; their batches are in events.jsonl");
   }
-  return folder_->AppendEvent("not_finite", absl::StrCat("\"step\": ", state_.step, ", \"updates_skipped\": ",
-                                                         update.num_skipped, ", \"groups\": [", groups, "]"));
+  return folder_->AppendEvent("not_finite",
+                              absl::StrCat("\"step\": ", state_.step, ", \"updates_skipped\": ",
+                                           update.num_skipped, ", \"groups\": [", groups, "]"));
 }
 
-StepReport Run::MakeReport(const StepBatch& batch, const UpdateResult& update, double learning_rate, double train_s) {
+StepReport Run::MakeReport(const StepBatch& batch, const UpdateResult& update, double learning_rate,
+                           double train_s) {
   const bool trained = update.num_rollouts > 0, compared = update.diff.num_tokens > 0;
   StepReport report;
   std::map<std::string, double>& m = report.metrics;
@@ -189,7 +201,7 @@ absl::Status Run::EvaluateOnTheWay(StepReport* report) {
   if (!due || heldout_.empty() || stop_requested_.load()) return absl::OkStatus();
   RFT_ASSIGN_OR_RETURN(const EvalReport evaluation, Evaluate());
   for (const auto& [name, value] : evaluation.metrics) report->metrics["heldout/" + name] = value;
-  report->metrics["heldout/reward_mean"] = evaluation.reward_mean;   // per row, not per completion
+  report->metrics["heldout/reward_mean"] = evaluation.reward_mean;  // per row, not per completion
   return absl::OkStatus();
 }
 
@@ -208,7 +220,7 @@ absl::Status Run::SaveCheckpointNow() {
   RFT_RETURN_IF_ERROR(SaveCheckpoint(*folder_, state_, *parts_.trainer, config_.checkpoint.keep));
   checkpoint_step_ = state_.step;
   RFT_RETURN_IF_ERROR(folder_->AppendEvent("checkpoint", absl::StrCat("\"step\": ", state_.step)));
-  return OpenJournal(/*replay=*/false);   // what it holds belongs to the steps before
+  return OpenJournal(/*replay=*/false);  // what it holds belongs to the steps before
 }
 
 }  // namespace rft

@@ -18,7 +18,8 @@ std::vector<DatumBatch> SplitIntoUpdates(const StepBatch& batch, const UpdateOpt
   std::vector<DatumBatch> updates;
   for (int64_t i = 0; i < parts; ++i) {
     const int64_t begin = num_groups * i / parts, end = num_groups * (i + 1) / parts;
-    const absl::Span<const Group> share(batch.groups.data() + begin, static_cast<size_t>(end - begin));
+    const absl::Span<const Group> share(batch.groups.data() + begin,
+                                        static_cast<size_t>(end - begin));
     DatumBatch datums = MakeDatums(share, options.datums);
     if (!datums.datums.empty()) updates.push_back(std::move(datums));
   }
@@ -39,9 +40,12 @@ void MergeDiff(const LogprobDiff& part, LogprobDiff* total) {
 // What the loss sum of one call is divided by (rft/core/loss_config.h; losses put constants such as agg_norm into the sum).
 double Denominator(const ForwardBackwardResult& result, Aggregation aggregation) {
   switch (aggregation) {
-    case Aggregation::kTokenSum: return 1.0;
-    case Aggregation::kTokenMean: return static_cast<double>(std::max<int64_t>(1, result.num_tokens));
-    default: return static_cast<double>(std::max<int64_t>(1, result.num_rows));
+    case Aggregation::kTokenSum:
+      return 1.0;
+    case Aggregation::kTokenMean:
+      return static_cast<double>(std::max<int64_t>(1, result.num_tokens));
+    default:
+      return static_cast<double>(std::max<int64_t>(1, result.num_rows));
   }
 }
 
@@ -56,7 +60,8 @@ void MergeMetrics(const ForwardBackwardResult& part, int64_t tokens_before, Upda
     } else if (std::string_view(name).ends_with("_min")) {
       it->second = std::min(it->second, value);
     } else if (n > 0) {
-      it->second += (value - it->second) * static_cast<double>(part.num_tokens) / static_cast<double>(n);
+      it->second +=
+          (value - it->second) * static_cast<double>(part.num_tokens) / static_cast<double>(n);
     }
   }
 }
@@ -91,10 +96,12 @@ class BatchTrainer {
   UpdateResult& result() { return result_; }
 
  private:
-  void Compare(const DatumBatch& update, const std::vector<std::vector<float>>& logprobs, LogprobDiff* diff) {
+  void Compare(const DatumBatch& update, const std::vector<std::vector<float>>& logprobs,
+               LogprobDiff* diff) {
     if (options_.comparison == Comparison::kNone) return;
     const bool sampling = options_.comparison == Comparison::kSampling;
-    MergeDiff(CompareLogprobs(update.datums, SamplerLogprobs(update.rollouts, sampling), logprobs), diff);
+    MergeDiff(CompareLogprobs(update.datums, SamplerLogprobs(update.rollouts, sampling), logprobs),
+              diff);
   }
 
   absl::Status Update(const DatumBatch& update, bool is_first, bool is_only) {

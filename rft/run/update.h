@@ -16,38 +16,41 @@ namespace rft {
 
 // Which of the sampler's log-probabilities the trainer's can be compared with.
 enum class Comparison {
-  kNone,       // the distribution sampled from was cut (top-p, ...), and the temperature is not 1
-  kSampling,   // sampling_logprobs: nothing but the temperature shaped the distribution
-  kFull,       // logprobs at temperature 1
+  kNone,      // the distribution sampled from was cut (top-p, ...), and the temperature is not 1
+  kSampling,  // sampling_logprobs: nothing but the temperature shaped the distribution
+  kFull,      // logprobs at temperature 1
 };
 Comparison ComparisonFor(const SamplingParams& sampling);
 
 struct UpdateOptions {
   LossConfig loss;
   AdamParams adam;
-  int64_t num_updates = 1;   // optimizer steps made of one batch; each trains on its own share of the groups
+  int64_t num_updates =
+      1;  // optimizer steps made of one batch; each trains on its own share of the groups
   Comparison comparison = Comparison::kSampling;
   DatumOptions datums;
 };
 
 struct UpdateResult {
-  double loss = 0.0;          // of the first update, divided by its denominator
-  double grad_norm = 0.0;     // of the last update that was made
-  int64_t num_updates = 0;    // made
-  int64_t num_skipped = 0;    // given up because of NaN or Inf: weights and optimizer state as before
-  int64_t num_tokens = 0;     // trained on
+  double loss = 0.0;        // of the first update, divided by its denominator
+  double grad_norm = 0.0;   // of the last update that was made
+  int64_t num_updates = 0;  // made
+  int64_t num_skipped = 0;  // given up because of NaN or Inf: weights and optimizer state as before
+  int64_t num_tokens = 0;   // trained on
   int64_t num_computed_tokens = 0;
-  int64_t num_rollouts = 0;   // trained on
-  LogprobDiff diff;           // sampler against trainer, before the first update; num_tokens 0 if nothing was compared
-  double kl_max = 0.0;        // sampler against the policy as each update saw it
-  std::map<std::string, double> metrics;   // loss/<name>: token means; maxima and minima of all updates
+  int64_t num_rollouts = 0;  // trained on
+  LogprobDiff
+      diff;  // sampler against trainer, before the first update; num_tokens 0 if nothing was compared
+  double kl_max = 0.0;  // sampler against the policy as each update saw it
+  std::map<std::string, double>
+      metrics;  // loss/<name>: token means; maxima and minima of all updates
 };
 
 // Trains on the kept groups. With several updates, the trainer's log-probabilities from before the first one are every
 // update's old_logprobs; with one, the forward's own values are (on-policy). `reference`: the frozen model of the KL term;
 // may be null when loss.kl_coef is 0.
 // Errors are the trainer's; the accumulated gradient is cleared then.
-absl::StatusOr<UpdateResult> TrainOnBatch(TrainingClient& trainer, TrainingClient* reference, const StepBatch& batch,
-                                          const UpdateOptions& options);
+absl::StatusOr<UpdateResult> TrainOnBatch(TrainingClient& trainer, TrainingClient* reference,
+                                          const StepBatch& batch, const UpdateOptions& options);
 
 }  // namespace rft

@@ -21,9 +21,10 @@ const std::string& TokenizerFolder() {
   static const std::string* folder = [] {
     const std::string path = ::testing::TempDir() + "rft_python_text_model";
     std::filesystem::remove_all(path);
-    const std::string command =
-        absl::StrCat("'", RFT_TEST_PYTHON, "' -c \"import pathlib; from rft.tiny import save_tokenizer; save_tokenizer(pathlib.Path('",
-                     path, "'), ['What is 1 + 2?', '<answer>3</answer>', 'user assistant'] * 4)\"");
+    const std::string command = absl::StrCat(
+        "'", RFT_TEST_PYTHON,
+        "' -c \"import pathlib; from rft.tiny import save_tokenizer; save_tokenizer(pathlib.Path('",
+        path, "'), ['What is 1 + 2?', '<answer>3</answer>', 'user assistant'] * 4)\"");
     EXPECT_EQ(std::system(command.c_str()), 0) << command;
     return new std::string(path);
   }();
@@ -43,7 +44,8 @@ TEST(PythonTextTest, RendersTheChatUpToWhereTheAssistantBegins) {
   ASSERT_TRUE(codec.ok()) << codec.status();
   auto ids = (*codec)->EncodeChat({{"user", "What is 1 + 2?"}});
   ASSERT_TRUE(ids.ok()) << ids.status();
-  EXPECT_EQ(DecodeTokens(**codec, *ids), "user\nWhat is 1 + 2?\nassistant\n");   // without the special tokens
+  EXPECT_EQ(DecodeTokens(**codec, *ids),
+            "user\nWhat is 1 + 2?\nassistant\n");  // without the special tokens
   EXPECT_TRUE((*codec)->is_special()[static_cast<size_t>(ids->front())]);
 }
 

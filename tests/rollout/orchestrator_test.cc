@@ -13,18 +13,20 @@ namespace rft {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 using testing::FakeAnswer;
 using testing::FakeEngine;
 using testing::GroupIds;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 class OrchestratorTest : public ::testing::Test {
  protected:
-  Orchestrator& Build(FakeEngine::Script script, GradeFunction grade = testing::GradeByText(), int num_rows = 20) {
+  Orchestrator& Build(FakeEngine::Script script, GradeFunction grade = testing::GradeByText(),
+                      int num_rows = 20) {
     orchestrator_.reset();
     engine_ = std::make_unique<FakeEngine>(std::move(script));
-    auto made = Orchestrator::Create(*engine_, codec_, std::move(grade), testing::MakePrompts(num_rows), options_);
+    auto made = Orchestrator::Create(*engine_, codec_, std::move(grade),
+                                     testing::MakePrompts(num_rows), options_);
     EXPECT_TRUE(made.ok()) << made.status();
     orchestrator_ = *std::move(made);
     return *orchestrator_;
@@ -41,7 +43,9 @@ class OrchestratorTest : public ::testing::Test {
   std::unique_ptr<Orchestrator> orchestrator_;
 };
 
-FakeAnswer SampleIndex(const GenerateRequest&, int32_t sample) { return {.text = std::to_string(sample)}; }
+FakeAnswer SampleIndex(const GenerateRequest&, int32_t sample) {
+  return {.text = std::to_string(sample)};
+}
 
 TEST_F(OrchestratorTest, GivesEachStepTheNextRowsWithRewardsAndAdvantages) {
   Build(SampleIndex);
@@ -64,8 +68,8 @@ TEST_F(OrchestratorTest, ReplacesGroupsOfEqualRewardsAndCountsWhy) {
   });
   const StepBatch batch = Collect();
   EXPECT_THAT(GroupIds(batch), ElementsAre(3, 4));
-  EXPECT_EQ(batch.DropReasons(),
-            (std::map<std::string, int64_t>{{"all_right", 1}, {"all_wrong", 1}, {"zero_variance", 1}}));
+  EXPECT_EQ(batch.DropReasons(), (std::map<std::string, int64_t>{
+                                     {"all_right", 1}, {"all_wrong", 1}, {"zero_variance", 1}}));
   EXPECT_EQ(orchestrator_->num_draws(), 5);
 }
 
@@ -73,12 +77,14 @@ TEST_F(OrchestratorTest, StopsReplacingAtTheCap) {
   Build([](const GenerateRequest&, int32_t) { return FakeAnswer{.text = "1"}; });
   const StepBatch batch = Collect();
   EXPECT_THAT(batch.groups, IsEmpty());
-  EXPECT_EQ(batch.dropped.size(), 6u);   // 2 prompts and 2 rounds of 2 replacements
+  EXPECT_EQ(batch.dropped.size(), 6u);  // 2 prompts and 2 rounds of 2 replacements
 }
 
 TEST_F(OrchestratorTest, MasksARolloutThatCouldNotBeGradedWithoutChangingItsSiblings) {
   options_.group_size = 4;
-  const auto text = [](const GenerateRequest&, int32_t sample) { return FakeAnswer{.text = std::to_string(0.1 * sample)}; };
+  const auto text = [](const GenerateRequest&, int32_t sample) {
+    return FakeAnswer{.text = std::to_string(0.1 * sample)};
+  };
   Build(text, testing::GradeBy([](const Row&, const Rollout& rollout) -> Grade {
           if (rollout.index == 3) return GradeError{"lost connection"};
           return Score{std::stod(rollout.completion_text)};
@@ -106,7 +112,8 @@ TEST_F(OrchestratorTest, DropsAGroupWithTooFewGrades) {
 TEST_F(OrchestratorTest, KeepsARolloutThatFailedInTheEngineAsUnscored) {
   options_.group_size = 3;
   Build([](const GenerateRequest&, int32_t sample) {
-    if (sample == 1) return FakeAnswer{.finish_reason = FinishReason::kError, .error = "out of pages"};
+    if (sample == 1)
+      return FakeAnswer{.finish_reason = FinishReason::kError, .error = "out of pages"};
     return FakeAnswer{.text = std::to_string(sample)};
   });
   const StepBatch batch = Collect();
@@ -149,26 +156,28 @@ TEST_F(OrchestratorTest, GivesTheSameBatchWhateverFinishesFirst) {
 TEST_F(OrchestratorTest, GradesACompletionWhileItsSiblingsAreStillBeingSampled) {
   std::atomic<bool> graded_early{false};
   options_.prompts_per_step = 1;
-  Build([](const GenerateRequest&, int32_t sample) {
-          return FakeAnswer{.text = std::to_string(sample), .delay_s = sample == 0 ? 0.0 : 0.2};
-        },
-        testing::GradeBy([&](const Row&, const Rollout& rollout) -> Grade {
-          if (rollout.index == 0) graded_early = engine_->num_open() > 0;
-          return Score{static_cast<double>(rollout.index)};
-        }));
+  Build(
+      [](const GenerateRequest&, int32_t sample) {
+        return FakeAnswer{.text = std::to_string(sample), .delay_s = sample == 0 ? 0.0 : 0.2};
+      },
+      testing::GradeBy([&](const Row&, const Rollout& rollout) -> Grade {
+        if (rollout.index == 0) graded_early = engine_->num_open() > 0;
+        return Score{static_cast<double>(rollout.index)};
+      }));
   Collect();
   EXPECT_TRUE(graded_early);
 }
 
 TEST_F(OrchestratorTest, DoesNotReuseTheStreamOfARowDrawnTwiceInAStep) {
-  Build([](const GenerateRequest&, int32_t) { return FakeAnswer{.text = "1"}; }, testing::GradeByText(), /*num_rows=*/2);
+  Build([](const GenerateRequest&, int32_t) { return FakeAnswer{.text = "1"}; },
+        testing::GradeByText(), /*num_rows=*/2);
   Collect();
   std::set<std::pair<uint64_t, uint32_t>> streams;
   for (const GenerateRequest& request : engine_->requests()) {
     for (int32_t sample = 0; sample < request.num_samples; ++sample)
       streams.insert({request.rng.row, request.rng.rollout + static_cast<uint32_t>(sample)});
   }
-  EXPECT_EQ(streams.size(), 12u);   // 6 groups of 2
+  EXPECT_EQ(streams.size(), 12u);  // 6 groups of 2
 }
 
 TEST_F(OrchestratorTest, StopEndsAStepPromptlyAndCancelsItsRequests) {
@@ -199,10 +208,11 @@ TEST_F(OrchestratorTest, SaysWhatItWaitsForWhenNothingMoves) {
 TEST_F(OrchestratorTest, SurvivesGradesAndCompletionsThatComeAfterItIsGone) {
   options_.limits = {.silence_s = 0.05, .cancel_s = 0.0};
   std::vector<GradesDone> late;
-  Build([](const GenerateRequest&, int32_t sample) {
-          return FakeAnswer{.text = "1", .delay_s = sample == 0 ? 0.0 : 0.3};
-        },
-        [&](std::shared_ptr<const Row>, std::shared_ptr<const Rollout>, GradesDone done) { late.push_back(done); });
+  Build([](const GenerateRequest&,
+           int32_t sample) { return FakeAnswer{.text = "1", .delay_s = sample == 0 ? 0.0 : 0.3}; },
+        [&](std::shared_ptr<const Row>, std::shared_ptr<const Rollout>, GradesDone done) {
+          late.push_back(done);
+        });
   engine_->set_cancel_delay_s(0.2);
   EXPECT_FALSE(orchestrator_->CollectStep(0).ok());
   orchestrator_.reset();
@@ -241,7 +251,9 @@ TEST_F(OrchestratorTest, DoesNotReplayAGroupOfAnotherStep) {
 }
 
 TEST_F(OrchestratorTest, CountsNoDrawsForAStepWhoseJournalFailed) {
-  Build(SampleIndex).set_on_group([](const Group&) { return absl::ResourceExhaustedError("disk full"); });
+  Build(SampleIndex).set_on_group([](const Group&) {
+    return absl::ResourceExhaustedError("disk full");
+  });
   EXPECT_EQ(orchestrator_->CollectStep(0).status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(orchestrator_->num_draws(), 0);
   EXPECT_EQ(engine_->num_open(), 0);
@@ -250,7 +262,9 @@ TEST_F(OrchestratorTest, CountsNoDrawsForAStepWhoseJournalFailed) {
 TEST_F(OrchestratorTest, RefusesAnEmptyTrainingSetAndOptionsOutOfRange) {
   FakeEngine engine(SampleIndex);
   const auto create = [&](int num_rows) {
-    return Orchestrator::Create(engine, codec_, testing::GradeByText(), testing::MakePrompts(num_rows), options_).status();
+    return Orchestrator::Create(engine, codec_, testing::GradeByText(),
+                                testing::MakePrompts(num_rows), options_)
+        .status();
   };
   EXPECT_THAT(std::string(create(0).message()), HasSubstr("no rows"));
   options_.prompts_per_step = 0;

@@ -30,13 +30,17 @@ inline int64_t RowOf(const GenerateRequest& request) { return request.prompt.fro
 
 // Grades at once, on the caller's thread. The rule returns a grade.
 inline GradeFunction GradeBy(std::function<Grade(const Row&, const Rollout&)> rule) {
-  return [rule = std::move(rule)](std::shared_ptr<const Row> row, std::shared_ptr<const Rollout> rollout,
-                                  GradesDone done) { done({{"rule", 1.0, rule(*row, *rollout)}}); };
+  return [rule = std::move(rule)](std::shared_ptr<const Row> row,
+                                  std::shared_ptr<const Rollout> rollout, GradesDone done) {
+    done({{"rule", 1.0, rule(*row, *rollout)}});
+  };
 }
 
 // The score is the completion, read as a number.
 inline GradeFunction GradeByText() {
-  return GradeBy([](const Row&, const Rollout& rollout) -> Grade { return Score{std::stod(rollout.completion_text)}; });
+  return GradeBy([](const Row&, const Rollout& rollout) -> Grade {
+    return Score{std::stod(rollout.completion_text)};
+  });
 }
 
 inline OrchestratorOptions SmallOptions() {

@@ -3,6 +3,8 @@
 #include <sstream>
 
 #include "rft/core/check.h"
+#include "rft/core/rng.h"
+#include "rft/core/status_macros.h"
 #include "rft/io/json.h"
 
 namespace rft::testing {
@@ -22,7 +24,8 @@ trainer: {steps: 4, learning_rate: 0.5, schedule: linear}
 std::string Dataset(int num_rows) {
   std::string text;
   for (int i = 0; i < num_rows; ++i) {
-    text += R"({"messages": [{"role": "user", "content": "q)" + std::to_string(i) + R"("}], "answer": "7"})" + "\n";
+    text += R"({"messages": [{"role": "user", "content": "q)" + std::to_string(i) +
+            R"("}], "answer": "7"})" + "\n";
   }
   return text;
 }
@@ -33,7 +36,8 @@ FakeEngine::Script Learner(std::shared_ptr<std::atomic<int64_t>> num_updates) {
     RngKey key = request.rng;
     key.rollout += static_cast<uint32_t>(sample);
     const double chance = 0.3 + 0.1 * static_cast<double>(num_updates->load());
-    return FakeAnswer{.text = UniformAt(key, 0) < chance ? "7" : "0", .delay_s = 0.002 * UniformAt(key, 1)};
+    return FakeAnswer{.text = UniformAt(key, 0) < chance ? "7" : "0",
+                      .delay_s = 0.002 * UniformAt(key, 1)};
   };
 }
 
@@ -48,7 +52,8 @@ FakeRun::FakeRun() {
 RunParts FakeRun::MakeParts() {
   auto num_updates = std::make_shared<std::atomic<int64_t>>(0);
   auto fake_trainer = std::make_unique<FakeTrainer>(num_updates);
-  auto fake_engine = std::make_unique<FakeEngine>(script ? script : Learner(num_updates), /*max_context=*/64);
+  auto fake_engine =
+      std::make_unique<FakeEngine>(script ? script : Learner(num_updates), /*max_context=*/64);
   trainer = fake_trainer.get();
   engine = fake_engine.get();
   RunParts parts;
@@ -57,15 +62,18 @@ RunParts FakeRun::MakeParts() {
   return parts;
 }
 
-absl::StatusOr<std::unique_ptr<Run>> FakeRun::Create(std::vector<std::string> overrides, const std::string& resume_dir) {
+absl::StatusOr<std::unique_ptr<Run>> FakeRun::Create(std::vector<std::string> overrides,
+                                                     const std::string& resume_dir) {
   ConfigReadOptions options;
   options.overrides = std::move(overrides);
   options.check_paths = false;
   RFT_ASSIGN_OR_RETURN(RunConfig config, ReadRunConfig(Path("run.yaml"), options));
   config.data.train = JoinPath(dir_.path(), config.data.train);
-  if (!config.data.heldout.empty()) config.data.heldout = JoinPath(dir_.path(), config.data.heldout);
+  if (!config.data.heldout.empty())
+    config.data.heldout = JoinPath(dir_.path(), config.data.heldout);
   if (config.run_dir.empty()) config.run_dir = Path("run");
-  return Run::CreateWith(MakeParts(), std::move(config), std::make_shared<FakeCodec>(), {}, resume_dir);
+  return Run::CreateWith(MakeParts(), std::move(config), std::make_shared<FakeCodec>(), {},
+                         resume_dir);
 }
 
 void FakeRun::Write(const std::string& name, const std::string& text) const {
@@ -89,7 +97,8 @@ std::vector<std::string> FakeRun::StableMetrics(const std::string& run_dir) cons
   for (const std::string& line : ReadLines(run_dir + "/metrics.jsonl")) {
     absl::StatusOr<json::value> value = ParseJson(line);
     RFT_CHECK(value.ok());
-    for (const char* timing : {"sample_s", "train_s", "seconds", "tokens_per_s_sampling", "tokens_per_s_training"})
+    for (const char* timing :
+         {"sample_s", "train_s", "seconds", "tokens_per_s_sampling", "tokens_per_s_training"})
       value->get_object().erase(timing);
     stable.push_back(ToJson(*value));
   }

@@ -21,7 +21,8 @@ class FakeRun {
   FakeRun();
 
   // Reads a small configuration with `overrides` ("trainer.steps=2") over it and creates the run.
-  absl::StatusOr<std::unique_ptr<Run>> Create(std::vector<std::string> overrides = {}, const std::string& resume_dir = "");
+  absl::StatusOr<std::unique_ptr<Run>> Create(std::vector<std::string> overrides = {},
+                                              const std::string& resume_dir = "");
 
   std::string Path(const std::string& name) const { return dir_ / name; }
   void Write(const std::string& name, const std::string& text) const;
@@ -34,7 +35,7 @@ class FakeRun {
   FakeTrainer* trainer = nullptr;
   FakeEngine* engine = nullptr;
 
-  FakeEngine::Script script;   // replaces the learning model where it is set
+  FakeEngine::Script script;  // replaces the learning model where it is set
 
  private:
   RunParts MakeParts();

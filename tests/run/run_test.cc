@@ -13,8 +13,8 @@ namespace rft {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using testing::FakeAnswer;
+using ::testing::HasSubstr;
 
 class RunTest : public ::testing::Test {
  protected:
@@ -47,10 +47,12 @@ class RunTest : public ::testing::Test {
     EXPECT_TRUE(value.ok()) << name << ": " << value.status();
     return value.ok() && value->is_object() ? value->get_object() : json::object();
   }
-  bool Exists(const std::string& name) { return FileSystem::Default().Exists(run_->dir() + "/" + name); }
+  bool Exists(const std::string& name) {
+    return FileSystem::Default().Exists(run_->dir() + "/" + name);
+  }
 
   testing::FakeRun fake_;
-  std::unique_ptr<rft::Run> run_;   // ::testing::Test has a private Run of its own
+  std::unique_ptr<rft::Run> run_;  // ::testing::Test has a private Run of its own
 };
 
 TEST_F(RunTest, GoesFromAConfigurationToASummary) {
@@ -61,14 +63,16 @@ TEST_F(RunTest, GoesFromAConfigurationToASummary) {
   EXPECT_EQ(steps[3].index, 3);
   EXPECT_EQ(run_->stop_reason(), "all 4 steps are done");
   const json::object summary = ReadJson("summary.json");
-  for (const char* key : {"name", "seed", "steps", "stop_reason", "before", "after", "diff_ci95", "train_seconds", "tokens_sampled",
-                          "tokens_per_s_sampling", "tokens_per_s_training", "logprob_diff_max"}) {
+  for (const char* key :
+       {"name", "seed", "steps", "stop_reason", "before", "after", "diff_ci95", "train_seconds",
+        "tokens_sampled", "tokens_per_s_sampling", "tokens_per_s_training", "logprob_diff_max"}) {
     EXPECT_TRUE(summary.contains(key)) << key;
   }
   EXPECT_EQ(GetInt(summary, "steps").value(), 4);
   EXPECT_EQ(GetInt(summary, "tokens_sampled").value(), run_->tokens_sampled());
   EXPECT_EQ(GetArray(summary, "diff_ci95").value()->size(), 2u);
-  for (const char* name : {"config.json", "eval-before.json", "eval-after.json", "model/manifest.json", "checkpoints/step-4/manifest.json"})
+  for (const char* name : {"config.json", "eval-before.json", "eval-after.json",
+                           "model/manifest.json", "checkpoints/step-4/manifest.json"})
     EXPECT_TRUE(Exists(name)) << name;
 }
 
@@ -89,7 +93,8 @@ TEST_F(RunTest, WritesOneMetricsLinePerStepAndOneLinePerRollout) {
   EXPECT_EQ(static_cast<int64_t>(rollouts.size()), num_rollouts);
   const json::object first = ParseJson(rollouts[0])->get_object();
   EXPECT_THAT(GetString(first, "prompt").value(), HasSubstr("q"));
-  EXPECT_EQ(GetString(GetArray(first, "grades").value()->at(0).get_object(), "grader").value(), "exact");
+  EXPECT_EQ(GetString(GetArray(first, "grades").value()->at(0).get_object(), "grader").value(),
+            "exact");
 }
 
 TEST_F(RunTest, TakesTheLearningRateFromTheSchedule) {
@@ -115,9 +120,10 @@ TEST_F(RunTest, ResumesToTheMetricsOfAnUninterruptedRun) {
   const std::string rollouts = fake_.Read(run_->dir() + "/rollouts.jsonl");
 
   const std::string other = fake_.Path("other");
-  const std::vector<std::string> overrides = {"checkpoint.every=2", "trainer.steps=6", "run_dir=" + other};
+  const std::vector<std::string> overrides = {"checkpoint.every=2", "trainer.steps=6",
+                                              "run_dir=" + other};
   Start(overrides);
-  Train(3);   // one more than the checkpoint has
+  Train(3);  // one more than the checkpoint has
   Start(overrides, other);
   EXPECT_EQ(run_->step_index(), 2);
   Train();
@@ -130,11 +136,12 @@ TEST_F(RunTest, ResumeUsesTheJournalInsteadOfSamplingAgain) {
   Start();
   const std::vector<StepReport> before = Train(2);
   const std::string dir = run_->dir();
-  Start({}, dir);   // no checkpoint: from the start
+  Start({}, dir);  // no checkpoint: from the start
   EXPECT_EQ(run_->step_index(), 0);
   const std::vector<StepReport> after = Train(2);
   EXPECT_EQ(after[1].reward_mean, before[1].reward_mean);
-  for (const GenerateRequest& request : fake_.engine->requests()) EXPECT_EQ(request.num_samples, 1);   // the evaluation's
+  for (const GenerateRequest& request : fake_.engine->requests())
+    EXPECT_EQ(request.num_samples, 1);  // the evaluation's
 }
 
 TEST_F(RunTest, ResumeDoesNotUseTheJournalOfAnotherConfiguration) {
@@ -180,7 +187,8 @@ TEST_F(RunTest, StopsWhenNothingCanBeLearnedAndSaysWhy) {
   const std::vector<StepReport> steps = Train();
   ASSERT_EQ(steps.size(), 2u);
   EXPECT_TRUE(steps[1].skipped);
-  EXPECT_EQ(run_->stop_reason(), "nothing could be learned in 2 steps in a row (groups dropped: all_right 6)");
+  EXPECT_EQ(run_->stop_reason(),
+            "nothing could be learned in 2 steps in a row (groups dropped: all_right 6)");
 }
 
 TEST_F(RunTest, SkipsUpdatesThatAreNotFiniteAndStopsAfterThree) {
@@ -199,7 +207,7 @@ TEST_F(RunTest, MakesSeveralUpdatesWithTheLogprobsFromBeforeTheFirst) {
   Train(1);
   ASSERT_EQ(fake_.trainer->calls.size(), 3u);
   for (const std::vector<Datum>& call : fake_.trainer->calls) {
-    EXPECT_EQ(call.size(), 4u);   // one group each
+    EXPECT_EQ(call.size(), 4u);  // one group each
     EXPECT_EQ(call[0].old_logprobs.back(), -1.0f);
   }
 }
@@ -242,20 +250,25 @@ TEST_F(RunTest, EvaluatesOnTheWayAndReportsItWithTheStep) {
 
 TEST_F(RunTest, TakesALambdaAsAGrader) {
   Start();
-  ASSERT_TRUE(run_->AddGrader("short", [](const GradeInput& input) { return input.completion.size() < 8; }, 0.5).ok());
+  ASSERT_TRUE(
+      run_->AddGrader(
+              "short", [](const GradeInput& input) { return input.completion.size() < 8; }, 0.5)
+          .ok());
   const std::vector<StepReport> steps = Train(1);
   EXPECT_EQ(steps[0].metrics.at("grader/short"), 1.0);
 }
 
 TEST_F(RunTest, RefusesToRunWithoutAGrader) {
-  fake_.Write("run.yaml", "name: x\nmodel: none\ndata: {train: train.jsonl}\n");
+  fake_.Write("run.yaml",
+              "name: x\nmodel: none\ndata: {train: train.jsonl}\nrollout: {max_tokens: 8}\n");
   Start();
   EXPECT_THAT(std::string(run_->Next().status().message()), HasSubstr("there is no grader"));
 }
 
 TEST_F(RunTest, NamesFileAndLineOfAPromptThatIsTooLong) {
   const std::string row = R"({"messages": [{"role": "user", "content": "short"}]})";
-  const std::string long_row = R"({"messages": [{"role": "user", "content": ")" + std::string(80, 'x') + R"("}]})";
+  const std::string long_row =
+      R"({"messages": [{"role": "user", "content": ")" + std::string(80, 'x') + R"("}]})";
   fake_.Write("train.jsonl", row + "\n\n" + long_row + "\n");
   const std::string error = Error({});
   EXPECT_THAT(error, HasSubstr("train.jsonl:3: the prompt has 82 tokens; at most 56 fit"));

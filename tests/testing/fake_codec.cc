@@ -16,7 +16,8 @@ std::vector<TokenId> ByteIds(std::string_view text) {
   return ids;
 }
 
-absl::StatusOr<std::vector<TokenId>> FakeCodec::EncodeChat(const std::vector<Message>& messages) const {
+absl::StatusOr<std::vector<TokenId>> FakeCodec::EncodeChat(
+    const std::vector<Message>& messages) const {
   std::vector<TokenId> ids = {kBegin};
   for (const Message& message : messages) {
     for (TokenId id : ByteIds(message.content + "\n")) ids.push_back(id);
@@ -24,6 +25,8 @@ absl::StatusOr<std::vector<TokenId>> FakeCodec::EncodeChat(const std::vector<Mes
   return ids;
 }
 
-absl::StatusOr<std::vector<TokenId>> FakeCodec::Encode(std::string_view text) const { return ByteIds(text); }
+absl::StatusOr<std::vector<TokenId>> FakeCodec::Encode(std::string_view text) const {
+  return ByteIds(text);
+}
 
 }  // namespace rft::testing

@@ -26,7 +26,8 @@ Completion MakeCompletion(const FakeAnswer& answer, int64_t version) {
 FakeEngine::FakeEngine(Script script, int64_t max_context)
     : script_(std::move(script)), max_context_(max_context), thread_([this] { Loop(); }) {}
 
-absl::StatusOr<RequestHandle> FakeEngine::Submit(GenerateRequest request, std::shared_ptr<CompletionSink> sink) {
+absl::StatusOr<RequestHandle> FakeEngine::Submit(GenerateRequest request,
+                                                 std::shared_ptr<CompletionSink> sink) {
   if (request.prompt.empty()) return absl::InvalidArgumentError("prompt: empty");
   std::lock_guard<std::mutex> lock(mutex_);
   if (stopping_) return absl::FailedPreconditionError("the engine is shut down");
@@ -34,7 +35,8 @@ absl::StatusOr<RequestHandle> FakeEngine::Submit(GenerateRequest request, std::s
   const auto handle = static_cast<RequestHandle>(requests_.size());
   for (int32_t sample = 0; sample < request.num_samples; ++sample) {
     const FakeAnswer answer = script_(request, sample);
-    pending_.emplace(now + answer.delay_s, Pending{handle, sample, MakeCompletion(answer, version_), sink});
+    pending_.emplace(now + answer.delay_s,
+                     Pending{handle, sample, MakeCompletion(answer, version_), sink});
   }
   requests_.push_back(std::move(request));
   changed_.notify_all();
@@ -46,7 +48,8 @@ void FakeEngine::Cancel(RequestHandle handle) {
   const double due = Clock::Default().NowSeconds() + cancel_delay_s_;
   for (auto it = pending_.begin(); it != pending_.end();) {
     const auto next = std::next(it);
-    if (it->second.handle == handle && it->second.completion.finish_reason != FinishReason::kCancelled) {
+    if (it->second.handle == handle &&
+        it->second.completion.finish_reason != FinishReason::kCancelled) {
       Pending cancelled = std::move(it->second);
       pending_.erase(it);
       cancelled.completion = Completion{};
@@ -104,7 +107,8 @@ void FakeEngine::Loop() {
     }
     Pending due = std::move(pending_.extract(pending_.begin()).mapped());
     lock.unlock();
-    if (!due.completion.ids.empty()) due.sink->OnToken(due.sample, due.completion.ids[0], due.completion.logprobs[0]);
+    if (!due.completion.ids.empty())
+      due.sink->OnToken(due.sample, due.completion.ids[0], due.completion.logprobs[0]);
     due.sink->OnFinished(due.sample, std::move(due.completion));
     lock.lock();
   }

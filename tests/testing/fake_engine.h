@@ -22,11 +22,11 @@
 namespace rft::testing {
 
 struct FakeAnswer {
-  std::string text;               // as bytes, followed by FakeCodec::kEnd if finish_reason is kStop
+  std::string text;  // as bytes, followed by FakeCodec::kEnd if finish_reason is kStop
   double delay_s = 0.0;
   FinishReason finish_reason = FinishReason::kStop;
-  std::string error;              // of kError
-  float logprob = -1.0f;          // of every token, under both distributions
+  std::string error;      // of kError
+  float logprob = -1.0f;  // of every token, under both distributions
 };
 
 struct FakeWeights : PublishedWeights {
@@ -41,7 +41,8 @@ class FakeEngine : public InferenceEngine {
   explicit FakeEngine(Script script, int64_t max_context = 4096);
   ~FakeEngine() override { Shutdown(); }
 
-  absl::StatusOr<RequestHandle> Submit(GenerateRequest request, std::shared_ptr<CompletionSink> sink) override;
+  absl::StatusOr<RequestHandle> Submit(GenerateRequest request,
+                                       std::shared_ptr<CompletionSink> sink) override;
   void Cancel(RequestHandle handle) override;
   absl::Status Publish(std::shared_ptr<const PublishedWeights> weights) override;
   EngineStats stats() const override { return {}; }
@@ -51,10 +52,10 @@ class FakeEngine : public InferenceEngine {
   // A cancelled completion is reported this much later.
   void set_cancel_delay_s(double seconds) { cancel_delay_s_ = seconds; }
 
-  std::vector<GenerateRequest> requests() const;   // all that were submitted, in order
+  std::vector<GenerateRequest> requests() const;  // all that were submitted, in order
   int64_t num_cancelled() const { return num_cancelled_.load(); }
   int64_t num_open() const;
-  int64_t version() const { return version_.load(); }   // of the latest Publish
+  int64_t version() const { return version_.load(); }  // of the latest Publish
 
  private:
   struct Pending {
@@ -72,7 +73,7 @@ class FakeEngine : public InferenceEngine {
   std::atomic<int64_t> version_{0};
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::multimap<double, Pending> pending_;   // by when they are due
+  std::multimap<double, Pending> pending_;  // by when they are due
   std::vector<GenerateRequest> requests_;
   bool stopping_ = false;
   std::thread thread_;

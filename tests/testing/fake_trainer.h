@@ -18,12 +18,14 @@ namespace rft::testing {
 class FakeTrainer : public TrainingClient {
  public:
   // `num_updates`: counts the updates; a FakeEngine's script may look at it to get better at its task.
-  explicit FakeTrainer(std::shared_ptr<std::atomic<int64_t>> num_updates) : num_updates_(std::move(num_updates)) {}
+  explicit FakeTrainer(std::shared_ptr<std::atomic<int64_t>> num_updates)
+      : num_updates_(std::move(num_updates)) {}
 
   absl::StatusOr<ForwardResult> Forward(absl::Span<const Datum> datums) override {
     return ForwardResult{Logprobs(datums)};
   }
-  absl::StatusOr<ForwardBackwardResult> ForwardBackward(absl::Span<const Datum> datums, const LossConfig&) override {
+  absl::StatusOr<ForwardBackwardResult> ForwardBackward(absl::Span<const Datum> datums,
+                                                        const LossConfig&) override {
     calls.emplace_back(datums.begin(), datums.end());
     ForwardBackwardResult result;
     result.logprobs = Logprobs(datums);
@@ -38,11 +40,13 @@ class FakeTrainer : public TrainingClient {
     accumulated_ = true;
     return result;
   }
-  absl::StatusOr<ForwardBackwardResult> ForwardBackwardCustom(absl::Span<const Datum>, const CustomLoss&) override {
+  absl::StatusOr<ForwardBackwardResult> ForwardBackwardCustom(absl::Span<const Datum>,
+                                                              const CustomLoss&) override {
     return absl::UnimplementedError("the fake trainer has no custom losses");
   }
   absl::StatusOr<OptimStepResult> OptimStep(const AdamParams& params) override {
-    if (!accumulated_) return absl::FailedPreconditionError("optim_step: nothing has been accumulated");
+    if (!accumulated_)
+      return absl::FailedPreconditionError("optim_step: nothing has been accumulated");
     if (!optim_error.ok()) return optim_error;
     accumulated_ = false;
     learning_rates.push_back(params.learning_rate);
@@ -51,10 +55,12 @@ class FakeTrainer : public TrainingClient {
   void ZeroGrad() override { accumulated_ = false; }
 
   absl::Status SaveState(const std::string& dir) override {
-    return WriteFile(FileSystem::Default(), JoinPath(dir, "num_updates"), std::to_string(num_updates_->load()));
+    return WriteFile(FileSystem::Default(), JoinPath(dir, "num_updates"),
+                     std::to_string(num_updates_->load()));
   }
   absl::Status LoadState(const std::string& dir) override {
-    RFT_ASSIGN_OR_RETURN(const std::string text, FileSystem::Default().ReadFile(JoinPath(dir, "num_updates")));
+    RFT_ASSIGN_OR_RETURN(const std::string text,
+                         FileSystem::Default().ReadFile(JoinPath(dir, "num_updates")));
     int64_t value = 0;
     if (!absl::SimpleAtoi(text, &value)) return absl::DataLossError("num_updates: not a number");
     num_updates_->store(value);
@@ -65,18 +71,19 @@ class FakeTrainer : public TrainingClient {
     return std::make_shared<const FakeWeights>(num_updates_->load());
   }
 
-  std::vector<std::vector<Datum>> calls;      // of ForwardBackward
-  std::vector<double> learning_rates;         // of OptimStep
+  std::vector<std::vector<Datum>> calls;  // of ForwardBackward
+  std::vector<double> learning_rates;     // of OptimStep
   float logprob_offset = 0.0f;
-  bool finite = true;                         // what ForwardBackward reports
-  absl::Status optim_error;                   // what OptimStep returns instead
+  bool finite = true;        // what ForwardBackward reports
+  absl::Status optim_error;  // what OptimStep returns instead
 
  private:
   std::vector<std::vector<float>> Logprobs(absl::Span<const Datum> datums) const {
     std::vector<std::vector<float>> all;
     for (const Datum& datum : datums) {
       std::vector<float>& row = all.emplace_back();
-      for (float weight : datum.weights) row.push_back(weight != 0.0f ? -1.0f + logprob_offset : 0.0f);
+      for (float weight : datum.weights)
+        row.push_back(weight != 0.0f ? -1.0f + logprob_offset : 0.0f);
     }
     return all;
   }

@@ -40,7 +40,8 @@ def doctor() -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for item in findings:
         mark = Text("ok", "green") if item.good else Text("!!", "bold red")
-        table.add_row(mark, Text(item.name, "bold"), Text(item.value + (f"\n-> {item.advice}" if item.advice and not item.good else "")))
+        advice = f"\n-> {item.advice}" if item.advice and not item.good else ""
+        table.add_row(mark, Text(item.name, "bold"), Text(item.value + advice))
     stdout().print(table)
     bad = [item for item in findings if not item.good]
     if bad:
@@ -58,8 +59,10 @@ def machine() -> list[Finding]:
     cores = len(os.sched_getaffinity(0))
     python = sys.version_info >= (3, 10)
     return [
-        Finding("processor", f"{cores} core{'s' if cores > 1 else ''}, {platform.machine()}, {' '.join(shown) or 'no vector extensions known'}"),
-        Finding("memory", f"{memory['MemAvailable']:.1f} GB free of {memory['MemTotal']:.1f} GB", memory["MemAvailable"] >= NEEDED_MEMORY_GB,
+        Finding("processor", f"{cores} core{'s' if cores > 1 else ''}, {platform.machine()}, "
+                f"{' '.join(shown) or 'no vector extensions known'}"),
+        Finding("memory", f"{memory['MemAvailable']:.1f} GB free of {memory['MemTotal']:.1f} GB",
+                memory["MemAvailable"] >= NEEDED_MEMORY_GB,
                 f"training SmolLM2-135M takes about {NEEDED_MEMORY_GB:.0f} GB; close other programs or use a smaller model"),
         Finding("disk", f"{free:.1f} GB free here", free >= NEEDED_DISK_GB,
                 f"a run with checkpoints takes up to {NEEDED_DISK_GB:.0f} GB; make room or set run_dir to another disk"),
@@ -90,7 +93,8 @@ def extension() -> list[Finding]:
         return [Finding("rft._rft", "does not load", False, str(error))]
     info, known = native.build_info(), native.registered()
     return [
-        Finding("rft._rft", f"{info['version']}, {info['compiler']}, for torch {info['torch']}", info["torch"].split("+")[0] == _torch(),
+        Finding("rft._rft", f"{info['version']}, {info['compiler']}, for torch {info['torch']}",
+                info["torch"].split("+")[0] == _torch(),
                 f"built for another torch than the one installed ({_torch()}): build again with `make build`"),
         Finding("device", "cuda" if info["cuda"] else "cpu"),
         Finding("kernels", f"{info['kernel']}, {info['threads']} threads"),
@@ -104,7 +108,8 @@ def files() -> list[Finding]:
 
     return [
         Finding("demo model", str(MODEL) if is_complete(MODEL) else "not here yet (`rft model get smollm2`, or `make demo`)"),
-        Finding("peers", ".venv-peers" if Path(".venv-peers/bin/python").exists() else "not set up (`make peers`; for `rft bench --peers` only)"),
+        Finding("peers", ".venv-peers" if Path(".venv-peers/bin/python").exists()
+                else "not set up (`make peers`; for `rft bench --peers` only)"),
     ]
 
 

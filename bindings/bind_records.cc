@@ -1,0 +1,157 @@
+// Plain data that crosses the border: what the trainer takes and gives, what the engine gives.
+#include <string>
+#include <vector>
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "absl/strings/str_cat.h"
+#include "bindings/arrays.h"
+#include "bindings/module.h"
+#include "bindings/python_values.h"
+#include "rft/api/datum.h"
+#include "rft/api/inference_engine.h"
+
+namespace rft::python {
+namespace {
+
+Datum MakeDatum(const py::object& ids, const py::object& weights, const py::object& advantages,
+                const py::object& old_logprobs, const py::object& sampling_logprobs,
+                const py::object& ref_logprobs, int64_t prefix_id, int32_t prefix_length) {
+  Datum datum;
+  datum.ids = ToTokenIds(ids, "ids");
+  datum.weights = ToFloats(weights, "weights");
+  datum.advantages = ToFloats(advantages, "advantages");
+  datum.old_logprobs = ToFloats(old_logprobs, "old_logprobs");
+  datum.sampling_logprobs = ToFloats(sampling_logprobs, "sampling_logprobs");
+  datum.ref_logprobs = ToFloats(ref_logprobs, "ref_logprobs");
+  datum.prefix_id = prefix_id;
+  datum.prefix_length = prefix_length;
+  return datum;
+}
+
+template <typename Class>
+void FloatsProperty(Class& bound, const char* name, std::vector<float> Datum::*member,
+                    const char* doc) {
+  bound.def_property(
+      name, [member](const Datum& d) { return ReadOnlyArray(d.*member); },
+      [member, name](Datum& d, const py::object& values) { d.*member = ToFloats(values, name); },
+      doc);
+}
+
+void BindDatum(py::module_& m) {
+  const py::tuple none;
+  py::class_<Datum> datum(m, "Datum",
+                          "One training row. Every vector is as long as ids, and entry t belongs "
+                          "to ids[t] given ids[:t]; the "
+                          "first entry has no prediction, so weights[0] must be 0. Reading a "
+                          "vector gives a read-only copy; "
+                          "assign a whole one to change it.");
+  datum.def(py::init(&MakeDatum), py::arg("ids"), py::arg("weights"), py::arg("advantages") = none,
+            py::arg("old_logprobs") = none, py::arg("sampling_logprobs") = none,
+            py::arg("ref_logprobs") = none, py::arg("prefix_id") = -1, py::arg("prefix_length") = 0,
+            "Lists or arrays. weights: SFT weight or loss mask, 0 = not trained on. "
+            "Log-probabilities in nats; empty "
+            "old_logprobs: on-policy; empty sampling_logprobs: equal to old_logprobs; "
+            "ref_logprobs: for a loss with kl_coef. "
+            "Datums of one prefix_id >= 0 share their first prefix_length tokens, which are "
+            "computed once.");
+  datum.def_property(
+      "ids", [](const Datum& d) { return ReadOnlyArray(d.ids); },
+      [](Datum& d, const py::object& values) { d.ids = ToTokenIds(values, "ids"); },
+      "Prompt and completion, int32.");
+  FloatsProperty(datum, "weights", &Datum::weights,
+                 "SFT weights or loss mask, float32; 0 = not trained on.");
+  FloatsProperty(datum, "advantages", &Datum::advantages,
+                 "Per token, float32; empty for losses that need none.");
+  FloatsProperty(datum, "old_logprobs", &Datum::old_logprobs,
+                 "Nats, of the policy before the step's first update.");
+  FloatsProperty(datum, "sampling_logprobs", &Datum::sampling_logprobs,
+                 "Nats, of the distribution sampled from.");
+  FloatsProperty(datum, "ref_logprobs", &Datum::ref_logprobs, "Nats, of the reference model.");
+  datum.def_readwrite("prefix_id", &Datum::prefix_id,
+                      "Datums with the same id >= 0 share a prefix; -1: none.");
+  datum.def_readwrite("prefix_length", &Datum::prefix_length, "Tokens of the shared prefix.");
+  datum.def("__len__", [](const Datum& d) { return d.ids.size(); });
+  datum.def("__repr__", [](const Datum& d) {
+    int64_t active = 0;
+    for (const float w : d.weights) active += w != 0.0f;
+    return absl::StrCat(
+        "<rft.Datum ", d.ids.size(), " tokens, ", active, " trained on",
+        d.prefix_id >= 0 ? absl::StrCat(", prefix ", d.prefix_id, " of ", d.prefix_length) : "",
+        ">");
+  });
+}
+
+void BindResults(py::module_& m) {
+  py::class_<ForwardBackwardResult>(m, "FBResult", "What forward_backward says about its datums.")
+      .def_readonly("loss_sum", &ForwardBackwardResult::loss_sum,
+                    "Raw sum, before any denominator.")
+      .def_property_readonly(
+          "logprobs", [](const ForwardBackwardResult& r) { return ArrayList(r.logprobs); },
+          "One float32 array per datum: nats of each token, 0 where its weight is 0.")
+      .def_readonly("metrics", &ForwardBackwardResult::metrics,
+                    "Means over the active tokens, by name (docs/losses.md).")
+      .def_readonly("num_tokens", &ForwardBackwardResult::num_tokens, "Active tokens.")
+      .def_readonly("num_rows", &ForwardBackwardResult::num_rows, "Datums with an active token.")
+      .def_readonly("num_computed_tokens", &ForwardBackwardResult::num_computed_tokens,
+                    "Positions that went through the model; a shared prefix counts once.")
+      .def_readonly(
+          "finite", &ForwardBackwardResult::finite,
+          "False: a NaN or infinity was seen, and optim_step will skip the accumulated gradient.")
+      .def("__repr__", [](const ForwardBackwardResult& r) {
+        return absl::StrCat("<rft.FBResult loss_sum ", ShortNumber(r.loss_sum), ", ", r.num_tokens,
+                            " tokens of ", r.num_rows, " rows", r.finite ? "" : ", NOT FINITE",
+                            ">");
+      });
+  py::class_<OptimStepResult>(m, "OptimResult", "What optim_step did.")
+      .def_readonly("grad_norm", &OptimStepResult::grad_norm,
+                    "Of the normalised gradient, before clipping.")
+      .def_readonly("skipped", &OptimStepResult::skipped,
+                    "True: the gradient was not finite and nothing has changed.")
+      .def_readonly("version", &OptimStepResult::version, "Weight version after the step.")
+      .def("__repr__", [](const OptimStepResult& r) {
+        return absl::StrCat("<rft.OptimResult version ", r.version, ", grad_norm ",
+                            ShortNumber(r.grad_norm), r.skipped ? ", SKIPPED" : "", ">");
+      });
+}
+
+void BindCompletion(py::module_& m) {
+  py::class_<Completion>(
+      m, "Completion",
+      "What the model wrote for one prompt. The arrays are read-only and of equal length.")
+      .def_property_readonly(
+          "ids", [](const Completion& c) { return ReadOnlyArray(c.ids); }, "Token ids, int32.")
+      .def_property_readonly(
+          "logprobs", [](const Completion& c) { return ReadOnlyArray(c.logprobs); },
+          "Nats, at temperature 1 over the whole vocabulary, float32.")
+      .def_property_readonly(
+          "sampling_logprobs",
+          [](const Completion& c) { return ReadOnlyArray(c.sampling_logprobs); },
+          "Nats, of the distribution really sampled from (temperature, top-p, ...), float32.")
+      .def_property_readonly(
+          "versions", [](const Completion& c) { return ReadOnlyArray(c.versions); },
+          "Weight version that drew each token, int64.")
+      .def_property_readonly(
+          "finish_reason", [](const Completion& c) { return FinishReasonName(c.finish_reason); },
+          "\"stop\", \"length\", \"cancelled\" or \"error\".")
+      .def_readonly("error", &Completion::error,
+                    "What went wrong when finish_reason is \"error\"; else empty.")
+      .def("__len__", [](const Completion& c) { return c.ids.size(); })
+      .def("__repr__", [](const Completion& c) {
+        return absl::StrCat("<rft.Completion ", c.ids.size(), " tokens, ",
+                            FinishReasonName(c.finish_reason), c.error.empty() ? "" : ": ", c.error,
+                            ">");
+      });
+}
+
+}  // namespace
+
+void BindRecords(py::module_& m) {
+  BindDatum(m);
+  BindResults(m);
+  BindCompletion(m);
+}
+
+}  // namespace rft::python

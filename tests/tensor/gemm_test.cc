@@ -1,0 +1,150 @@
+// gemm_panel of every table against sums in double, and the threaded products against themselves, bit for bit.
+#include "rft/tensor/gemm.h"
+
+#include "rft/tensor/parallel.h"
+#include "tests/tensor/kernel_testing.h"
+
+namespace rft {
+namespace {
+
+using testing::As;
+using testing::Exact;
+using testing::KernelTest;
+using testing::RandomRow;
+using testing::SameBits;
+
+template <typename T>
+class Problem {
+ public:
+  Problem(int64_t rows, int64_t k, int64_t n, uint64_t seed = 1)
+      : rows(rows), k(k), n(n), a(As<T>(RandomRow(rows * k, seed))), w(As<T>(RandomRow(n * k, seed + 1))) {}
+
+  std::vector<double> Expected(const std::vector<float>& start = {}) const {
+    const std::vector<double> x = Exact(a), y = Exact(w);
+    std::vector<double> c(start.begin(), start.end());
+    c.resize(rows * n);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t j = 0; j < n; ++j)
+        for (int64_t i = 0; i < k; ++i) c[r * n + j] += x[r * k + i] * y[j * k + i];
+    return c;
+  }
+  // Through one table's panels, as rft/tensor/gemm.cc does.
+  template <typename C>
+  void Multiply(const TypedKernels<T>& kernels, std::vector<C>& c, bool add) const {
+    std::vector<T> panel(PanelElements<T>(k));
+    for (int64_t n0 = 0; n0 < n; n0 += kPanelWidth) {
+      const int64_t columns = std::min<int64_t>(kPanelWidth, n - n0);
+      kernels.pack_panel(w.data() + n0 * k, 1, k, k, columns, panel.data());
+      if constexpr (std::is_same_v<C, float>)
+        kernels.gemm_panel_float(a.data(), k, panel.data(), k, rows, columns, c.data() + n0, n, add);
+      else
+        kernels.gemm_panel(a.data(), k, panel.data(), k, rows, columns, c.data() + n0, n);
+    }
+  }
+
+  int64_t rows, k, n;
+  std::vector<T> a, w;
+};
+
+class GemmKernelTest : public KernelTest {};
+
+TEST_P(GemmKernelTest, MultipliesFloatsForEveryNumberOfRows) {
+  for (int64_t rows = 1; rows <= 17; ++rows)
+    for (int64_t n : {1, 16, 47, 48, 61, 100}) {
+      const Problem<float> p(rows, 37, n);
+      std::vector<float> c(rows * n, NAN);
+      p.Multiply(GetParam()->f32, c, false);
+      testing::ExpectClose(c, p.Expected(), 4.0, "rows " + std::to_string(rows) + ", n " + std::to_string(n));
+    }
+}
+
+TEST_P(GemmKernelTest, MultipliesBf16IntoFloatsForEveryNumberOfRows) {
+  for (int64_t rows = 1; rows <= 17; ++rows)
+    for (int64_t n : {1, 47, 48, 61}) {
+      const Problem<Bf16> p(rows, 38, n);
+      std::vector<float> c(rows * n, NAN);
+      p.Multiply(GetParam()->bf16, c, false);
+      testing::ExpectClose(c, p.Expected(), 4.0, "rows " + std::to_string(rows) + ", n " + std::to_string(n));
+    }
+}
+
+TEST_P(GemmKernelTest, RoundsBf16ProductsToNearest) {
+  const Problem<Bf16> p(5, 64, 70);
+  std::vector<Bf16> c(5 * 70);
+  p.Multiply(GetParam()->bf16, c, false);
+  testing::ExpectClose(c, p.Expected(), 0.01, "bf16 product");
+}
+
+TEST_P(GemmKernelTest, AddsToWhatIsThere) {
+  const Problem<float> p(9, 33, 50);
+  const Problem<Bf16> q(9, 34, 50);
+  const std::vector<float> start = RandomRow(9 * 50, 7);
+  std::vector<float> c = start, d = start;
+  p.Multiply(GetParam()->f32, c, true);
+  q.Multiply(GetParam()->bf16, d, true);
+  testing::ExpectClose(c, p.Expected(start), 4.0, "f32");
+  testing::ExpectClose(d, q.Expected(start), 4.0, "bf16");
+}
+
+TEST_P(GemmKernelTest, PacksRowsAndColumnsAlike) {   // a matrix and its transpose give one panel
+  const std::vector<float> w = RandomRow(20 * 12, 3);
+  std::vector<float> transposed(12 * 20), x(PanelElements<float>(12)), y(x.size());
+  GetParam()->f32.transpose(w.data(), 20, 12, 12, transposed.data(), 20);
+  GetParam()->f32.pack_panel(w.data(), 1, 12, 12, 20, x.data());
+  GetParam()->f32.pack_panel(transposed.data(), 20, 1, 12, 20, y.data());
+  EXPECT_TRUE(SameBits(x.data(), y.data(), x.size()));
+}
+
+template <typename T>
+void ExpectRowsAloneEqualRowsTogether(const TypedKernels<T>& kernels, int64_t k) {
+  const Problem<T> p(17, k, 61);
+  std::vector<float> together(17 * 61), alone(61);
+  p.Multiply(kernels, together, false);
+  for (int64_t r = 0; r < 17; ++r) {
+    Problem<T> one = p;
+    one.rows = 1;
+    one.a = {p.a.begin() + r * k, p.a.begin() + (r + 1) * k};
+    one.Multiply(kernels, alone, false);
+    ASSERT_TRUE(SameBits(alone.data(), together.data() + r * 61, 61)) << "row " << r;
+  }
+}
+
+TEST_P(GemmKernelTest, GivesARowTheSameBitsAloneAndInABatch) {
+  ExpectRowsAloneEqualRowsTogether(GetParam()->f32, 129);
+  ExpectRowsAloneEqualRowsTogether(GetParam()->bf16, 130);
+}
+
+RFT_FOR_ALL_KERNELS(GemmKernelTest);
+
+class ThreadedGemmTest : public ::testing::Test {
+ protected:
+  ~ThreadedGemmTest() override { SetNumThreads(0); }
+
+  // Large enough for several row chunks and for more than one thread.
+  template <typename T>
+  std::vector<float> Run(int64_t rows, int threads) {
+    SetNumThreads(threads);
+    const Problem<T> p(150, 1024, 100);
+    std::vector<T> packed(PackedElements<T>(p.k, p.n));
+    Pack(WeightSource(p.w.data(), p.k), p.k, p.n, packed.data());
+    std::vector<float> c(rows * p.n);
+    GemmToFloat(p.a.data(), p.k, packed.data(), rows, p.k, p.n, c.data(), p.n, false);
+    return c;
+  }
+};
+
+TEST_F(ThreadedGemmTest, GivesTheSameBitsForEveryThreadCountAndBatch) {
+  const std::vector<float> f32 = Run<float>(150, 1), bf16 = Run<Bf16>(150, 1);
+  for (int threads : {1, 2, 3})
+    for (int64_t rows : {1, 8, 63, 149}) {
+      EXPECT_TRUE(SameBits(Run<float>(rows, threads).data(), f32.data(), rows * 100)) << threads << " threads";
+      EXPECT_TRUE(SameBits(Run<Bf16>(rows, threads).data(), bf16.data(), rows * 100)) << threads << " threads";
+    }
+}
+
+TEST_F(ThreadedGemmTest, MatchesSumsInDouble) {
+  testing::ExpectClose(Run<float>(150, 2), Problem<float>(150, 1024, 100).Expected(), 32.0, "f32");
+}
+
+}  // namespace
+}  // namespace rft
