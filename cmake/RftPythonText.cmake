@@ -17,7 +17,8 @@ target_compile_definitions(rft_python_text PRIVATE RFT_BUILD_PYTHON_EXECUTABLE="
 target_compile_options(rft_python_text PRIVATE -Wno-attributes)
 set_target_properties(rft_python_text PROPERTIES EXPORT_NAME python_text
   VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
-  BUILD_RPATH "${RFT_BUILD_RPATH}" INSTALL_RPATH "$ORIGIN;${RFT_TORCH_LIB_DIR};${RFT_TORCH_OPENMP_DIR}")
+  BUILD_RPATH "${RFT_BUILD_RPATH};${Python_LIBRARY_DIRS}"
+  INSTALL_RPATH "$ORIGIN;${RFT_TORCH_LIB_DIR};${RFT_TORCH_OPENMP_DIR};${Python_LIBRARY_DIRS}")
 
 if(NOT SKBUILD)
   include(GNUInstallDirs)

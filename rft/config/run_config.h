@@ -78,9 +78,11 @@ struct RolloutConfig {
              .unit = "rounds",
              .min = 0});
     v.Field("max_staleness", &max_staleness,
-            {.doc = "How many weight versions old a rollout may be when it is trained on.",
+            {.doc = "How many weight versions old a rollout may be when it is trained on; only 0 "
+                    "(sampled with the latest weights) is implemented.",
              .unit = "versions",
-             .min = 0});
+             .min = 0,
+             .max = 0});
     v.Field("mask_truncated", &mask_truncated,
             {.doc = "Do not train on completions cut off at max_tokens."});
   }

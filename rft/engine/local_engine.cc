@@ -19,6 +19,7 @@
 #include "rft/engine/token_sampler.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
+#include "rft/tensor/memory.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
 #include "rft/tensor/try_torch.h"
@@ -319,6 +320,7 @@ absl::StatusOr<std::unique_ptr<InferenceEngine>> CreateLocalEngine(std::shared_p
   if (num_pages < 2)
     return absl::InvalidArgumentError(absl::StrCat("engine.kv_memory_mb: a page of 16 tokens takes ", page_bytes,
                                                    " bytes for this model; give at least two pages"));
+  KeepFreedMemory();
   return TryTorch([&]() -> std::unique_ptr<InferenceEngine> {
     return std::make_unique<LocalEngine>(std::move(model), options, std::move(codec), num_pages);
   });

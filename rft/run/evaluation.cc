@@ -1,5 +1,6 @@
 #include "rft/run/evaluation.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -15,6 +16,7 @@ namespace rft {
 namespace {
 
 constexpr uint64_t kEvalSalt = 0x4556'414c;  // "EVAL"
+constexpr int kMaxOpenSamples = 4096;        // an engine's queue is limited
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 GroupTask MakeTask(const Prompt& prompt, const EvalOptions& options) {
@@ -66,9 +68,14 @@ absl::StatusOr<EvalReport> EvaluatePrompts(InferenceEngine& engine, const TextCo
                                            const std::vector<Prompt>& prompts,
                                            const EvalOptions& options) {
   GroupRunner runner(engine, codec, grade, options.limits);
-  for (const Prompt& prompt : prompts) RFT_RETURN_IF_ERROR(runner.Start(MakeTask(prompt, options)));
+  const auto max_open = static_cast<size_t>(std::max(1, kMaxOpenSamples / options.num_samples));
   std::map<int64_t, Group> groups;  // by row
-  while (runner.num_open() > 0) {
+  size_t next = 0;
+  while (next < prompts.size() || runner.num_open() > 0) {
+    if (next < prompts.size() && runner.num_open() < max_open) {
+      RFT_RETURN_IF_ERROR(runner.Start(MakeTask(prompts[next++], options)));
+      continue;
+    }
     RFT_ASSIGN_OR_RETURN(Group group, runner.WaitFinished());
     const int64_t id = group.id;
     groups[id] = std::move(group);

@@ -52,8 +52,10 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
   RunParts parts;
   RFT_ASSIGN_OR_RETURN(parts.loss, ResolveLoss(config));
   RFT_ASSIGN_OR_RETURN(const at::ScalarType dtype, ComputeType(config));
-  if (config.engine.name != "local") {
-    return UnknownName(config, "engine.name", "engine", config.engine.name, {"local"});
+  const auto* create_engine = EngineRegistry::Get().Find(config.engine.name);
+  if (create_engine == nullptr) {
+    return UnknownName(config, "engine.name", "engine", config.engine.name,
+                       EngineRegistry::Get().Names());
   }
   SetNumThreads(static_cast<int>(config.trainer.threads));
   TrainerOptions trainer_options;
@@ -71,7 +73,7 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
   engine_options.kv_memory_bytes = config.engine.kv_memory_mb << 20;
   engine_options.queue_limit = config.engine.queue_limit;
   RFT_ASSIGN_OR_RETURN(parts.engine,
-                       CreateLocalEngine(std::move(model), engine_options, std::move(codec)));
+                       (*create_engine)(std::move(model), engine_options, std::move(codec)));
   return parts;
 }
 

@@ -49,6 +49,10 @@ absl::StatusOr<std::unique_ptr<Run>> Run::CreateWith(RunParts parts, RunConfig c
                                                      FileSystem& fs) {
   RFT_RETURN_IF_ERROR(CheckRunConfig(config));
   if (codec == nullptr) return absl::InvalidArgumentError("a run needs a text codec");
+  if (parts.loss.kl_coef > 0.0 && parts.reference == nullptr) {
+    return absl::InvalidArgumentError(
+        AtKey(config, "losses.kl_coef", "above 0, but the run has no reference model"));
+  }
   MergeGraders(std::move(extra_graders), &config.graders);
   auto run = std::unique_ptr<Run>(new Run(std::move(parts), std::move(config), std::move(codec)));
   RFT_RETURN_IF_ERROR(run->LoadData(fs));

@@ -1,5 +1,6 @@
 // The trainer in this process.
 #include <cmath>
+#include <optional>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
@@ -10,6 +11,7 @@
 #include "losses/loss.h"
 #include "rft/core/status_macros.h"
 #include "rft/tensor/dispatch.h"
+#include "rft/tensor/memory.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/try_torch.h"
 #include "rft/train/batcher.h"
@@ -26,10 +28,7 @@ at::Tensor IntTensor(const std::vector<int64_t>& values) { return at::tensor(val
 class LocalTrainer : public Trainer {
  public:
   LocalTrainer(std::shared_ptr<CausalLm> model, const TrainerOptions& options)
-      : model_(std::move(model)), options_(options), optimizer_(model_->parameters().values().numel()) {
-    model_->parameters().EnableGradients();
-    weights_ = model_->weights();
-  }
+      : model_(std::move(model)), options_(options), weights_(model_->weights()) {}
 
   absl::StatusOr<ForwardResult> Forward(absl::Span<const Datum> datums) override {
     RFT_RETURN_IF_ERROR(Validate(datums));
@@ -50,6 +49,7 @@ class LocalTrainer : public Trainer {
     RFT_RETURN_IF_ERROR(TryTorch([&] { loss = &FindLoss(config.name); }));
     RFT_RETURN_IF_ERROR(ValidateLossInputs(datums, config));
     return Accumulating(TryTorch([&] {
+      model_->parameters().EnableGradients();
       ForwardBackwardResult result;
       result.logprobs = EmptyRows(datums);
       StepMetrics metrics;
@@ -79,6 +79,7 @@ class LocalTrainer : public Trainer {
         return absl::InvalidArgumentError(absl::StrCat("custom loss: dlogprobs[", i, "] has ", custom.dlogprobs[i].size(),
                                                        " entries, the datum has ", datums[i].ids.size(), " tokens"));
     return Accumulating(TryTorch([&] {
+      model_->parameters().EnableGradients();
       ForwardBackwardResult result;
       result.loss_sum = custom.loss_sum;
       result.metrics = custom.metrics;
@@ -111,7 +112,7 @@ class LocalTrainer : public Trainer {
         const double clip = params.grad_clip_norm > 0 && result.grad_norm > params.grad_clip_norm
                                 ? params.grad_clip_norm / (result.grad_norm + 1e-6)   // as torch's clip_grad_norm_
                                 : 1.0;
-        optimizer_.Step(parameters.values(), parameters.grads(), scale * clip, params);
+        optimizer().Step(parameters.values(), parameters.grads(), scale * clip, params);
         Repack();
       }
       ZeroGrad();
@@ -121,16 +122,16 @@ class LocalTrainer : public Trainer {
   }
 
   void ZeroGrad() override {
-    model_->parameters().grads().zero_();
+    if (model_->parameters().grads().defined()) model_->parameters().grads().zero_();
     denominator_ = 0.0;
     accumulated_ = poisoned_ = false;
   }
 
   absl::Status SaveState(const std::string& dir) override {
-    return SaveTrainerState(dir, model_->parameters(), optimizer_);
+    return SaveTrainerState(dir, model_->parameters(), optimizer());
   }
   absl::Status LoadState(const std::string& dir) override {
-    RFT_RETURN_IF_ERROR(LoadTrainerState(dir, model_->parameters(), optimizer_));
+    RFT_RETURN_IF_ERROR(LoadTrainerState(dir, model_->parameters(), optimizer()));
     return TryTorch([&] {
       Repack();
       ZeroGrad();
@@ -142,7 +143,7 @@ class LocalTrainer : public Trainer {
   absl::StatusOr<std::shared_ptr<const PublishedWeights>> SaveWeightsForSampler() override { return weights_; }
 
   std::shared_ptr<CausalLm> model() const override { return model_; }
-  int64_t num_steps() const override { return optimizer_.num_steps(); }
+  int64_t num_steps() const override { return optimizer_ ? optimizer_->num_steps() : 0; }
 
  private:
   absl::Status Validate(absl::Span<const Datum> datums) const {
@@ -231,6 +232,12 @@ class LocalTrainer : public Trainer {
     return result;
   }
 
+  // Gradients and moments are allocated when first needed: a model that only scores (a KL reference) never pays for them.
+  AdamW& optimizer() {
+    if (!optimizer_) optimizer_.emplace(model_->parameters().values().numel());
+    return *optimizer_;
+  }
+
   void Repack() {
     weights_.reset();   // lets its memory be reused when nobody samples from it any more
     weights_ = model_->PackNewVersion();
@@ -238,7 +245,7 @@ class LocalTrainer : public Trainer {
 
   std::shared_ptr<CausalLm> model_;
   TrainerOptions options_;
-  AdamW optimizer_;
+  std::optional<AdamW> optimizer_;
   std::shared_ptr<const ModelWeights> weights_;
   double denominator_ = 0.0;
   bool accumulated_ = false;
@@ -251,6 +258,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(std::shared_ptr<CausalL
                                                          const TrainerOptions& options) {
   if (options.token_budget < 1) return absl::InvalidArgumentError("trainer.token_budget: must be at least 1");
   if (!(options.temperature > 0)) return absl::InvalidArgumentError("trainer: the temperature must be positive");
+  KeepFreedMemory();
   return TryTorch([&]() -> std::unique_ptr<Trainer> {
     return std::make_unique<LocalTrainer>(std::move(model), options);
   });

@@ -4,6 +4,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/tensor.h>
 
+#include "absl/strings/str_cat.h"
 #include "rft/core/check.h"
 #include "rft/core/rng.h"
 #include "rft/tensor/dispatch.h"
@@ -12,12 +13,11 @@ namespace rft::testing {
 
 std::string TinyConfig(Family family) {
   const bool llama = family == Family::kLlama;
-  return std::string(R"({"architectures": [")") + (llama ? "LlamaForCausalLM" : "Qwen3ForCausalLM") +
-         R"("], "model_type": ")" + (llama ? "llama" : "qwen3") + R"(", "tie_word_embeddings": )" +
-         (llama ? "false" : "true") + R"(,
+  return absl::StrCat(R"({"architectures": [")", llama ? "LlamaForCausalLM" : "Qwen3ForCausalLM", R"("], "model_type": ")",
+                      llama ? "llama" : "qwen3", R"(", "tie_word_embeddings": )", llama ? "false" : "true", R"(,
   "vocab_size": 258, "hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 2, "num_attention_heads": 4,
   "num_key_value_heads": 2, "head_dim": 24, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-  "hidden_act": "silu", "attention_bias": false, "eos_token_id": 257})";
+  "hidden_act": "silu", "attention_bias": false, "eos_token_id": 257})");
 }
 
 std::shared_ptr<CausalLm> MakeTinyModel(Family family, at::ScalarType dtype, uint64_t seed) {

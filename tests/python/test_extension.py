@@ -6,6 +6,8 @@ import ast
 import json
 import math
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +222,14 @@ class Stop(Exception):
     pass
 
 
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """The engine counts what is running once per iteration, a moment after the last completion is out."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "still running"
+        time.sleep(0.01)
+
+
 def test_tokens_arrive_in_order_and_are_those_of_the_completion(model: rft.Model) -> None:
     seen: dict[tuple[int, int], list[int]] = {}
     threads = set()
@@ -247,7 +257,7 @@ def test_what_on_token_raises_ends_the_call_and_leaves_nothing_running(model: rf
         with pytest.raises(Stop) as caught:
             engine.generate([[5, 6]], n=4, max_tokens=200, on_token=on_token, ignore_eos=True)
         assert caught.value is error
-        assert engine.stats()["running"] == 0 and engine.stats()["waiting"] == 0
+        wait_until(lambda: engine.stats()["running"] == 0 and engine.stats()["waiting"] == 0)
         assert len(engine.generate([[5, 6]], max_tokens=2, ignore_eos=True)[0][0]) == 2
 
 

@@ -208,6 +208,7 @@ TEST_F(RunTest, MakesSeveralUpdatesWithTheLogprobsFromBeforeTheFirst) {
   ASSERT_EQ(fake_.trainer->calls.size(), 3u);
   for (const std::vector<Datum>& call : fake_.trainer->calls) {
     EXPECT_EQ(call.size(), 4u);  // one group each
+    ASSERT_FALSE(call[0].old_logprobs.empty());
     EXPECT_EQ(call[0].old_logprobs.back(), -1.0f);
   }
 }
@@ -285,6 +286,17 @@ TEST_F(RunTest, RefusesGreedySamplingAndAFolderThatHoldsARun) {
   EXPECT_THAT(Error({"rollout.temperature=0"}), HasSubstr("rollout.temperature: must be above 0"));
   Start();
   EXPECT_THAT(Error({}), HasSubstr("already holds a run"));
+}
+
+TEST_F(RunTest, EvaluatesMoreRowsThanAreSampledAtOnce) {
+  std::string rows;
+  for (int i = 0; i < 30; ++i)
+    rows += R"({"messages": [{"role": "user", "content": "q"}], "answer": "7"})"
+            "\n";
+  fake_.Write("heldout.jsonl", rows);
+  Start({"eval.samples=500"});
+  EXPECT_EQ(run_->Evaluate()->rewards.size(), 30u);
+  EXPECT_LE(fake_.engine->max_open(), 4096);
 }
 
 TEST_F(RunTest, ReadsBackTheEvaluationItWrote) {

@@ -1,5 +1,6 @@
 #include "tests/testing/fake_engine.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -38,6 +39,7 @@ absl::StatusOr<RequestHandle> FakeEngine::Submit(GenerateRequest request,
     pending_.emplace(now + answer.delay_s,
                      Pending{handle, sample, MakeCompletion(answer, version_), sink});
   }
+  max_open_ = std::max(max_open_.load(), static_cast<int64_t>(pending_.size()));
   requests_.push_back(std::move(request));
   changed_.notify_all();
   return handle;

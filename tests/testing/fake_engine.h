@@ -55,7 +55,8 @@ class FakeEngine : public InferenceEngine {
   std::vector<GenerateRequest> requests() const;  // all that were submitted, in order
   int64_t num_cancelled() const { return num_cancelled_.load(); }
   int64_t num_open() const;
-  int64_t version() const { return version_.load(); }  // of the latest Publish
+  int64_t max_open() const { return max_open_.load(); }  // most completions open at once so far
+  int64_t version() const { return version_.load(); }    // of the latest Publish
 
  private:
   struct Pending {
@@ -70,6 +71,7 @@ class FakeEngine : public InferenceEngine {
   const int64_t max_context_;
   std::atomic<double> cancel_delay_s_{0.0};
   std::atomic<int64_t> num_cancelled_{0};
+  std::atomic<int64_t> max_open_{0};
   std::atomic<int64_t> version_{0};
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -20,8 +20,6 @@ KINDS = ("sum", "larger")
 MAX_TERM = 20
 MAX_COMPARED = 99
 SYSTEM = "Answer with one number."
-# Solved examples in front of a question, of its own kind.
-EXAMPLES = {"sum": ((3, 4), (11, 8)), "larger": ((12, 45), (83, 31))}
 Row = dict[str, Any]
 
 
@@ -44,21 +42,24 @@ class Question:
         return self.a + self.b if self.kind == "sum" else max(self.a, self.b)
 
 
+# Solved examples in front of every question, one of each kind.
+EXAMPLES = (Question("sum", 3, 4), Question("larger", 12, 45))
+
+
 def all_questions(kind: str) -> list[Question]:
     """Every question of a kind, without those of the few-shot prefix."""
     limit = MAX_TERM if kind == "sum" else MAX_COMPARED
     numbers = range(1, limit + 1)
-    return [Question(kind, a, b) for a in numbers for b in numbers
-            if (kind == "sum" or a != b) and (a, b) not in EXAMPLES[kind]]
+    return [question for a in numbers for b in numbers if (kind == "sum" or a != b)
+            and (question := Question(kind, a, b)) not in EXAMPLES]
 
 
-def prefix(kind: str, shots: int) -> list[dict[str, str]]:
+def prefix(shots: int) -> list[dict[str, str]]:
     """System message and `shots` solved examples (0 to 2); without examples there is no system message either."""
     if not 0 <= shots <= 2:
         raise ValueError(f"shots is {shots}; it can be 0, 1 or 2")
     messages = [{"role": "system", "content": SYSTEM}] if shots else []
-    for a, b in EXAMPLES[kind][:shots]:
-        question = Question(kind, a, b)
+    for question in EXAMPLES[:shots]:
         messages += [{"role": "user", "content": question.text}, {"role": "assistant", "content": tagged(question.answer)}]
     return messages
 
@@ -70,7 +71,7 @@ def tagged(answer: int) -> str:
 
 def make_row(question: Question, shots: int) -> Row:
     """A dataset line: the prompt's messages, the expected answer and the kind."""
-    return {"messages": [*prefix(question.kind, shots), {"role": "user", "content": question.text}], "answer": str(question.answer),
+    return {"messages": [*prefix(shots), {"role": "user", "content": question.text}], "answer": str(question.answer),
             "kind": question.kind}
 
 
@@ -118,7 +119,7 @@ def sft_rows(seed: int, num_rows: int, questions: Sequence[Question], *, shots: 
         answer = question.answer
         if rng.random() >= right:
             answer = min(question.a, question.b) if question.kind == "larger" else max(2, answer + rng.randint(-3, 3))
-        messages = [*prefix(question.kind, shots), {"role": "user", "content": question.text},
+        messages = [*prefix(shots), {"role": "user", "content": question.text},
                     {"role": "assistant", "content": tagged(answer)}]
         rows.append({"messages": messages, "kind": question.kind})
     return rows

@@ -1,0 +1,78 @@
+// A rollout's tokens depend on its own prompt, key and weights only: same ids, same bits, however the work was arranged.
+#include <gtest/gtest.h>
+
+#include "rft/tensor/parallel.h"
+#include "tests/engine/engine_testing.h"
+#include "tests/models/tiny_model.h"
+
+namespace rft {
+namespace {
+
+using testing::ExpectSameCompletions;
+using testing::Family;
+using testing::Generate;
+using testing::RaggedRequests;
+using testing::StartEngine;
+
+class BatchInvarianceTest : public ::testing::TestWithParam<std::tuple<Family, at::ScalarType>> {
+ protected:
+  ~BatchInvarianceTest() override { SetNumThreads(0); }
+
+  std::vector<std::vector<Completion>> Run(const EngineOptions& options, int64_t pages = 0) {
+    auto engine = StartEngine(model_, options, pages);
+    auto completions = Generate(*engine, requests_);
+    stats_ = engine->stats();
+    return completions;
+  }
+
+  std::shared_ptr<CausalLm> model_ = testing::MakeTinyModel(std::get<0>(GetParam()), std::get<1>(GetParam()));
+  std::vector<GenerateRequest> requests_ = RaggedRequests(64, 3);
+  EngineStats stats_;
+};
+
+TEST_P(BatchInvarianceTest, GivesARequestTheSameTokensAloneAndAmongMany) {
+  const auto together = Run({});
+  auto engine = StartEngine(model_);
+  std::vector<std::vector<Completion>> alone;
+  for (const GenerateRequest& request : requests_) alone.push_back(Generate(*engine, {request})[0]);
+  ExpectSameCompletions(together, alone);
+}
+
+TEST_P(BatchInvarianceTest, DoesNotDependOnChunksOrBatchSize) {
+  const auto whole = Run({.max_batch = 64, .max_batch_tokens = 1024});
+  ExpectSameCompletions(whole, Run({.max_batch = 5, .max_batch_tokens = 7}));
+  ExpectSameCompletions(whole, Run({.max_batch = 1, .max_batch_tokens = 1024}));
+}
+
+TEST_P(BatchInvarianceTest, DoesNotDependOnThreads) {
+  SetNumThreads(1);
+  const auto one = Run({});
+  SetNumThreads(2);
+  ExpectSameCompletions(one, Run({}));
+}
+
+TEST_P(BatchInvarianceTest, DoesNotDependOnPreemptions) {
+  const auto roomy = Run({});
+  EXPECT_EQ(stats_.preemptions, 0);
+  const auto tight = Run({}, /*pages=*/12);
+  EXPECT_GT(stats_.preemptions, 0);
+  ExpectSameCompletions(roomy, tight);
+}
+
+TEST_P(BatchInvarianceTest, ReportsTheLogprobsOfAModelThatReadsTheTokensOneByOne) {
+  const auto completions = Run({});
+  for (size_t i = 0; i < 20; ++i)
+    EXPECT_EQ(completions[i][0].logprobs,
+              testing::Replay(*model_, {{1, model_->weights()}}, requests_[i].prompt, completions[i][0])) << i;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, BatchInvarianceTest,
+                         ::testing::Combine(::testing::Values(Family::kLlama, Family::kQwen3),
+                                            ::testing::Values(at::kFloat, at::kBFloat16)),
+                         [](const auto& info) {
+                           return std::string(std::get<0>(info.param) == Family::kLlama ? "Llama" : "Qwen3") +
+                                  (std::get<1>(info.param) == at::kFloat ? "Float32" : "Bf16");
+                         });
+
+}  // namespace
+}  // namespace rft

@@ -1,0 +1,165 @@
+"""Against an independent oracle: `transformers` on the same tiny checkpoints, in float32 unless said.
+
+Where a copy of the reference oracles lies beside the checkout (../shared/oracles), their checkpoints are a second opinion.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import rft
+from rft import _native
+
+EXTENSION = _native.load()
+ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles" / "make_tiny_models.py"
+LENGTHS = (37, 5, 64, 16)
+
+
+def ids_of(vocab: int, length: int, seed: int) -> list[int]:
+    return np.random.default_rng([seed, length]).integers(3, vocab, length).tolist()
+
+
+def datum(ids: list[int]) -> rft.Datum:
+    return rft.Datum(ids, [0.0] + [1.0] * (len(ids) - 1))
+
+
+def expected_logprobs(model: torch.nn.Module, ids: list[int]) -> np.ndarray:
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[0].float()
+    return torch.log_softmax(logits, -1)[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0].numpy()
+
+
+@pytest.fixture
+def reference(model_dir: Path) -> torch.nn.Module:
+    return AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+def test_logprobs_of_a_ragged_batch_equal_those_of_transformers(model_dir: Path, reference: torch.nn.Module) -> None:
+    trainer = EXTENSION.Trainer(rft.Model.load(str(model_dir), dtype="fp32"))
+    batch = [ids_of(reference.config.vocab_size, n, 0) for n in LENGTHS]
+    for ids, got in zip(batch, trainer.forward([datum(ids) for ids in batch]), strict=True):
+        np.testing.assert_allclose(got[1:], expected_logprobs(reference, ids), atol=2e-5)
+
+
+def test_bf16_logprobs_are_no_further_off_than_those_of_transformers_in_bf16(model_dir: Path, reference: torch.nn.Module) -> None:
+    native = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.bfloat16, attn_implementation="eager").eval()
+    trainer = EXTENSION.Trainer(rft.Model.load(str(model_dir), dtype="bf16"))
+    batch = [ids_of(reference.config.vocab_size, n, 1) for n in LENGTHS]
+    exact = np.concatenate([expected_logprobs(reference, ids) for ids in batch])
+    theirs = np.concatenate([expected_logprobs(native, ids) for ids in batch])
+    ours = np.concatenate([got[1:] for got in trainer.forward([datum(ids) for ids in batch])])
+    assert np.abs(ours - exact).mean() <= 1.5 * np.abs(theirs - exact).mean()
+
+
+def test_gradients_of_every_parameter_equal_those_of_autograd(model_dir: Path, reference: torch.nn.Module) -> None:
+    model = rft.Model.load(str(model_dir), dtype="fp32")
+    trainer = EXTENSION.Trainer(model)
+    batch = [ids_of(reference.config.vocab_size, n, 2) for n in LENGTHS]
+    trainer.forward_backward([datum(ids) for ids in batch], loss="cross-entropy")
+    for ids in batch:
+        logits = reference(torch.tensor([ids])).logits[0]
+        torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(ids[1:]), reduction="sum").backward()
+    wanted = dict(reference.named_parameters())
+    for name in model.parameter_names():
+        want = wanted[name].grad.numpy()
+        error = np.linalg.norm(trainer.gradient(name) - want) / np.linalg.norm(want)
+        assert error <= 1e-4, f"{name}: relative error {error:.2e}"
+
+
+def test_ten_optimizer_steps_equal_those_of_torch(model_dir: Path, reference: torch.nn.Module) -> None:
+    model = rft.Model.load(str(model_dir), dtype="fp32")
+    trainer = EXTENSION.Trainer(model)
+    optimizer = torch.optim.AdamW(reference.parameters(), lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+    for step in range(10):
+        ids = ids_of(reference.config.vocab_size, 48, step)
+        trainer.forward_backward([datum(ids)], loss="cross-entropy")
+        trainer.optim_step(learning_rate=1e-3, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1, grad_clip_norm=1.0)
+        optimizer.zero_grad()
+        logits = reference(torch.tensor([ids])).logits[0]
+        torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(ids[1:])).backward()
+        torch.nn.utils.clip_grad_norm_(reference.parameters(), 1.0)
+        optimizer.step()
+    for name, want in reference.named_parameters():
+        if name in set(model.parameter_names()):
+            np.testing.assert_allclose(model.parameter(name), want.detach().numpy(), atol=2e-4, err_msg=name)
+
+
+def test_greedy_continuations_are_identical(model_dir: Path, reference: torch.nn.Module) -> None:
+    engine = rft.Engine(rft.Model.load(str(model_dir), dtype="fp32"))
+    prompts = [ids_of(reference.config.vocab_size, n, 3) for n in LENGTHS]
+    got = engine.generate(prompts, temperature=0.0, max_tokens=16, ignore_eos=True)
+    for prompt, (completion,) in zip(prompts, got, strict=True):
+        ids = list(prompt)
+        for _ in range(16):
+            with torch.no_grad():
+                ids.append(int(reference(torch.tensor([ids])).logits[0, -1].argmax()))
+        assert list(completion.ids) == ids[len(prompt):]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_sampler_and_trainer_agree_bit_for_bit(model_dir: Path, dtype: str) -> None:
+    model = rft.Model.load(str(model_dir), dtype=dtype)
+    prompts = [ids_of(model.vocab_size, n, 4) for n in LENGTHS]
+    engine = rft.Engine(model, max_batch=8, max_batch_tokens=13)
+    completions = engine.generate(prompts, n=3, max_tokens=24, seed=7)
+    trainer = EXTENSION.Trainer(model)
+    for prompt, samples in zip(prompts, completions, strict=True):
+        for sample in samples:
+            ids = prompt + list(sample.ids)
+            got = trainer.forward([rft.Datum(ids, [0.0] * len(prompt) + [1.0] * len(sample.ids))])[0][len(prompt):]
+            assert np.abs(got - sample.logprobs).max() == 0.0
+
+
+def test_a_saved_model_loads_in_transformers_with_the_same_logits(model_dir: Path, reference: torch.nn.Module, tmp_path: Path) -> None:
+    rft.Model.load(str(model_dir), dtype="fp32").save(str(tmp_path), dtype="fp32")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager").eval()
+    ids = torch.tensor([ids_of(reference.config.vocab_size, 20, 5)])
+    with torch.no_grad():
+        assert torch.equal(again(ids).logits, reference(ids).logits)
+    assert (tmp_path / "tokenizer.json").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_and_sharded_checkpoints_load(model_dir: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    half = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype)
+    half.save_pretrained(tmp_path, max_shard_size="60KB")
+    assert (tmp_path / "model.safetensors.index.json").exists()
+    model = rft.Model.load(str(tmp_path), dtype="fp32")
+    for name, want in half.named_parameters():
+        if name in set(model.parameter_names()):
+            np.testing.assert_array_equal(model.parameter(name), want.detach().float().numpy())
+
+
+@pytest.mark.skipif(not ORACLES.exists(), reason="the reference oracles are not beside this checkout")
+@pytest.mark.parametrize("variant", ["a", "c"])
+def test_the_reference_oracles_agree(variant: str, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    families = ("llama", "qwen3", "qwen3_tied")
+    subprocess.run([sys.executable, str(ORACLES), "--out", str(tmp_path), "--families", ",".join(families),
+                    "--dims-variant", variant], check=True, capture_output=True)
+    for family in families:
+        folder = tmp_path / family
+        expected, facts = load_file(folder / "expected.safetensors"), json.loads((folder / "expected.json").read_text())
+        model = rft.Model.load(str(folder), dtype="fp32")
+        trainer, engine = EXTENSION.Trainer(model), rft.Engine(model)
+        batch = [expected[f"seq{i}.input_ids"].tolist() for i in (0, 1)]
+        result = trainer.forward_backward([datum(ids) for ids in batch], loss="cross-entropy")
+        for i, ids in enumerate(batch):
+            np.testing.assert_allclose(result.logprobs[i][1:], expected[f"seq{i}.logprobs"],
+                                       atol=facts["tolerance"]["logprobs_float32_abs"])
+            (greedy,) = engine.generate([ids], temperature=0.0, max_tokens=16, ignore_eos=True)[0]
+            assert list(greedy.ids) == expected[f"seq{i}.greedy_ids"].tolist()
+        assert result.loss_sum / result.num_tokens == pytest.approx(float(expected["loss"][0]), rel=1e-5)
+        for name in model.parameter_names():
+            if f"grad.{name}" in expected:
+                want = expected[f"grad.{name}"]
+                assert np.abs(trainer.gradient(name) / result.num_tokens - want).max() <= 2e-3 * np.abs(want).max(), name

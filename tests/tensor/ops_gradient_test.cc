@@ -1,0 +1,194 @@
+// Every differentiable operation against finite differences, in float32.
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cos.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/sin.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <gtest/gtest.h>
+
+#include "rft/tensor/dispatch.h"
+#include "rft/tensor/ops.h"
+#include "tests/tensor/gradient_check.h"
+
+namespace rft {
+namespace {
+
+using testing::CheckGradients;
+using testing::RandomParameter;
+using testing::RandomTensor;
+
+at::Tensor Ids(std::vector<int64_t> ids) { return at::tensor(ids, at::kLong); }
+
+TEST(LinearTest, HasTheGradientOfItsInputAndOfEveryStackedPart) {
+  Parameter a = RandomParameter("a", {10, 9}, 1), b = RandomParameter("b", {43, 9}, 2), c = RandomParameter("c", {3, 9}, 3);
+  Weight w = Weight::Create({&a, &b, &c}, at::kFloat);
+  CheckGradients(RandomTensor({5, 9}, 4), [&](const at::Tensor& x) { return ops::Linear(x, w); }, {&a, &b, &c},
+                 [&] { w.Repack(); });
+}
+
+TEST(LinearTest, AddsToAGradientThatIsThere) {
+  Parameter a = RandomParameter("a", {4, 6}, 1);
+  const Weight w = Weight::Create({&a}, at::kFloat);
+  auto pass = [&](uint64_t seed) {
+    ops::Linear(RandomTensor({3, 6}, seed).requires_grad_(true), w).backward(RandomTensor({3, 4}, seed + 1));
+    return a.grad.clone();
+  };
+  const at::Tensor first = pass(10);
+  a.grad.zero_();
+  const at::Tensor second = pass(20);
+  EXPECT_TRUE((pass(10) - first - second).abs().max().item<double>() < 1e-6);
+}
+
+TEST(LinearTest, LeavesAPartWithoutGradientAlone) {
+  Parameter a = RandomParameter("a", {4, 6}, 1), frozen = RandomParameter("frozen", {4, 6}, 2);
+  frozen.grad = at::Tensor();
+  const Weight w = Weight::Create({&frozen, &a}, at::kFloat);
+  ops::Linear(RandomTensor({3, 6}, 3).requires_grad_(true), w).backward(RandomTensor({3, 8}, 4));
+  EXPECT_FALSE(frozen.grad.defined());
+  EXPECT_GT(a.grad.abs().max().item<double>(), 0.0);
+}
+
+TEST(LinearAddTest, HasTheGradientOfInputWeightAndResidual) {
+  Parameter a = RandomParameter("a", {7, 6}, 1);
+  Weight w = Weight::Create({&a}, at::kFloat);
+  const at::Tensor residual = RandomTensor({5, 7}, 2), x = RandomTensor({5, 6}, 3);
+  CheckGradients(x, [&](const at::Tensor& t) { return ops::LinearAdd(t, w, residual.clone()); }, {&a}, [&] { w.Repack(); });
+  CheckGradients(residual, [&](const at::Tensor& r) {
+    return ops::LinearAdd(at::GradMode::is_enabled() ? x.clone().requires_grad_(true) : x, w, r);
+  });
+}
+
+TEST(LinearAddTest, UpdatesTheResidualInPlaceWithoutGradient) {
+  Parameter a = RandomParameter("a", {7, 6}, 1);
+  const Weight w = Weight::Create({&a}, at::kFloat);
+  const at::Tensor residual = RandomTensor({5, 7}, 2);
+  at::NoGradGuard no_grad;
+  EXPECT_EQ(ops::LinearAdd(RandomTensor({5, 6}, 3), w, residual).data_ptr(), residual.data_ptr());
+}
+
+TEST(LinearTest, RefusesAnInputOfAnotherWidthOrType) {
+  Parameter a = RandomParameter("a", {7, 6}, 1);
+  const Weight w = Weight::Create({&a}, at::kFloat);
+  EXPECT_THROW(ops::Linear(RandomTensor({5, 7}, 2), w), c10::Error);
+  EXPECT_THROW(ops::Linear(RandomTensor({5, 6}, 2).to(at::kBFloat16), w), c10::Error);
+}
+
+TEST(RmsNormTest, HasTheGradientOfInputAndWeight) {
+  Parameter w = RandomParameter("w", {20}, 1);
+  CheckGradients(RandomTensor({4, 20}, 2),
+                 [&](const at::Tensor& x) { return ops::RmsNorm(x, w.value, &w, 1e-5, at::kFloat); }, {&w});
+}
+
+TEST(RmsNormTest, SumsTheWeightGradientOverManyRowBlocks) {
+  Parameter w = RandomParameter("w", {3}, 1);   // 600 rows: three partial sums
+  CheckGradients(RandomTensor({600, 3}, 2, 2.0),
+                 [&](const at::Tensor& x) { return ops::RmsNorm(x, w.value, &w, 0.5, at::kFloat); }, {&w});
+}
+
+class RotateHeadsTest : public ::testing::Test {
+ protected:
+  at::Tensor Rotate(const at::Tensor& qkv) { return ops::RotateHeads(qkv, layout_, norm_, positions_, angles_.cos(), angles_.sin()); }
+
+  const HeadLayout layout_{2, 1, 6};   // width 24
+  ops::HeadNorm norm_;
+  const at::Tensor positions_ = Ids({0, 4, 2, 4}), angles_ = RandomTensor({5, 3}, 1, 3.0);
+};
+
+TEST_F(RotateHeadsTest, HasTheGradientOfItsInput) {
+  CheckGradients(RandomTensor({4, 24}, 2), [&](const at::Tensor& x) { return Rotate(x); });
+}
+
+TEST_F(RotateHeadsTest, HasTheGradientThroughHeadNorms) {
+  Parameter q = RandomParameter("q_norm", {6}, 3), k = RandomParameter("k_norm", {6}, 4);
+  norm_ = {q.value, k.value, &q, &k, 0.1};
+  CheckGradients(RandomTensor({4, 24}, 2), [&](const at::Tensor& x) { return Rotate(x); }, {&q, &k});
+}
+
+TEST_F(RotateHeadsTest, LeavesTheValuesAlone) {
+  at::NoGradGuard no_grad;
+  const at::Tensor x = RandomTensor({4, 24}, 2), y = Rotate(x.clone());
+  EXPECT_TRUE(at::equal(x.narrow(1, 18, 6), y.narrow(1, 18, 6)));
+  EXPECT_FALSE(at::equal(x.narrow(1, 0, 18), y.narrow(1, 0, 18)));
+}
+
+TEST_F(RotateHeadsTest, RefusesAnotherWidthOrTooFewPositions) {
+  EXPECT_THROW(Rotate(RandomTensor({4, 23}, 2)), c10::Error);
+  EXPECT_THROW(Rotate(RandomTensor({5, 24}, 2)), c10::Error);
+}
+
+TEST(SwiGluTest, HasTheGradientOfGateAndUp) {
+  CheckGradients(RandomTensor({4, 26}, 2, 2.0), [](const at::Tensor& x) { return ops::SwiGlu(x); });
+}
+
+TEST(EmbeddingTest, AddsTheGradientOfRepeatedIds) {
+  Parameter p = RandomParameter("embedding", {5, 3}, 1);
+  const at::Tensor g = RandomTensor({4, 3}, 2);
+  const at::Tensor y = ops::Embedding(Ids({1, 3, 1, 0}), p.value, &p);
+  y.backward(g);
+  EXPECT_TRUE(at::equal(y[1], p.value[3]));
+  EXPECT_TRUE(at::equal(p.grad[1], g[0] + g[2]));
+  EXPECT_TRUE(at::equal(p.grad[3], g[1]));
+  EXPECT_EQ(p.grad[4].abs().sum().item<double>(), 0.0);
+}
+
+TEST(SelectRowsTest, AddsTheGradientOfRepeatedRows) {
+  CheckGradients(RandomTensor({4, 3}, 1), [](const at::Tensor& x) { return ops::SelectRows(x, Ids({2, 0, 2, 2})); });
+}
+
+class TokenLogprobsTest : public ::testing::Test {
+ protected:
+  Parameter head_ = RandomParameter("head", {50, 6}, 1);
+  Weight weight_ = Weight::Create({&head_}, at::kFloat);
+  const at::Tensor targets_ = Ids({3, 49, 0, 3});
+  const at::Tensor hidden_ = RandomTensor({4, 6}, 2, 2.0);
+};
+
+TEST_F(TokenLogprobsTest, IsTheLogSoftmaxOfTheProjectionAtATemperature) {
+  for (double temperature : {1.0, 0.6, 2.0}) {
+    at::Tensor entropy;
+    const at::Tensor y = ops::TokenLogprobs(hidden_, weight_, targets_, temperature, &entropy);
+    const at::Tensor all = at::log_softmax(hidden_.to(at::kDouble).matmul(head_.value.to(at::kDouble).t()) / temperature, 1);
+    EXPECT_LT((y - all.gather(1, targets_.unsqueeze(1)).squeeze(1)).abs().max().item<double>(), 1e-5);
+    EXPECT_LT((entropy + (all.exp() * all).sum(1)).abs().max().item<double>(), 1e-5);
+  }
+}
+
+TEST_F(TokenLogprobsTest, HasTheGradientOfHiddenStatesAndHeadAtATemperature) {
+  for (double temperature : {1.0, 0.6}) {
+    head_.grad.zero_();
+    CheckGradients(hidden_, [&](const at::Tensor& x) { return ops::TokenLogprobs(x, weight_, targets_, temperature); },
+                   {&head_}, [&] { weight_.Repack(); });
+  }
+}
+
+TEST_F(TokenLogprobsTest, RefusesATemperatureThatIsNotPositive) {
+  EXPECT_THROW(ops::TokenLogprobs(hidden_, weight_, targets_, 0.0), c10::Error);
+}
+
+// A vocabulary so large that 17 rows take two chunks of logits.
+TEST(LargeVocabularyTest, GivesARowTheSameBitsInEveryChunk) {
+  constexpr int64_t kVocab = 1 << 20, kRows = 17;
+  ASSERT_EQ(ops::LogitsChunkRows(kVocab), 16);
+  Parameter head{"head", at::zeros({kVocab, 4}), at::Tensor()};
+  head.value.narrow(0, 0, 1000).copy_(RandomTensor({1000, 4}, 1));
+  const Weight w = Weight::Create({&head}, at::kFloat);
+  auto pass = [&](const at::Tensor& hidden) {
+    at::Tensor leaf = hidden.clone().requires_grad_(true);
+    const at::Tensor y = ops::TokenLogprobs(leaf, w, Ids(std::vector<int64_t>(hidden.size(0), 7)), 1.0);
+    y.sum().backward();
+    return std::pair(y.detach(), leaf.grad());
+  };
+  const at::Tensor hidden = RandomTensor({kRows, 4}, 2, 3.0);
+  const auto together = pass(hidden), last = pass(hidden.narrow(0, kRows - 1, 1));
+  EXPECT_TRUE(at::equal(together.first.narrow(0, kRows - 1, 1), last.first));
+  EXPECT_TRUE(at::equal(together.second.narrow(0, kRows - 1, 1), last.second));
+  const at::Tensor logits = hidden[kRows - 1].to(at::kDouble).matmul(head.value.to(at::kDouble).t());
+  EXPECT_NEAR(last.first.item<double>(), at::log_softmax(logits, 0)[7].item<double>(), 5e-4);   // 2^20 terms in float32
+}
+
+}  // namespace
+}  // namespace rft
