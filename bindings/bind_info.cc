@@ -14,6 +14,7 @@
 #include "bindings/roofline.h"
 #include "graders/grader.h"
 #include "losses/loss.h"
+#include "rft/engine/local_engine.h"
 #include "rft/models/causal_lm.h"
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/parallel.h"
@@ -61,12 +62,11 @@ py::dict BuildInfo() {
                   py::arg("cuda") = at::hasCUDA());
 }
 
-// Engines have no registry yet: the one there is, is made by CreateLocalEngine.
 py::dict Registered() {
   return py::dict(py::arg("losses") = LossRegistry::Get().Names(),
                   py::arg("graders") = GraderRegistry::Get().Names(),
                   py::arg("models") = ModelRegistry::Get().Names(),
-                  py::arg("engines") = std::vector<std::string>{"local"});
+                  py::arg("engines") = EngineRegistry::Get().Names());
 }
 
 py::dict MeasuredRoofline(int threads) {

@@ -44,7 +44,6 @@ rft_room(config  rft/config  DEPENDS rft_core rft_io Boost::headers Boost::json 
 rft_room(api     rft/api     DEPENDS rft_core)
 rft_room(graders graders     DEPENDS rft_api rft_io rft_config rft_re2 Boost::headers Boost::json)
 rft_room(rollout rollout     DEPENDS rft_api rft_graders rft_io rft_config Boost::headers Boost::json)
-rft_room(serve   rft/serve   DEPENDS rft_api rft_io rft_config Boost::headers Boost::json)
 set(RFT_TORCH_FREE_ROOMS ${RFT_ROOM_TARGETS})
 
 # --- Torch rooms ------------------------------------------------------------------------------------------------------------
@@ -63,7 +62,7 @@ if(RFT_WITH_TORCH)
   rft_room(losses losses     TORCH DEPENDS rft_core)
   rft_room(engine rft/engine TORCH DEPENDS rft_models rft_api rft_config Boost::headers Boost::json)
   rft_room(train  rft/train  TORCH DEPENDS rft_losses rft_models rft_api rft_config Boost::json)
-  rft_room(run    rft/run    TORCH DEPENDS rft_engine rft_train rft_rollout rft_graders rft_serve)
+  rft_room(run    rft/run    TORCH DEPENDS rft_engine rft_train rft_rollout rft_graders)
 
   # CPU kernels: one implementation, compiled once per instruction set, chosen at run time. The products keep their order
   # (-ffp-contract=off: fused multiply-adds only where the code says so), or rows would depend on the compiler's mood.

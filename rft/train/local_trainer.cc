@@ -84,6 +84,7 @@ class LocalTrainer : public Trainer {
       result.loss_sum = custom.loss_sum;
       result.metrics = custom.metrics;
       result.finite = std::isfinite(custom.loss_sum);
+      poisoned_ = poisoned_ || !result.finite;
       for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget)) {
         std::vector<float> gradient;
         for (const auto& p : batch.predictions) gradient.push_back(custom.dlogprobs[p.datum][p.token]);

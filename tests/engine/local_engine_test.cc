@@ -11,6 +11,7 @@
 
 #include "tests/engine/engine_testing.h"
 #include "tests/models/tiny_model.h"
+#include "tests/tensor/thread_count.h"
 #include "tests/testing/fake_codec.h"
 
 namespace rft {
@@ -66,6 +67,7 @@ class LocalEngineTest : public ::testing::Test {
     return false;
   }
 
+  const testing::ThreadCount one_thread_{1};
   std::shared_ptr<CausalLm> model_ = testing::MakeTinyModel(testing::Family::kLlama, at::kFloat);
   std::unique_ptr<InferenceEngine> engine_;
 };
@@ -115,7 +117,8 @@ TEST_F(LocalEngineTest, StopsAtAStopIdAndKeepsIt) {
 
 TEST_F(LocalEngineTest, StopsAtTheModelsEndTokenUnlessToldNotTo) {
   // The end token's row of the head becomes so long that it is drawn at once where the hidden state agrees with it.
-  model_->parameters().Find("lm_head.weight")->value[257].copy_(testing::HiddenStates(*model_, *model_->weights(), RandomIds(9, 1))[8] * 50.0);
+  const at::Tensor hidden = testing::HiddenStates(*model_, *model_->weights(), RandomIds(9, 1));
+  model_->parameters().Find("lm_head.weight")->value[257].copy_(hidden[8].mul(50.0));
   model_->PackNewVersion();
   Start();
   GenerateRequest request = MakeRequest(RandomIds(9, 1), 5);
@@ -156,7 +159,8 @@ TEST_F(LocalEngineTest, RecordsTheVersionOfEveryTokenWhenWeightsArriveInFlight) 
     versions[v] = model_->PackNewVersion();
   }
   auto sink = std::make_shared<RecordingSink>([&](int count) {   // runs on the engine's thread: an exact moment
-    if (count == 4 || count == 9) EXPECT_TRUE(engine_->Publish(versions[count == 4 ? 2 : 3]).ok());
+    if (count != 4 && count != 9) return;
+    EXPECT_TRUE(engine_->Publish(versions[count == 4 ? 2 : 3]).ok());
   });
   GenerateRequest request = MakeRequest(RandomIds(21, 1), 13);
   request.sampling.ignore_eos = true;
@@ -253,7 +257,8 @@ TEST_F(LocalEngineTest, RefusesAPromptThatItsPagesCannotHold) {
   GenerateRequest fits = MakeRequest(RandomIds(40, 1), 8);
   fits.sampling.ignore_eos = true;
   fits.num_samples = 3;
-  for (const Completion& c : Generate(*engine_, {fits})[0]) EXPECT_EQ(c.ids.size(), 8u);
+  const auto completions = Generate(*engine_, {fits});
+  for (const Completion& c : completions[0]) EXPECT_EQ(c.ids.size(), 8u);
 }
 
 TEST_F(LocalEngineTest, NeedsATokenizerForStopStrings) {

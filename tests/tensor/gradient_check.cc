@@ -8,6 +8,7 @@
 
 #include "rft/tensor/dispatch.h"
 #include "tests/tensor/kernel_testing.h"
+#include "tests/tensor/thread_count.h"
 
 namespace rft::testing {
 namespace {
@@ -46,6 +47,7 @@ Parameter RandomParameter(const std::string& name, std::vector<int64_t> shape, u
 
 void CheckGradients(const at::Tensor& x, const TensorFn& f, const std::vector<Parameter*>& parameters,
                     const std::function<void()>& refresh) {
+  const ThreadCount one_thread(1);
   at::Tensor leaf = x.clone().requires_grad_(true);
   const at::Tensor y = f(leaf);
   const at::Tensor g = RandomTensor(y.sizes().vec(), 77);
