@@ -29,9 +29,9 @@ namespace rft {
 
 // What a grader sees. Views are valid during Run only.
 struct GradeInput {
-  const Row& row;                          // columns of the dataset line; row.json for everything
-  std::string_view completion;             // decoded text, without special tokens
-  absl::Span<const TokenId> token_ids;     // the completion's ids
+  const Row& row;                       // columns of the dataset line; row.json for everything
+  std::string_view completion;          // decoded text, without special tokens
+  absl::Span<const TokenId> token_ids;  // the completion's ids
   FinishReason finish_reason = FinishReason::kStop;
 };
 
@@ -44,9 +44,9 @@ class Grader {
 
 using GraderRegistry = Registry<absl::StatusOr<std::unique_ptr<Grader>>, const GraderSpec&>;
 
-#define RFT_REGISTER_GRADER(name, Class) \
-  static const bool rft_registered_grader_##Class = \
-      ::rft::GraderRegistry::Get().Add(name, [](const ::rft::GraderSpec& spec) { return Class::Create(spec); })
+#define RFT_REGISTER_GRADER(name, Class)                                              \
+  static const bool rft_registered_grader_##Class = ::rft::GraderRegistry::Get().Add( \
+      name, [](const ::rft::GraderSpec& spec) { return Class::Create(spec); })
 
 // Looks the type up and creates it. kInvalidArgument lists the known types, or names the wrong parameter
 // ("graders[format].pattern: ...").

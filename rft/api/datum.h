@@ -14,12 +14,14 @@
 namespace rft {
 
 struct Datum {
-  std::vector<TokenId> ids;                // prompt + completion, L tokens
-  std::vector<float> weights;              // L; SFT weight or loss mask (0 = not trained on). weights[0] must be 0
-  std::vector<float> advantages;           // L, or empty for losses that need none
-  std::vector<float> old_logprobs;         // L, nats; empty = "on-policy": the forward's own values are used as constants
-  std::vector<float> sampling_logprobs;    // L, nats; empty = equal to old_logprobs
-  std::vector<float> ref_logprobs;         // L, nats; empty unless the loss has a reference KL
+  std::vector<TokenId> ids;  // prompt + completion, L tokens
+  std::vector<float>
+      weights;  // L; SFT weight or loss mask (0 = not trained on). weights[0] must be 0
+  std::vector<float> advantages;  // L, or empty for losses that need none
+  std::vector<float>
+      old_logprobs;  // L, nats; empty = "on-policy": the forward's own values are used as constants
+  std::vector<float> sampling_logprobs;  // L, nats; empty = equal to old_logprobs
+  std::vector<float> ref_logprobs;       // L, nats; empty unless the loss has a reference KL
   // Datums with the same prefix_id >= 0 start with the same prefix_length tokens (a GRPO group's prompt): that prefix is
   // computed once for all of them, forward and backward. Mathematically and, for log-probabilities, bitwise the same.
   int64_t prefix_id = -1;
@@ -32,13 +34,13 @@ struct ForwardResult {
 };
 
 struct ForwardBackwardResult {
-  double loss_sum = 0.0;                      // raw sum, before any denominator
-  std::vector<std::vector<float>> logprobs;   // as ForwardResult
-  std::map<std::string, double> metrics;      // token means over the active tokens of this call
-  int64_t num_tokens = 0;                     // active tokens
-  int64_t num_rows = 0;                       // rows with an active token
-  int64_t num_computed_tokens = 0;            // positions that went through the model (shared prefixes once)
-  bool finite = true;                         // false: a NaN or Inf was seen; the accumulated gradient is unusable
+  double loss_sum = 0.0;                     // raw sum, before any denominator
+  std::vector<std::vector<float>> logprobs;  // as ForwardResult
+  std::map<std::string, double> metrics;     // token means over the active tokens of this call
+  int64_t num_tokens = 0;                    // active tokens
+  int64_t num_rows = 0;                      // rows with an active token
+  int64_t num_computed_tokens = 0;  // positions that went through the model (shared prefixes once)
+  bool finite = true;  // false: a NaN or Inf was seen; the accumulated gradient is unusable
 };
 
 // Comes with each optim_step: schedules belong to the run loop. Defaults as on the wire (Tinker / Fireworks).
@@ -47,14 +49,15 @@ struct AdamParams {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-12;
-  double weight_decay = 0.0;       // decoupled
-  double grad_clip_norm = 0.0;     // global norm; 0 = off
+  double weight_decay = 0.0;    // decoupled
+  double grad_clip_norm = 0.0;  // global norm; 0 = off
 };
 
 struct OptimStepResult {
-  double grad_norm = 0.0;    // of the normalised gradient, before clipping
-  bool skipped = false;      // NaN/Inf in the gradient: parameters and optimizer state are bitwise unchanged
-  int64_t version = 0;       // weight version after the step
+  double grad_norm = 0.0;  // of the normalised gradient, before clipping
+  bool skipped =
+      false;  // NaN/Inf in the gradient: parameters and optimizer state are bitwise unchanged
+  int64_t version = 0;  // weight version after the step
 };
 
 }  // namespace rft

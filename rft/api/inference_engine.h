@@ -24,32 +24,35 @@ namespace rft {
 
 // How tokens are drawn. Order of application: temperature, top_k, top_p, min_p; then one draw from what is left.
 struct SamplingParams {
-  double temperature = 1.0;   // 0 = greedy; otherwise > 0
-  int32_t top_k = 0;          // 0 = off
-  double top_p = 1.0;         // keep the smallest set of most likely tokens whose probability reaches top_p; 1 = off
-  double min_p = 0.0;         // drop tokens less likely than min_p times the most likely one; 0 = off
-  int32_t max_tokens = 64;    // new tokens per completion, >= 1
-  int32_t min_tokens = 0;     // no stop before this many
+  double temperature = 1.0;  // 0 = greedy; otherwise > 0
+  int32_t top_k = 0;         // 0 = off
+  double top_p =
+      1.0;  // keep the smallest set of most likely tokens whose probability reaches top_p; 1 = off
+  double min_p = 0.0;       // drop tokens less likely than min_p times the most likely one; 0 = off
+  int32_t max_tokens = 64;  // new tokens per completion, >= 1
+  int32_t min_tokens = 0;   // no stop before this many
   bool ignore_eos = false;
-  std::vector<TokenId> stop_ids;           // in addition to the model's own end tokens; the stop token is kept in `ids`
-  std::vector<std::string> stop_strings;   // matched on decoded bytes; the completion ends with the token that completes one
+  std::vector<TokenId>
+      stop_ids;  // in addition to the model's own end tokens; the stop token is kept in `ids`
+  std::vector<std::string>
+      stop_strings;  // matched on decoded bytes; the completion ends with the token that completes one
 };
 
 struct GenerateRequest {
-  std::vector<TokenId> prompt;   // >= 1 token
+  std::vector<TokenId> prompt;  // >= 1 token
   SamplingParams sampling;
-  int32_t num_samples = 1;       // completions of this prompt; the prompt is prefilled once
-  RngKey rng;                    // sample i draws from the stream with rollout = rng.rollout + i
+  int32_t num_samples = 1;  // completions of this prompt; the prompt is prefilled once
+  RngKey rng;               // sample i draws from the stream with rollout = rng.rollout + i
 };
 
 // One finished completion. The vectors have equal length.
 struct Completion {
   std::vector<TokenId> ids;
-  std::vector<float> logprobs;            // nats, temperature 1, whole vocabulary
-  std::vector<float> sampling_logprobs;   // nats, of the distribution really sampled from
-  std::vector<int64_t> versions;          // weight version per token
+  std::vector<float> logprobs;           // nats, temperature 1, whole vocabulary
+  std::vector<float> sampling_logprobs;  // nats, of the distribution really sampled from
+  std::vector<int64_t> versions;         // weight version per token
   FinishReason finish_reason = FinishReason::kStop;
-  std::string error;                      // set when finish_reason is kError
+  std::string error;  // set when finish_reason is kError
 };
 
 class CompletionSink {
@@ -62,12 +65,12 @@ class CompletionSink {
 };
 
 struct EngineStats {
-  int64_t tokens_sampled = 0;     // since start
-  int64_t tokens_prefilled = 0;   // prompt tokens actually computed
+  int64_t tokens_sampled = 0;    // since start
+  int64_t tokens_prefilled = 0;  // prompt tokens actually computed
   int64_t iterations = 0;
-  double busy_s = 0.0;            // wall time inside iterations
-  int64_t running = 0;            // sequences in the batch
-  int64_t waiting = 0;            // requests not yet admitted
+  double busy_s = 0.0;  // wall time inside iterations
+  int64_t running = 0;  // sequences in the batch
+  int64_t waiting = 0;  // requests not yet admitted
   int64_t pages_total = 0;
   int64_t pages_used = 0;
   int64_t preemptions = 0;
@@ -83,7 +86,8 @@ class InferenceEngine {
   // room in the context, ids outside the vocabulary or bad sampling parameters (the message names the field);
   // kResourceExhausted when the queue is full; kFailedPrecondition before the first Publish or after Shutdown.
   // `sink` is kept until all samples are finished.
-  virtual absl::StatusOr<RequestHandle> Submit(GenerateRequest request, std::shared_ptr<CompletionSink> sink) = 0;
+  virtual absl::StatusOr<RequestHandle> Submit(GenerateRequest request,
+                                               std::shared_ptr<CompletionSink> sink) = 0;
 
   // Ends all unfinished samples of the request. Unknown or finished handles are ignored.
   virtual void Cancel(RequestHandle handle) = 0;
@@ -102,8 +106,7 @@ class InferenceEngine {
 
 // Blocks until all requests are finished: result[i][s] is sample s of request i. Submits everything at once; waits with a
 // deadline (seconds) and returns kDeadlineExceeded, after cancelling, when it passes.
-absl::StatusOr<std::vector<std::vector<Completion>>> GenerateAll(InferenceEngine& engine,
-                                                                 std::vector<GenerateRequest> requests,
-                                                                 double deadline_s = 3600.0);
+absl::StatusOr<std::vector<std::vector<Completion>>> GenerateAll(
+    InferenceEngine& engine, std::vector<GenerateRequest> requests, double deadline_s = 3600.0);
 
 }  // namespace rft

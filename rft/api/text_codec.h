@@ -17,7 +17,8 @@ class TextCodec {
  public:
   virtual ~TextCodec() = default;
   // Renders the messages with the model's chat template (ending in the generation prompt) and tokenises the result.
-  virtual absl::StatusOr<std::vector<TokenId>> EncodeChat(const std::vector<Message>& messages) const = 0;
+  virtual absl::StatusOr<std::vector<TokenId>> EncodeChat(
+      const std::vector<Message>& messages) const = 0;
   virtual absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text) const = 0;
   // The bytes that each id stands for (index = id): the whole table, fetched once, so that streaming, stop strings and
   // C++ graders never enter Python. Special tokens have their text; `is_special[id]` tells them apart.

@@ -14,8 +14,8 @@ class TextGenerator {
  public:
   virtual ~TextGenerator() = default;
   // One completion of the chat; at most max_tokens new tokens. Blocks.
-  virtual absl::StatusOr<std::string> Generate(const std::vector<Message>& messages, double temperature,
-                                               int32_t max_tokens) = 0;
+  virtual absl::StatusOr<std::string> Generate(const std::vector<Message>& messages,
+                                               double temperature, int32_t max_tokens) = 0;
 };
 
 }  // namespace rft

@@ -28,8 +28,8 @@ struct CustomLossResult {
   double denominator = 1.0;
   std::map<std::string, double> metrics;
 };
-using CustomLoss =
-    std::function<absl::StatusOr<CustomLossResult>(const std::vector<std::vector<float>>& logprobs)>;
+using CustomLoss = std::function<absl::StatusOr<CustomLossResult>(
+    const std::vector<std::vector<float>>& logprobs)>;
 
 class TrainingClient {
  public:
@@ -41,8 +41,8 @@ class TrainingClient {
   virtual absl::StatusOr<ForwardResult> Forward(absl::Span<const Datum> datums) = 0;
   virtual absl::StatusOr<ForwardBackwardResult> ForwardBackward(absl::Span<const Datum> datums,
                                                                 const LossConfig& loss) = 0;
-  virtual absl::StatusOr<ForwardBackwardResult> ForwardBackwardCustom(absl::Span<const Datum> datums,
-                                                                      const CustomLoss& loss) = 0;
+  virtual absl::StatusOr<ForwardBackwardResult> ForwardBackwardCustom(
+      absl::Span<const Datum> datums, const CustomLoss& loss) = 0;
 
   // Divides the accumulated gradient by the accumulated denominator, clips, applies AdamW, clears the gradient.
   // kFailedPrecondition if nothing has been accumulated. A non-finite gradient: skipped = true and nothing changes.

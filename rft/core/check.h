@@ -12,7 +12,7 @@ namespace rft::internal {
 }
 }  // namespace rft::internal
 
-#define RFT_CHECK(condition)                                            \
-  do {                                                                  \
+#define RFT_CHECK(condition)                                                        \
+  do {                                                                              \
     if (!(condition)) ::rft::internal::CheckFailed(__FILE__, __LINE__, #condition); \
   } while (false)

@@ -11,20 +11,20 @@
 namespace rft {
 
 struct Score {
-  double value = 0.0;                         // finite; a grader's NaN or Inf becomes a GradeError
-  std::map<std::string, double> sub_scores;   // named parts, reported as metrics
-  std::string reason;                         // kept in rollouts.jsonl
+  double value = 0.0;                        // finite; a grader's NaN or Inf becomes a GradeError
+  std::map<std::string, double> sub_scores;  // named parts, reported as metrics
+  std::string reason;                        // kept in rollouts.jsonl
 };
-struct Abstain {      // the grader has no opinion about this completion
+struct Abstain {  // the grader has no opinion about this completion
   std::string reason;
 };
-struct GradeError {   // raised, wrong type, NaN, lost connection
+struct GradeError {  // raised, wrong type, NaN, lost connection
   std::string message;
 };
-struct Timeout {      // no answer by the deadline
+struct Timeout {  // no answer by the deadline
   double deadline_s = 0.0;
 };
-struct Killed {       // the process that graded died or was killed for exceeding a limit
+struct Killed {  // the process that graded died or was killed for exceeding a limit
   std::string cause;
 };
 

@@ -27,16 +27,18 @@ std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> c, std::array<uint32_
 
 double UniformAt(const RngKey& key, uint32_t token) {
   const uint64_t mixed = Mix(Mix(key.run_seed) ^ key.step);
-  const auto r = Philox4x32({token, key.rollout, static_cast<uint32_t>(key.row), static_cast<uint32_t>(key.row >> 32)},
-                            {static_cast<uint32_t>(mixed), static_cast<uint32_t>(mixed >> 32)});
+  const auto r = Philox4x32(
+      {token, key.rollout, static_cast<uint32_t>(key.row), static_cast<uint32_t>(key.row >> 32)},
+      {static_cast<uint32_t>(mixed), static_cast<uint32_t>(mixed >> 32)});
   const uint64_t bits = (uint64_t{r[0]} << 21) ^ (uint64_t{r[1]} >> 11);
   return static_cast<double>(bits & ((uint64_t{1} << 53) - 1)) * 0x1.0p-53;
 }
 
 uint64_t BitsAt(uint64_t seed, uint64_t salt, uint64_t counter) {
   const uint64_t mixed = Mix(Mix(seed) ^ salt);
-  const auto r = Philox4x32({static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), 0x52465421u, 0},
-                            {static_cast<uint32_t>(mixed), static_cast<uint32_t>(mixed >> 32)});
+  const auto r = Philox4x32(
+      {static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), 0x52465421u, 0},
+      {static_cast<uint32_t>(mixed), static_cast<uint32_t>(mixed >> 32)});
   return (uint64_t{r[0]} << 32) | r[1];
 }
 

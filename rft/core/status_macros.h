@@ -6,8 +6,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define RFT_RETURN_IF_ERROR(expr)                        \
-  do {                                                   \
+#define RFT_RETURN_IF_ERROR(expr)                                                 \
+  do {                                                                            \
     if (absl::Status rft_status_ = (expr); !rft_status_.ok()) return rft_status_; \
   } while (false)
 

@@ -31,8 +31,8 @@ constexpr int64_t kPageTokens = kBlockKeys;
 
 class LocalEngine : public InferenceEngine {
  public:
-  LocalEngine(std::shared_ptr<CausalLm> model, const EngineOptions& options, std::shared_ptr<const TextCodec> codec,
-              int64_t num_pages)
+  LocalEngine(std::shared_ptr<CausalLm> model, const EngineOptions& options,
+              std::shared_ptr<const TextCodec> codec, int64_t num_pages)
       : model_(std::move(model)),
         options_(options),
         codec_(std::move(codec)),
@@ -45,19 +45,21 @@ class LocalEngine : public InferenceEngine {
   }
   ~LocalEngine() override { Shutdown(); }
 
-  absl::StatusOr<RequestHandle> Submit(GenerateRequest request, std::shared_ptr<CompletionSink> sink) override {
+  absl::StatusOr<RequestHandle> Submit(GenerateRequest request,
+                                       std::shared_ptr<CompletionSink> sink) override {
     RFT_RETURN_IF_ERROR(Validate(request));
     auto owner = std::make_shared<EngineRequest>();
     if (!request.sampling.ignore_eos) owner->end_ids = model_->config().end_ids;
-    owner->end_ids.insert(owner->end_ids.end(), request.sampling.stop_ids.begin(), request.sampling.stop_ids.end());
+    owner->end_ids.insert(owner->end_ids.end(), request.sampling.stop_ids.begin(),
+                          request.sampling.stop_ids.end());
     owner->request = std::move(request);
     owner->sink = std::move(sink);
     std::lock_guard lock(mutex_);
     if (stopping_) return absl::FailedPreconditionError("engine: shut down");
     if (unfinished_ + owner->request.num_samples > options_.queue_limit)
       return absl::ResourceExhaustedError(
-          absl::StrCat("engine: ", unfinished_, " samples are in flight, the limit is ", options_.queue_limit,
-                       " (engine.queue_limit); wait for some to finish"));
+          absl::StrCat("engine: ", unfinished_, " samples are in flight, the limit is ",
+                       options_.queue_limit, " (engine.queue_limit); wait for some to finish"));
     owner->handle = ++last_handle_;
     unfinished_ += owner->request.num_samples;
     remaining_[owner->handle] = owner->request.num_samples;
@@ -75,7 +77,8 @@ class LocalEngine : public InferenceEngine {
   absl::Status Publish(std::shared_ptr<const PublishedWeights> weights) override {
     auto mine = std::dynamic_pointer_cast<const ModelWeights>(weights);
     if (!mine || mine->model != model_.get())
-      return absl::InvalidArgumentError("engine: these weights belong to another model than this engine runs");
+      return absl::InvalidArgumentError(
+          "engine: these weights belong to another model than this engine runs");
     std::lock_guard lock(mutex_);
     published_ = std::move(mine);
     wake_.notify_one();
@@ -102,7 +105,8 @@ class LocalEngine : public InferenceEngine {
   absl::Status Validate(const GenerateRequest& r) const {
     const ModelConfig& c = model_->config();
     RFT_RETURN_IF_ERROR(ValidateSamplingParams(r.sampling, c.vocab_size));
-    if (r.prompt.empty()) return absl::InvalidArgumentError("prompt: is empty; at least one token is needed");
+    if (r.prompt.empty())
+      return absl::InvalidArgumentError("prompt: is empty; at least one token is needed");
     if (r.num_samples < 1 || r.num_samples > 4096)
       return absl::InvalidArgumentError("num_samples: must be in 1 .. 4096");
     for (TokenId id : r.prompt)
@@ -111,11 +115,13 @@ class LocalEngine : public InferenceEngine {
             absl::StrCat("prompt: token ", id, " is outside the vocabulary of ", c.vocab_size));
     const int64_t total = static_cast<int64_t>(r.prompt.size()) + r.sampling.max_tokens;
     if (total > c.max_positions)
-      return absl::InvalidArgumentError(absl::StrCat("prompt: ", r.prompt.size(), " tokens and max_tokens ",
-                                                     r.sampling.max_tokens, " exceed the context of ", c.max_positions));
+      return absl::InvalidArgumentError(
+          absl::StrCat("prompt: ", r.prompt.size(), " tokens and max_tokens ",
+                       r.sampling.max_tokens, " exceed the context of ", c.max_positions));
     if (scheduler_.PagesFor(total) + 1 > stats_.pages_total)
-      return absl::InvalidArgumentError(absl::StrCat("prompt: ", total, " tokens need more than the state cache's ",
-                                                     stats_.pages_total, " pages of 16 (engine.kv_memory_mb)"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("prompt: ", total, " tokens need more than the state cache's ",
+                       stats_.pages_total, " pages of 16 (engine.kv_memory_mb)"));
     if (!r.sampling.stop_strings.empty() && !codec_)
       return absl::InvalidArgumentError("stop_strings: this engine has no tokenizer; use stop_ids");
     return absl::OkStatus();
@@ -149,7 +155,8 @@ class LocalEngine : public InferenceEngine {
       const double start = Clock::Default().NowSeconds();
       const absl::Status status = TryTorch([&] { Iterate(); });
       if (!status.ok())
-        for (auto& s : scheduler_.RemoveAll()) Finish(std::move(s), FinishReason::kError, std::string(status.message()));
+        for (auto& s : scheduler_.RemoveAll())
+          Finish(std::move(s), FinishReason::kError, std::string(status.message()));
       std::lock_guard lock(mutex_);
       stats_.busy_s += Clock::Default().NowSeconds() - start;
       ++stats_.iterations;
@@ -176,8 +183,8 @@ class LocalEngine : public InferenceEngine {
       if (w.wants_logits) sources.push_back(static_cast<int64_t>(ids.size()) - 1);
     }
     PagedAttention attention(cache_, std::move(sequences));
-    const at::Tensor hidden_TH =
-        model_->forward(*weights_, at::tensor(ids, at::kLong), at::tensor(positions, at::kLong), attention);
+    const at::Tensor hidden_TH = model_->forward(*weights_, at::tensor(ids, at::kLong),
+                                                 at::tensor(positions, at::kLong), attention);
     int64_t prefilled = 0;
     for (const auto& w : work) {
       prefilled += w.sequence->needs_prefill() ? w.count : 0;
@@ -204,11 +211,12 @@ class LocalEngine : public InferenceEngine {
 
   void ComputeLogits(const at::Tensor& hidden, int64_t first, int64_t rows) {
     const Weight& head = weights_->head;
-    if (!logits_.defined() || logits_.size(0) < rows) logits_ = at::empty({rows, head.n}, at::kFloat);
+    if (!logits_.defined() || logits_.size(0) < rows)
+      logits_ = at::empty({rows, head.n}, at::kFloat);
     DispatchFloat(hidden.scalar_type(), [&](auto tag) {
       using T = typename decltype(tag)::type;
-      GemmToFloat(Data<T>(hidden) + first * head.k, head.k, Data<T>(head.packed), rows, head.k, head.n,
-                  Data<float>(logits_), head.n, false);
+      GemmToFloat(Data<T>(hidden) + first * head.k, head.k, Data<T>(head.packed), rows, head.k,
+                  head.n, Data<float>(logits_), head.n, false);
     });
   }
 
@@ -221,9 +229,11 @@ class LocalEngine : public InferenceEngine {
     };
     std::vector<Draw> draws;
     for (size_t i = 0; i < sequences.size(); ++i) {
-      if (sequences[i]->sample != EngineSequence::kPrompt) draws.push_back({sequences[i], static_cast<int64_t>(i), {}});
+      if (sequences[i]->sample != EngineSequence::kPrompt)
+        draws.push_back({sequences[i], static_cast<int64_t>(i), {}});
       else
-        for (EngineSequence* s : scheduler_.Fork(sequences[i])) draws.push_back({s, static_cast<int64_t>(i), {}});
+        for (EngineSequence* s : scheduler_.Fork(sequences[i]))
+          draws.push_back({s, static_cast<int64_t>(i), {}});
     }
     const int64_t vocab = weights_->head.n;
     ParallelFor(static_cast<int64_t>(draws.size()), 1, [&](int64_t begin, int64_t end) {
@@ -236,12 +246,14 @@ class LocalEngine : public InferenceEngine {
         key.rollout += static_cast<uint32_t>(d.sequence->sample);
         std::copy_n(Data<float>(logits_) + d.row * vocab, vocab, row.data());
         static const std::vector<TokenId> kNone;
-        d.token = SampleToken(row.data(), vocab, request.sampling,
-                              position < request.sampling.min_tokens ? d.sequence->owner->end_ids : kNone,
-                              UniformAt(key, static_cast<uint32_t>(position)));
+        d.token =
+            SampleToken(row.data(), vocab, request.sampling,
+                        position < request.sampling.min_tokens ? d.sequence->owner->end_ids : kNone,
+                        UniformAt(key, static_cast<uint32_t>(position)));
       }
     });
-    CountTokens(0, static_cast<int64_t>(draws.size()));   // before anyone learns of a finished completion
+    CountTokens(
+        0, static_cast<int64_t>(draws.size()));  // before anyone learns of a finished completion
     for (const Draw& d : draws) Append(d.sequence, d.token);
   }
 
@@ -257,16 +269,20 @@ class LocalEngine : public InferenceEngine {
     const auto count = static_cast<int64_t>(c.ids.size());
     const std::vector<TokenId>& ends = s->owner->end_ids;
     bool stop = std::find(ends.begin(), ends.end(), token.id) != ends.end();
-    if (!sampling.stop_strings.empty()) stop = s->stops.Add(codec_->token_bytes()[token.id]) || stop;
-    if (stop && count >= sampling.min_tokens) Finish(scheduler_.Remove(s), FinishReason::kStop, "");
-    else if (count >= sampling.max_tokens) Finish(scheduler_.Remove(s), FinishReason::kLength, "");
+    if (!sampling.stop_strings.empty())
+      stop = s->stops.Add(codec_->token_bytes()[token.id]) || stop;
+    if (stop && count >= sampling.min_tokens)
+      Finish(scheduler_.Remove(s), FinishReason::kStop, "");
+    else if (count >= sampling.max_tokens)
+      Finish(scheduler_.Remove(s), FinishReason::kLength, "");
   }
 
   // Delivers a sequence that the scheduler has let go of. A prompt that was never forked stands for all its samples.
   void Finish(std::unique_ptr<EngineSequence> s, FinishReason reason, const std::string& error) {
     const std::shared_ptr<EngineRequest> owner = s->owner;
     const bool is_prompt = s->sample == EngineSequence::kPrompt;
-    const int32_t first = is_prompt ? 0 : s->sample, last = is_prompt ? owner->request.num_samples - 1 : s->sample;
+    const int32_t first = is_prompt ? 0 : s->sample,
+                  last = is_prompt ? owner->request.num_samples - 1 : s->sample;
     s->completion.finish_reason = reason;
     s->completion.error = error;
     {
@@ -285,18 +301,18 @@ class LocalEngine : public InferenceEngine {
   std::shared_ptr<CausalLm> model_;
   EngineOptions options_;
   std::shared_ptr<const TextCodec> codec_;
-  std::shared_ptr<const ModelWeights> weights_;   // of the current iteration
+  std::shared_ptr<const ModelWeights> weights_;  // of the current iteration
   PagedCache cache_;
   Scheduler scheduler_;
   at::Tensor logits_;
   std::map<RequestHandle, std::shared_ptr<EngineRequest>> live_;
 
-  mutable std::mutex mutex_;   // guards what follows
+  mutable std::mutex mutex_;  // guards what follows
   std::condition_variable wake_;
   std::vector<std::shared_ptr<EngineRequest>> submitted_;
   std::vector<RequestHandle> cancelled_;
   std::shared_ptr<const ModelWeights> published_;
-  std::map<RequestHandle, int64_t> remaining_;   // samples not yet finished, by request
+  std::map<RequestHandle, int64_t> remaining_;  // samples not yet finished, by request
   RequestHandle last_handle_ = 0;
   int64_t unfinished_ = 0;
   bool stopping_ = false;
@@ -308,18 +324,20 @@ class LocalEngine : public InferenceEngine {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<InferenceEngine>> CreateLocalEngine(std::shared_ptr<CausalLm> model,
-                                                                   const EngineOptions& options,
-                                                                   std::shared_ptr<const TextCodec> codec) {
-  if (options.max_batch < 1) return absl::InvalidArgumentError("engine.max_batch: must be at least 1");
+absl::StatusOr<std::unique_ptr<InferenceEngine>> CreateLocalEngine(
+    std::shared_ptr<CausalLm> model, const EngineOptions& options,
+    std::shared_ptr<const TextCodec> codec) {
+  if (options.max_batch < 1)
+    return absl::InvalidArgumentError("engine.max_batch: must be at least 1");
   if (options.max_batch_tokens < options.max_batch)
     return absl::InvalidArgumentError("engine.max_batch_tokens: must be at least engine.max_batch");
   const int64_t page_bytes =
       PagedCache::PageBytes(model->config().num_layers, model->head_layout(), model->dtype());
   const int64_t num_pages = options.kv_memory_bytes / page_bytes;
   if (num_pages < 2)
-    return absl::InvalidArgumentError(absl::StrCat("engine.kv_memory_mb: a page of 16 tokens takes ", page_bytes,
-                                                   " bytes for this model; give at least two pages"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("engine.kv_memory_mb: a page of 16 tokens takes ", page_bytes,
+                     " bytes for this model; give at least two pages"));
   KeepFreedMemory();
   return TryTorch([&]() -> std::unique_ptr<InferenceEngine> {
     return std::make_unique<LocalEngine>(std::move(model), options, std::move(codec), num_pages);

@@ -24,14 +24,16 @@ struct EngineOptions {
 };
 
 // `codec` is needed for stop strings only; may be null. The engine publishes model->weights() itself.
-absl::StatusOr<std::unique_ptr<InferenceEngine>> CreateLocalEngine(std::shared_ptr<CausalLm> model,
-                                                                   const EngineOptions& options,
-                                                                   std::shared_ptr<const TextCodec> codec);
+absl::StatusOr<std::unique_ptr<InferenceEngine>> CreateLocalEngine(
+    std::shared_ptr<CausalLm> model, const EngineOptions& options,
+    std::shared_ptr<const TextCodec> codec);
 
 // Engines by the name that run.yaml's `engine.name` gives.
-using EngineRegistry = Registry<absl::StatusOr<std::unique_ptr<InferenceEngine>>, std::shared_ptr<CausalLm>,
-                                const EngineOptions&, std::shared_ptr<const TextCodec>>;
-#define RFT_REGISTER_ENGINE(name, factory) \
-  static const bool rft_registered_engine_##factory = ::rft::EngineRegistry::Get().Add(name, factory)
+using EngineRegistry =
+    Registry<absl::StatusOr<std::unique_ptr<InferenceEngine>>, std::shared_ptr<CausalLm>,
+             const EngineOptions&, std::shared_ptr<const TextCodec>>;
+#define RFT_REGISTER_ENGINE(name, factory)            \
+  static const bool rft_registered_engine_##factory = \
+      ::rft::EngineRegistry::Get().Add(name, factory)
 
 }  // namespace rft

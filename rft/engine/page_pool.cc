@@ -6,7 +6,7 @@ namespace rft {
 
 PagePool::PagePool(int64_t num_pages) : refs_(num_pages, 0) {
   free_.reserve(num_pages);
-  for (int64_t i = num_pages; i-- > 0;) free_.push_back(static_cast<PageId>(i));   // low pages first
+  for (int64_t i = num_pages; i-- > 0;) free_.push_back(static_cast<PageId>(i));  // low pages first
 }
 
 PageId PagePool::Allocate() {

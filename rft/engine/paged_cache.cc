@@ -16,11 +16,12 @@ int64_t ValueElements(const HeadLayout& l) { return RoundUp(l.head_dim, kBlockKe
 
 // Stores this iteration's keys and values of one (sequence, kv head), then attends its queries over all keys.
 template <typename T>
-void AttendSequence(const PagedCache& cache, const PagedSequence& s, int64_t layer, int64_t kv_head, const T* qkv,
-                    float scale, T* out) {
+void AttendSequence(const PagedCache& cache, const PagedSequence& s, int64_t layer, int64_t kv_head,
+                    const T* qkv, float scale, T* out) {
   const HeadLayout& l = cache.layout();
   const int64_t d = l.head_dim, width = l.width(), heads_per_kv = l.num_heads / l.num_kv_heads;
-  const int64_t k_column = (l.num_heads + kv_head) * d, v_column = (l.num_heads + l.num_kv_heads + kv_head) * d;
+  const int64_t k_column = (l.num_heads + kv_head) * d,
+                v_column = (l.num_heads + l.num_kv_heads + kv_head) * d;
   for (int64_t t = 0; t < s.count; ++t) {
     const int64_t position = s.start + t, slot = position % kBlockKeys;
     const PageId page = (*s.pages)[position / kBlockKeys];
@@ -42,17 +43,19 @@ void AttendSequence(const PagedCache& cache, const PagedSequence& s, int64_t lay
   for (int64_t t = 0; t < s.count; ++t)
     for (int64_t h = 0; h < heads_per_kv; ++h) {
       const int64_t head = kv_head * heads_per_kv + h;
-      rows.push_back({qkv + (s.begin + t) * width + head * d, out + ((s.begin + t) * l.num_heads + head) * d,
-                      s.start + t + 1, nullptr, nullptr});
+      rows.push_back({qkv + (s.begin + t) * width + head * d,
+                      out + ((s.begin + t) * l.num_heads + head) * d, s.start + t + 1, nullptr,
+                      nullptr});
     }
   scratch.resize(AttendScratch(keys, d));
-  GetKernels().typed<T>().attend(rows.data(), static_cast<int64_t>(rows.size()), k_blocks.data(), v_blocks.data(), d,
-                                 scale, scratch.data());
+  GetKernels().typed<T>().attend(rows.data(), static_cast<int64_t>(rows.size()), k_blocks.data(),
+                                 v_blocks.data(), d, scale, scratch.data());
 }
 
 }  // namespace
 
-PagedCache::PagedCache(int64_t num_pages, int64_t num_layers, const HeadLayout& layout, at::ScalarType dtype)
+PagedCache::PagedCache(int64_t num_pages, int64_t num_layers, const HeadLayout& layout,
+                       at::ScalarType dtype)
     : layout_(layout),
       k_elements_(KeyElements(layout)),
       v_elements_(ValueElements(layout)),
@@ -71,13 +74,16 @@ void PagedCache::CopyPage(PageId from, PageId to) {
   std::memcpy(base + to * bytes, base + from * bytes, bytes);
 }
 
-at::Tensor PagedAttention::Attend(int64_t layer, const at::Tensor& qkv_TX, const HeadLayout& layout, double scale) {
-  at::Tensor out = at::empty({qkv_TX.size(0), layout.num_heads * layout.head_dim}, qkv_TX.options());
+at::Tensor PagedAttention::Attend(int64_t layer, const at::Tensor& qkv_TX, const HeadLayout& layout,
+                                  double scale) {
+  at::Tensor out =
+      at::empty({qkv_TX.size(0), layout.num_heads * layout.head_dim}, qkv_TX.options());
   DispatchFloat(qkv_TX.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     ParallelTasks(static_cast<int64_t>(sequences_.size()) * layout.num_kv_heads, [&](int64_t task) {
-      AttendSequence(cache_, sequences_[task / layout.num_kv_heads], layer, task % layout.num_kv_heads,
-                     Data<T>(qkv_TX), static_cast<float>(scale), Data<T>(out));
+      AttendSequence(cache_, sequences_[task / layout.num_kv_heads], layer,
+                     task % layout.num_kv_heads, Data<T>(qkv_TX), static_cast<float>(scale),
+                     Data<T>(out));
     });
   });
   return out;

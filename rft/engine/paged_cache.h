@@ -19,7 +19,8 @@ class PagedCache {
 
   template <typename T>
   T* Keys(PageId page, int64_t layer, int64_t kv_head) const {
-    return static_cast<T*>(storage_.data_ptr()) + page * page_elements_ + layer * layer_elements_ + kv_head * k_elements_;
+    return static_cast<T*>(storage_.data_ptr()) + page * page_elements_ + layer * layer_elements_ +
+           kv_head * k_elements_;
   }
   template <typename T>
   T* Values(PageId page, int64_t layer, int64_t kv_head) const {
@@ -37,7 +38,7 @@ class PagedCache {
 // Tokens of one sequence in this iteration: `count` rows of the packed stream from `begin`, at positions `start` onwards.
 struct PagedSequence {
   int64_t begin = 0, count = 0, start = 0;
-  const std::vector<PageId>* pages = nullptr;   // covers positions [0, start + count)
+  const std::vector<PageId>* pages = nullptr;  // covers positions [0, start + count)
 };
 
 // Prefill and decode: stores the new keys and values, then attends. Inference only.
@@ -45,7 +46,8 @@ class PagedAttention : public AttentionContext {
  public:
   PagedAttention(PagedCache& cache, std::vector<PagedSequence> sequences)
       : cache_(cache), sequences_(std::move(sequences)) {}
-  at::Tensor Attend(int64_t layer, const at::Tensor& qkv_TX, const HeadLayout& layout, double scale) override;
+  at::Tensor Attend(int64_t layer, const at::Tensor& qkv_TX, const HeadLayout& layout,
+                    double scale) override;
 
  private:
   PagedCache& cache_;

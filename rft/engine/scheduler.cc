@@ -7,7 +7,8 @@
 
 namespace rft {
 
-Scheduler::Scheduler(int64_t num_pages, const SchedulerOptions& options, std::function<void(PageId, PageId)> copy_page)
+Scheduler::Scheduler(int64_t num_pages, const SchedulerOptions& options,
+                     std::function<void(PageId, PageId)> copy_page)
     : options_(options), copy_page_(std::move(copy_page)), pool_(num_pages) {}
 
 void Scheduler::Add(std::shared_ptr<EngineRequest> request) {
@@ -37,7 +38,7 @@ void Scheduler::PreemptYoungest() {
 std::vector<Scheduler::Work> Scheduler::NextIteration() {
   std::vector<Work> work;
   int64_t tokens = 0, slots = 0;
-  auto add = [&](EngineSequence& s) {   // false: the token budget is used up
+  auto add = [&](EngineSequence& s) {  // false: the token budget is used up
     const int64_t count = std::min(s.size() - s.num_cached, options_.max_batch_tokens - tokens);
     if (count <= 0) return false;
     work.push_back({&s, count, s.num_cached + count == s.size()});
@@ -60,7 +61,8 @@ std::vector<Scheduler::Work> Scheduler::NextIteration() {
   // Then prompts under way (they hold all their pages), then new ones while slots and pages last.
   for (const auto& s : running_)
     if (s->needs_prefill() && !add(*s)) break;
-  while (!waiting_.empty() && tokens < options_.max_batch_tokens && num_running() < options_.max_batch) {
+  while (!waiting_.empty() && tokens < options_.max_batch_tokens &&
+         num_running() < options_.max_batch) {
     EngineSequence& s = *waiting_.front();
     if (!GrowTo(s, s.size())) break;
     running_.push_back(std::move(waiting_.front()));
@@ -79,7 +81,8 @@ std::vector<EngineSequence*> Scheduler::Fork(EngineSequence* prompt) {
     auto s = std::make_unique<EngineSequence>(owner, i);
     const PageId tail = has_tail ? pool_.Allocate() : -1;
     samples.push_back(s.get());
-    if (has_tail && tail < 0) {   // no page left: recomputed later, with the token that is about to be sampled
+    if (has_tail &&
+        tail < 0) {  // no page left: recomputed later, with the token that is about to be sampled
       waiting_.push_front(std::move(s));
       continue;
     }

@@ -22,7 +22,8 @@ struct SchedulerOptions {
 class Scheduler {
  public:
   // `copy_page(from, to)` copies the contents of a page (a forked sample's partly filled last page).
-  Scheduler(int64_t num_pages, const SchedulerOptions& options, std::function<void(PageId, PageId)> copy_page);
+  Scheduler(int64_t num_pages, const SchedulerOptions& options,
+            std::function<void(PageId, PageId)> copy_page);
 
   // One piece of the next iteration: tokens [num_cached, num_cached + count) of the sequence. `wants_logits`: these are
   // all tokens there are, so the next one is to be sampled.
@@ -50,22 +51,25 @@ class Scheduler {
   int64_t num_waiting() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t num_preemptions() const { return num_preemptions_; }
   const PagePool& pool() const { return pool_; }
-  int64_t PagesFor(int64_t tokens) const { return (tokens + options_.page_tokens - 1) / options_.page_tokens; }
+  int64_t PagesFor(int64_t tokens) const {
+    return (tokens + options_.page_tokens - 1) / options_.page_tokens;
+  }
   // Aborts the process when one is broken.
   void CheckInvariants() const;
 
  private:
-  bool GrowTo(EngineSequence& sequence, int64_t tokens);   // all or nothing
+  bool GrowTo(EngineSequence& sequence, int64_t tokens);  // all or nothing
   void FreePages(EngineSequence& sequence);
   // Moves the youngest running sequence to the front of the queue; its tokens will be recomputed.
   void PreemptYoungest();
-  std::vector<std::unique_ptr<EngineSequence>> RemoveIf(const std::function<bool(const EngineSequence&)>& wanted);
+  std::vector<std::unique_ptr<EngineSequence>> RemoveIf(
+      const std::function<bool(const EngineSequence&)>& wanted);
 
   SchedulerOptions options_;
   std::function<void(PageId, PageId)> copy_page_;
   PagePool pool_;
-  SequenceList running_;   // have (some of) their tokens cached, oldest first
-  SequenceList waiting_;   // hold no pages, in order of arrival; preempted ones in front
+  SequenceList running_;  // have (some of) their tokens cached, oldest first
+  SequenceList waiting_;  // hold no pages, in order of arrival; preempted ones in front
   int64_t num_preemptions_ = 0;
 };
 

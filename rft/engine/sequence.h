@@ -16,7 +16,7 @@ struct EngineRequest {
   RequestHandle handle = 0;
   GenerateRequest request;
   std::shared_ptr<CompletionSink> sink;
-  std::vector<TokenId> end_ids;   // model's end tokens (unless ignore_eos) and stop_ids
+  std::vector<TokenId> end_ids;  // model's end tokens (unless ignore_eos) and stop_ids
   bool cancelled = false;
 };
 

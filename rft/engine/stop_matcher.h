@@ -18,7 +18,8 @@ class StopMatcher {
     tail_.append(bytes);
     bool found = false;
     for (const std::string& s : *stops_) found = found || tail_.find(s) != std::string::npos;
-    if (tail_.size() >= longest_) tail_.erase(0, tail_.size() - (longest_ - 1));   // what a later match can begin in
+    if (tail_.size() >= longest_)
+      tail_.erase(0, tail_.size() - (longest_ - 1));  // what a later match can begin in
     return found;
   }
 

@@ -10,12 +10,15 @@ namespace rft {
 namespace {
 
 // The most likely ids that top_k, top_p and min_p leave, most likely first; `probs` are unnormalised.
-std::vector<int32_t> Candidates(const std::vector<float>& probs, double total, const SamplingParams& params) {
+std::vector<int32_t> Candidates(const std::vector<float>& probs, double total,
+                                const SamplingParams& params) {
   const auto vocab = static_cast<int64_t>(probs.size());
   const int64_t limit = params.top_k > 0 ? std::min<int64_t>(params.top_k, vocab) : vocab;
   std::vector<int32_t> ids(vocab);
   for (int64_t i = 0; i < vocab; ++i) ids[i] = static_cast<int32_t>(i);
-  auto likelier = [&](int32_t a, int32_t b) { return probs[a] != probs[b] ? probs[a] > probs[b] : a < b; };
+  auto likelier = [&](int32_t a, int32_t b) {
+    return probs[a] != probs[b] ? probs[a] > probs[b] : a < b;
+  };
   // Sorts only as many as turn out to be needed.
   int64_t sorted = 0, kept = 0;
   double mass = 0.0, top_mass = total;
@@ -27,8 +30,8 @@ std::vector<int32_t> Candidates(const std::vector<float>& probs, double total, c
   while (kept < limit) {
     if (kept == sorted) {
       const int64_t next = std::min(limit, std::max<int64_t>(256, sorted * 8));
-      std::partial_sort(ids.begin() + sorted, ids.begin() + next, ids.begin() + (params.top_k > 0 ? limit : vocab),
-                        likelier);
+      std::partial_sort(ids.begin() + sorted, ids.begin() + next,
+                        ids.begin() + (params.top_k > 0 ? limit : vocab), likelier);
       sorted = next;
     }
     const float p = probs[ids[kept]];
@@ -54,16 +57,18 @@ int64_t Draw(const std::vector<float>& probs, double uniform) {
     total += sum;
   }
   double rest = uniform * total;
-  int64_t last = 0;   // the last id with a positive probability: rounding must not fall off the end
+  int64_t last = 0;  // the last id with a positive probability: rounding must not fall off the end
   for (size_t b = 0; b < sums.size(); ++b) {
     if (rest >= sums[b] && b + 1 < sums.size()) {
       rest -= sums[b];
       if (sums[b] > 0.0)
-        for (int64_t i = static_cast<int64_t>(b) * kBlock; i < static_cast<int64_t>(b + 1) * kBlock; ++i)
+        for (int64_t i = static_cast<int64_t>(b) * kBlock; i < static_cast<int64_t>(b + 1) * kBlock;
+             ++i)
           if (probs[i] > 0.0f) last = i;
       continue;
     }
-    for (int64_t i = static_cast<int64_t>(b) * kBlock; i < std::min<int64_t>(n, (b + 1) * kBlock); ++i) {
+    for (int64_t i = static_cast<int64_t>(b) * kBlock; i < std::min<int64_t>(n, (b + 1) * kBlock);
+         ++i) {
       if (probs[i] <= 0.0f) continue;
       if (rest < probs[i]) return i;
       rest -= probs[i];
@@ -121,15 +126,18 @@ SampledToken SampleToken(float* logits, int64_t vocab_size, const SamplingParams
 
 absl::Status ValidateSamplingParams(const SamplingParams& p, int64_t vocab_size) {
   auto bad = [](std::string_view field, std::string_view range) {
-    return absl::InvalidArgumentError(absl::StrCat("sampling.", std::string(field), ": must be ", std::string(range)));
+    return absl::InvalidArgumentError(
+        absl::StrCat("sampling.", std::string(field), ": must be ", std::string(range)));
   };
   if (!(p.temperature >= 0.0 && p.temperature <= 100.0)) return bad("temperature", "in 0 .. 100");
-  if (p.temperature > 0.0 && p.temperature < 1e-3) return bad("temperature", "0 (greedy) or at least 0.001");
+  if (p.temperature > 0.0 && p.temperature < 1e-3)
+    return bad("temperature", "0 (greedy) or at least 0.001");
   if (p.top_k < 0) return bad("top_k", "0 (off) or positive");
   if (!(p.top_p > 0.0 && p.top_p <= 1.0)) return bad("top_p", "in (0, 1]");
   if (!(p.min_p >= 0.0 && p.min_p <= 1.0)) return bad("min_p", "in 0 .. 1");
   if (p.max_tokens < 1) return bad("max_tokens", "at least 1");
-  if (p.min_tokens < 0 || p.min_tokens > p.max_tokens) return bad("min_tokens", "in 0 .. max_tokens");
+  if (p.min_tokens < 0 || p.min_tokens > p.max_tokens)
+    return bad("min_tokens", "in 0 .. max_tokens");
   for (TokenId id : p.stop_ids)
     if (id < 0 || id >= vocab_size) return bad("stop_ids", "within the vocabulary");
   if (p.stop_ids.size() > 1024) return bad("stop_ids", "at most 1024 ids");

@@ -12,8 +12,8 @@ namespace rft {
 
 struct SampledToken {
   TokenId id = 0;
-  float logprob = 0.0f;            // nats, temperature 1, whole vocabulary
-  float sampling_logprob = 0.0f;   // nats, of the distribution drawn from; 0 for greedy
+  float logprob = 0.0f;           // nats, temperature 1, whole vocabulary
+  float sampling_logprob = 0.0f;  // nats, of the distribution drawn from; 0 for greedy
 };
 
 // `logits` (vocab_size values) is overwritten. `forbidden` ids can't be drawn (stop tokens before min_tokens).

@@ -10,7 +10,8 @@ CausalLm::CausalLm(ModelConfig config, at::ScalarType dtype)
 std::shared_ptr<const ModelWeights> CausalLm::PackNewVersion() {
   std::shared_ptr<ModelWeights> next;
   for (auto it = versions_.begin(); it != versions_.end(); ++it) {
-    if (it->use_count() == 1) {   // nobody samples or trains on it: its memory becomes the new version
+    if (it->use_count() ==
+        1) {  // nobody samples or trains on it: its memory becomes the new version
       next = std::move(*it);
       versions_.erase(it);
       break;

@@ -32,16 +32,17 @@ class CausalLm;
 // One version's compute copy. Immutable once published; reference-counted.
 struct ModelWeights : PublishedWeights {
   struct Layer {
-    at::Tensor input_norm_H, post_norm_H;      // float32 copies
-    at::Tensor q_norm_D, k_norm_D;             // undefined where the family has none
+    at::Tensor input_norm_H, post_norm_H;  // float32 copies
+    at::Tensor q_norm_D, k_norm_D;         // undefined where the family has none
     Weight qkv, output, gate_up, down;
   };
   int64_t version_number = 0;
-  const CausalLm* model = nullptr;             // whose it is; must outlive it (whoever holds weights holds the model too)
-  at::Tensor embedding_VH;                     // compute dtype
+  const CausalLm* model =
+      nullptr;  // whose it is; must outlive it (whoever holds weights holds the model too)
+  at::Tensor embedding_VH;  // compute dtype
   std::vector<Layer> layers;
   at::Tensor final_norm_H;
-  Weight head;                                 // [V, H]; the embedding's own rows when tied
+  Weight head;  // [V, H]; the embedding's own rows when tied
 
   int64_t version() const override { return version_number; }
 };
@@ -52,8 +53,8 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
 
   // Final hidden states (after the last norm), compute dtype [T, H], of packed tokens. ids_T, positions_T: int64.
   // Gradients as in rft/tensor/ops.h. Rows are batch-invariant bit for bit.
-  virtual at::Tensor forward(const ModelWeights& weights, const at::Tensor& ids_T, const at::Tensor& positions_T,
-                             AttentionContext& attention) const = 0;
+  virtual at::Tensor forward(const ModelWeights& weights, const at::Tensor& ids_T,
+                             const at::Tensor& positions_T, AttentionContext& attention) const = 0;
 
   // Packs the current master parameters into a new version (number = last + 1) and makes it current. Reuses the memory of
   // a version that nobody holds any more.
@@ -65,7 +66,9 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
   at::ScalarType dtype() const { return dtype_; }
   ParameterStore& parameters() { return *parameters_; }
   const ParameterStore& parameters() const { return *parameters_; }
-  HeadLayout head_layout() const { return {config_.num_heads, config_.num_kv_heads, config_.head_dim}; }
+  HeadLayout head_layout() const {
+    return {config_.num_heads, config_.num_kv_heads, config_.head_dim};
+  }
   // Folder that the model came from ("" for a random one): its tokenizer files are copied by SaveModel.
   const std::string& source_dir() const { return source_dir_; }
   void set_source_dir(std::string dir) { source_dir_ = std::move(dir); }
@@ -81,14 +84,17 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
   RopeTable rope_;
 
  private:
-  std::vector<std::shared_ptr<ModelWeights>> versions_;   // current one last; others are reused when released
+  std::vector<std::shared_ptr<ModelWeights>>
+      versions_;  // current one last; others are reused when released
   std::string source_dir_;
   int64_t last_version_ = 0;
 };
 
-using ModelRegistry = Registry<absl::StatusOr<std::shared_ptr<CausalLm>>, const ModelConfig&, at::ScalarType>;
-#define RFT_REGISTER_MODEL(architecture, factory) \
-  static const bool rft_registered_model_##factory = ::rft::ModelRegistry::Get().Add(architecture, factory)
+using ModelRegistry =
+    Registry<absl::StatusOr<std::shared_ptr<CausalLm>>, const ModelConfig&, at::ScalarType>;
+#define RFT_REGISTER_MODEL(architecture, factory)    \
+  static const bool rft_registered_model_##factory = \
+      ::rft::ModelRegistry::Get().Add(architecture, factory)
 
 // --- Hugging Face folders (rft/models/hf_folder.cc) ---
 
@@ -98,8 +104,8 @@ using ModelRegistry = Registry<absl::StatusOr<std::shared_ptr<CausalLm>>, const 
 absl::StatusOr<std::shared_ptr<CausalLm>> LoadModel(const std::string& dir, at::ScalarType dtype);
 
 // A model of random weights (normal, std 0.02; norms 1) from the text of a config.json.
-absl::StatusOr<std::shared_ptr<CausalLm>> CreateRandomModel(const std::string& config_json, at::ScalarType dtype,
-                                                            uint64_t seed);
+absl::StatusOr<std::shared_ptr<CausalLm>> CreateRandomModel(const std::string& config_json,
+                                                            at::ScalarType dtype, uint64_t seed);
 
 enum class SaveDtype { kFloat32, kBFloat16 };
 // Writes config.json, safetensors (sharded above 4 GB) and copies the tokenizer, template and generation files of

@@ -48,8 +48,10 @@ void CopyNorm(const Parameter* from, at::Tensor& to) {
 }
 
 void PackWeight(std::vector<Parameter*> parts, at::ScalarType dtype, Weight& weight) {
-  if (weight.packed.defined()) weight.Repack();
-  else weight = Weight::Create(std::move(parts), dtype);
+  if (weight.packed.defined())
+    weight.Repack();
+  else
+    weight = Weight::Create(std::move(parts), dtype);
 }
 
 void CopyRows(const at::Tensor& from, at::ScalarType dtype, at::Tensor& to) {
@@ -58,14 +60,16 @@ void CopyRows(const at::Tensor& from, at::ScalarType dtype, at::Tensor& to) {
     using T = typename decltype(tag)::type;
     const int64_t n = from.size(1);
     ParallelFor(from.size(0), 64, [&](int64_t begin, int64_t end) {
-      GetKernels().typed<T>().from_float(Data<float>(from) + begin * n, (end - begin) * n, Data<T>(to) + begin * n);
+      GetKernels().typed<T>().from_float(Data<float>(from) + begin * n, (end - begin) * n,
+                                         Data<T>(to) + begin * n);
     });
   });
 }
 
 }  // namespace
 
-DenseTransformer::DenseTransformer(const ModelConfig& config, at::ScalarType dtype, DenseFeatures features)
+DenseTransformer::DenseTransformer(const ModelConfig& config, at::ScalarType dtype,
+                                   DenseFeatures features)
     : CausalLm(config, dtype), features_(features), layout_(head_layout()) {
   parameters_ = std::make_unique<ParameterStore>(Specs(config, features));
   auto find = [&](const std::string& name) { return parameters_->Find(name); };
@@ -74,9 +78,11 @@ DenseTransformer::DenseTransformer(const ModelConfig& config, at::ScalarType dty
   head_ = config.tie_word_embeddings ? embedding_ : find("lm_head.weight");
   for (int64_t l = 0; l < config.num_layers; ++l) {
     auto p = [&](const char* name) { return find(LayerName(l, name)); };
-    LayerParameters layer{p("input_layernorm"),  p("post_attention_layernorm"), p("self_attn.q_proj"),
-                          p("self_attn.k_proj"), p("self_attn.v_proj"),         p("self_attn.o_proj"),
-                          p("mlp.gate_proj"),    p("mlp.up_proj"),              p("mlp.down_proj")};
+    LayerParameters layer{p("input_layernorm"),  p("post_attention_layernorm"),
+                          p("self_attn.q_proj"), p("self_attn.k_proj"),
+                          p("self_attn.v_proj"), p("self_attn.o_proj"),
+                          p("mlp.gate_proj"),    p("mlp.up_proj"),
+                          p("mlp.down_proj")};
     if (features.qk_norm) {
       layer.q_norm = p("self_attn.q_norm");
       layer.k_norm = p("self_attn.k_norm");
@@ -108,17 +114,22 @@ void DenseTransformer::Pack(ModelWeights& weights) {
 }
 
 at::Tensor DenseTransformer::forward(const ModelWeights& weights, const at::Tensor& ids_T,
-                                     const at::Tensor& positions_T, AttentionContext& attention) const {
-  const double eps = config_.rms_norm_eps, scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
+                                     const at::Tensor& positions_T,
+                                     AttentionContext& attention) const {
+  const double eps = config_.rms_norm_eps,
+               scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
   at::Tensor x_TH = ops::Embedding(ids_T, weights.embedding_VH, embedding_);
   for (size_t l = 0; l < layers_.size(); ++l) {
     const LayerParameters& p = layers_[l];
     const ModelWeights::Layer& w = weights.layers[l];
     const ops::HeadNorm head_norm{w.q_norm_D, w.k_norm_D, p.q_norm, p.k_norm, eps};
-    at::Tensor qkv = ops::Linear(ops::RmsNorm(x_TH, w.input_norm_H, p.input_norm, eps, dtype_), w.qkv);
+    at::Tensor qkv =
+        ops::Linear(ops::RmsNorm(x_TH, w.input_norm_H, p.input_norm, eps, dtype_), w.qkv);
     qkv = ops::RotateHeads(qkv, layout_, head_norm, positions_T, rope_.cos(), rope_.sin());
-    x_TH = ops::LinearAdd(attention.Attend(static_cast<int64_t>(l), qkv, layout_, scale), w.output, x_TH);
-    const at::Tensor gate_up = ops::Linear(ops::RmsNorm(x_TH, w.post_norm_H, p.post_norm, eps, dtype_), w.gate_up);
+    x_TH = ops::LinearAdd(attention.Attend(static_cast<int64_t>(l), qkv, layout_, scale), w.output,
+                          x_TH);
+    const at::Tensor gate_up =
+        ops::Linear(ops::RmsNorm(x_TH, w.post_norm_H, p.post_norm, eps, dtype_), w.gate_up);
     x_TH = ops::LinearAdd(ops::SwiGlu(gate_up), w.down, x_TH);
   }
   return ops::RmsNorm(x_TH, weights.final_norm_H, final_norm_, eps, dtype_);

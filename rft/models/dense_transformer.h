@@ -7,14 +7,14 @@
 namespace rft {
 
 struct DenseFeatures {
-  bool qk_norm = false;   // per-head RMSNorm of q and k before rotation
+  bool qk_norm = false;  // per-head RMSNorm of q and k before rotation
 };
 
 class DenseTransformer : public CausalLm {
  public:
   DenseTransformer(const ModelConfig& config, at::ScalarType dtype, DenseFeatures features);
-  at::Tensor forward(const ModelWeights& weights, const at::Tensor& ids_T, const at::Tensor& positions_T,
-                     AttentionContext& attention) const override;
+  at::Tensor forward(const ModelWeights& weights, const at::Tensor& ids_T,
+                     const at::Tensor& positions_T, AttentionContext& attention) const override;
 
  protected:
   void Pack(ModelWeights& weights) override;

@@ -24,14 +24,15 @@
 namespace rft {
 namespace {
 
-absl::StatusOr<std::shared_ptr<CausalLm>> CreateModel(const ModelConfig& config, at::ScalarType dtype) {
+absl::StatusOr<std::shared_ptr<CausalLm>> CreateModel(const ModelConfig& config,
+                                                      at::ScalarType dtype) {
   if (dtype != at::kFloat && dtype != at::kBFloat16)
     return absl::InvalidArgumentError("model: the compute dtype must be fp32 or bf16");
   const auto* factory = ModelRegistry::Get().Find(config.architecture);
   if (!factory)
-    return absl::InvalidArgumentError(absl::StrCat("config.json: architectures: unknown model architecture '",
-                                                   config.architecture, "'; known: ",
-                                                   absl::StrJoin(ModelRegistry::Get().Names(), ", ")));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "config.json: architectures: unknown model architecture '", config.architecture,
+        "'; known: ", absl::StrJoin(ModelRegistry::Get().Names(), ", ")));
   auto model = TryTorch([&] { return (*factory)(config, dtype); });
   if (!model.ok()) return model.status();
   return *std::move(model);
@@ -41,7 +42,7 @@ template <typename S, typename Convert>
 bool CopyChecked(const std::byte* bytes, int64_t n, float* out, const Convert& convert) {
   std::atomic<bool> finite{true};
   ParallelFor(n, 1 << 16, [&](int64_t begin, int64_t end) {
-    float poison = 0.0f;   // becomes NaN when any value is NaN or Inf
+    float poison = 0.0f;  // becomes NaN when any value is NaN or Inf
     for (int64_t i = begin; i < end; ++i) {
       S value;
       std::memcpy(&value, bytes + i * sizeof(S), sizeof(S));
@@ -56,9 +57,9 @@ bool CopyChecked(const std::byte* bytes, int64_t n, float* out, const Convert& c
 absl::Status LoadParameter(const TensorMap& tensors, const Parameter& p) {
   RFT_ASSIGN_OR_RETURN(const TensorView view, FindTensor(tensors, p.name));
   if (view.shape != p.value.sizes().vec())
-    return absl::InvalidArgumentError(absl::StrCat(p.name, ": the file has shape [", absl::StrJoin(view.shape, ", "),
-                                                   "], config.json asks for [", absl::StrJoin(p.value.sizes(), ", "),
-                                                   "]"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(p.name, ": the file has shape [", absl::StrJoin(view.shape, ", "),
+                     "], config.json asks for [", absl::StrJoin(p.value.sizes(), ", "), "]"));
   float* out = Data<float>(p.value);
   const std::byte* bytes = view.bytes.data();
   const int64_t n = p.value.numel();
@@ -71,18 +72,23 @@ absl::Status LoadParameter(const TensorMap& tensors, const Parameter& p) {
       finite = CopyChecked<Bf16>(bytes, n, out, [](Bf16 x) { return ToFloat(x); });
       break;
     case TensorDtype::kF16:
-      finite = CopyChecked<c10::Half>(bytes, n, out, [](c10::Half x) { return static_cast<float>(x); });
+      finite =
+          CopyChecked<c10::Half>(bytes, n, out, [](c10::Half x) { return static_cast<float>(x); });
       break;
     default:
       return absl::InvalidArgumentError(
-          absl::StrCat(p.name, ": dtype ", TensorDtypeName(view.dtype), " is not supported; expected BF16, F16 or F32"));
+          absl::StrCat(p.name, ": dtype ", TensorDtypeName(view.dtype),
+                       " is not supported; expected BF16, F16 or F32"));
   }
   if (!finite)
-    return absl::InvalidArgumentError(absl::StrCat(p.name, ": contains NaN or Inf; the checkpoint is damaged"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(p.name, ": contains NaN or Inf; the checkpoint is damaged"));
   return absl::OkStatus();
 }
 
-std::string DtypeWord(SaveDtype dtype) { return dtype == SaveDtype::kBFloat16 ? "bfloat16" : "float32"; }
+std::string DtypeWord(SaveDtype dtype) {
+  return dtype == SaveDtype::kBFloat16 ? "bfloat16" : "float32";
+}
 
 TensorToWrite Describe(const Parameter& p, SaveDtype dtype) {
   TensorToWrite t;
@@ -100,7 +106,8 @@ TensorToWrite Describe(const Parameter& p, SaveDtype dtype) {
       const int64_t m = std::min(kChunk, n - i);
       chunk.resize(m);
       GetKernels().bf16.from_float(data + i, m, chunk.data());
-      RFT_RETURN_IF_ERROR(sink({reinterpret_cast<const std::byte*>(chunk.data()), m * sizeof(Bf16)}));
+      RFT_RETURN_IF_ERROR(
+          sink({reinterpret_cast<const std::byte*>(chunk.data()), m * sizeof(Bf16)}));
     }
     return absl::OkStatus();
   };
@@ -108,24 +115,35 @@ TensorToWrite Describe(const Parameter& p, SaveDtype dtype) {
 }
 
 // Everything beside the weights that makes a folder usable: tokenizer, template, generation settings.
-constexpr const char* kCompanions[] = {"tokenizer.json",          "tokenizer_config.json", "special_tokens_map.json",
-                                       "chat_template.jinja",     "vocab.json",            "merges.txt",
-                                       "added_tokens.json",       "tokenizer.model",       "generation_config.json"};
+constexpr const char* kCompanions[] = {"tokenizer.json",
+                                       "tokenizer_config.json",
+                                       "special_tokens_map.json",
+                                       "chat_template.jinja",
+                                       "vocab.json",
+                                       "merges.txt",
+                                       "added_tokens.json",
+                                       "tokenizer.model",
+                                       "generation_config.json"};
 
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<CausalLm>> LoadModel(const std::string& dir, at::ScalarType dtype) {
   FileSystem& fs = FileSystem::Default();
   if (!fs.IsDirectory(dir))
-    return absl::NotFoundError(absl::StrCat("model: ", dir, " is not a folder; expected a Hugging Face model folder "
-                                            "(config.json, model.safetensors, tokenizer.json)"));
+    return absl::NotFoundError(
+        absl::StrCat("model: ", dir,
+                     " is not a folder; expected a Hugging Face model folder "
+                     "(config.json, model.safetensors, tokenizer.json)"));
   auto config_text = fs.ReadFile(JoinPath(dir, "config.json"));
-  if (!config_text.ok()) return absl::NotFoundError(absl::StrCat("model: ", dir, " has no config.json"));
+  if (!config_text.ok())
+    return absl::NotFoundError(absl::StrCat("model: ", dir, " has no config.json"));
   std::string generation_text;
   if (fs.Exists(JoinPath(dir, "generation_config.json"))) {
     RFT_ASSIGN_OR_RETURN(generation_text, fs.ReadFile(JoinPath(dir, "generation_config.json")));
   }
-  auto in_dir = [&](const absl::Status& s) { return absl::Status(s.code(), absl::StrCat(dir, ": ", s.message())); };
+  auto in_dir = [&](const absl::Status& s) {
+    return absl::Status(s.code(), absl::StrCat(dir, ": ", s.message()));
+  };
   auto config = ParseModelConfig(*config_text, generation_text);
   if (!config.ok()) return in_dir(config.status());
   auto tensors = OpenModelWeights(dir, fs);
@@ -138,8 +156,8 @@ absl::StatusOr<std::shared_ptr<CausalLm>> LoadModel(const std::string& dir, at::
   return model;
 }
 
-absl::StatusOr<std::shared_ptr<CausalLm>> CreateRandomModel(const std::string& config_json, at::ScalarType dtype,
-                                                            uint64_t seed) {
+absl::StatusOr<std::shared_ptr<CausalLm>> CreateRandomModel(const std::string& config_json,
+                                                            at::ScalarType dtype, uint64_t seed) {
   RFT_ASSIGN_OR_RETURN(const ModelConfig config, ParseModelConfig(config_json));
   RFT_ASSIGN_OR_RETURN(auto model, CreateModel(config, dtype));
   uint64_t index = 0;
@@ -151,7 +169,7 @@ absl::StatusOr<std::shared_ptr<CausalLm>> CreateRandomModel(const std::string& c
         out[i] = 1.0f;
         continue;
       }
-      const uint64_t bits = BitsAt(seed, salt, static_cast<uint64_t>(i));   // Box-Muller
+      const uint64_t bits = BitsAt(seed, salt, static_cast<uint64_t>(i));  // Box-Muller
       const double u = (static_cast<double>(bits >> 32) + 0.5) * 0x1.0p-32;
       const double v = static_cast<double>(bits & 0xffffffffu) * 0x1.0p-32;
       out[i] = static_cast<float>(0.02 * std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * M_PI * v));

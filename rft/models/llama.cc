@@ -4,7 +4,8 @@
 namespace rft {
 namespace {
 
-absl::StatusOr<std::shared_ptr<CausalLm>> CreateLlama(const ModelConfig& config, at::ScalarType dtype) {
+absl::StatusOr<std::shared_ptr<CausalLm>> CreateLlama(const ModelConfig& config,
+                                                      at::ScalarType dtype) {
   return std::make_shared<DenseTransformer>(config, dtype, DenseFeatures{});
 }
 

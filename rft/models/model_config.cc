@@ -21,12 +21,14 @@ class Reader {
     auto it = object_.find(key);
     return it == object_.end() || it->value().is_null() ? nullptr : &it->value();
   }
-  int64_t Int(std::string_view key, std::optional<int64_t> fallback = {}, int64_t min = 1, int64_t max = 1LL << 32) {
+  int64_t Int(std::string_view key, std::optional<int64_t> fallback = {}, int64_t min = 1,
+              int64_t max = 1LL << 32) {
     const json::value* v = Find(key);
     if (!v) return fallback ? *fallback : (Fail(key, "missing"), min);
     auto number = GetInt(object_, key);
     if (!number.ok()) return Fail(key, "must be a whole number"), min;
-    if (*number < min || *number > max) Fail(key, absl::StrCat("must be in ", min, " .. ", max, ", is ", *number));
+    if (*number < min || *number > max)
+      Fail(key, absl::StrCat("must be in ", min, " .. ", max, ", is ", *number));
     return *number;
   }
   double Double(std::string_view key, double fallback) {
@@ -53,8 +55,10 @@ class Reader {
       ids.push_back(v->to_number<TokenId>());
     } else if (v->is_array()) {
       for (const json::value& id : v->get_array())
-        if (id.is_int64()) ids.push_back(id.to_number<TokenId>());
-        else Fail(key, "must be a token id or a list of them");
+        if (id.is_int64())
+          ids.push_back(id.to_number<TokenId>());
+        else
+          Fail(key, "must be a token id or a list of them");
     } else {
       Fail(key, "must be a token id or a list of them");
     }
@@ -82,7 +86,8 @@ absl::StatusOr<RopeConfig> ParseRope(const json::object& config) {
   const char* key = "config.json: rope_parameters";
   if (!scaling) scaling = top.Find("rope_scaling"), key = "config.json: rope_scaling";
   if (scaling) {
-    if (!scaling->is_object()) return absl::InvalidArgumentError(absl::StrCat(key, ": must be an object"));
+    if (!scaling->is_object())
+      return absl::InvalidArgumentError(absl::StrCat(key, ": must be an object"));
     Reader r(scaling->get_object(), key);
     rope.type = r.Text("rope_type", r.Text("type", "default"));
     rope.theta = r.Double("rope_theta", rope.theta);
@@ -95,20 +100,26 @@ absl::StatusOr<RopeConfig> ParseRope(const json::object& config) {
     rope.original_max_positions =
         r.Int("original_max_position_embeddings", top.Int("max_position_embeddings", 2048));
     RFT_RETURN_IF_ERROR(r.status());
-    if (rope.type != "default" && rope.type != "linear" && rope.type != "llama3" && rope.type != "yarn")
-      return absl::InvalidArgumentError(absl::StrCat(key, ".rope_type: '", rope.type,
-                                                     "' is not supported; supported: default, linear, llama3, yarn"));
-    if (!(rope.factor >= 1.0)) return absl::InvalidArgumentError(absl::StrCat(key, ".factor: must be at least 1"));
+    if (rope.type != "default" && rope.type != "linear" && rope.type != "llama3" &&
+        rope.type != "yarn")
+      return absl::InvalidArgumentError(
+          absl::StrCat(key, ".rope_type: '", rope.type,
+                       "' is not supported; supported: default, linear, llama3, yarn"));
+    if (!(rope.factor >= 1.0))
+      return absl::InvalidArgumentError(absl::StrCat(key, ".factor: must be at least 1"));
   }
-  if (!(rope.theta > 0)) return absl::InvalidArgumentError("config.json: rope_theta: must be positive");
+  if (!(rope.theta > 0))
+    return absl::InvalidArgumentError("config.json: rope_theta: must be positive");
   return rope;
 }
 
 }  // namespace
 
-absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& config_json, const std::string& generation_json) {
+absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& config_json,
+                                             const std::string& generation_json) {
   auto parsed = ParseJson(config_json);
-  if (!parsed.ok()) return absl::InvalidArgumentError(absl::StrCat("config.json: ", parsed.status().message()));
+  if (!parsed.ok())
+    return absl::InvalidArgumentError(absl::StrCat("config.json: ", parsed.status().message()));
   if (!parsed->is_object()) return absl::InvalidArgumentError("config.json: must be a JSON object");
   const json::object& object = parsed->get_object();
   Reader r(object, "config.json");
@@ -117,7 +128,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& config_json, con
   const json::value* architectures = r.Find("architectures");
   if (!architectures || !architectures->is_array() || architectures->get_array().empty() ||
       !architectures->get_array()[0].is_string())
-    return absl::InvalidArgumentError("config.json: architectures: missing; expected e.g. [\"LlamaForCausalLM\"]");
+    return absl::InvalidArgumentError(
+        "config.json: architectures: missing; expected e.g. [\"LlamaForCausalLM\"]");
   c.architecture = std::string(architectures->get_array()[0].get_string());
   c.model_type = r.Text("model_type", "");
   c.vocab_size = r.Int("vocab_size", {}, 1, 1 << 24);
@@ -131,13 +143,16 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& config_json, con
   c.rms_norm_eps = r.Double("rms_norm_eps", 1e-6);
   c.tie_word_embeddings = r.Bool("tie_word_embeddings", false);
   c.end_ids = r.Ids("eos_token_id");
-  if (c.num_heads % c.num_kv_heads != 0) r.Fail("num_key_value_heads", "must divide num_attention_heads");
+  if (c.num_heads % c.num_kv_heads != 0)
+    r.Fail("num_key_value_heads", "must divide num_attention_heads");
   if (c.head_dim % 2 != 0) r.Fail("head_dim", "must be even");
   if (r.Text("hidden_act", "silu") != "silu") r.Fail("hidden_act", "only silu is supported");
   if (r.Bool("attention_bias", false)) r.Fail("attention_bias", "biases are not supported");
   if (r.Bool("mlp_bias", false)) r.Fail("mlp_bias", "biases are not supported");
-  if (r.Bool("use_sliding_window", false)) r.Fail("use_sliding_window", "sliding windows are not supported");
-  if (r.Find("quantization_config")) r.Fail("quantization_config", "quantised weights are not supported");
+  if (r.Bool("use_sliding_window", false))
+    r.Fail("use_sliding_window", "sliding windows are not supported");
+  if (r.Find("quantization_config"))
+    r.Fail("quantization_config", "quantised weights are not supported");
   RFT_RETURN_IF_ERROR(r.status());
   RFT_ASSIGN_OR_RETURN(c.rope, ParseRope(object));
   if (!generation_json.empty()) {
@@ -151,7 +166,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& config_json, con
   }
   for (TokenId id : c.end_ids)
     if (id < 0 || id >= c.vocab_size)
-      return absl::InvalidArgumentError(absl::StrCat("config.json: eos_token_id: ", id, " is outside the vocabulary"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("config.json: eos_token_id: ", id, " is outside the vocabulary"));
   return c;
 }
 

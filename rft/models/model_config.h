@@ -11,17 +11,17 @@
 namespace rft {
 
 struct RopeConfig {
-  std::string type = "default";   // "default", "linear", "llama3", "yarn"
+  std::string type = "default";  // "default", "linear", "llama3", "yarn"
   double theta = 10000.0;
   double factor = 1.0;
-  double low_freq_factor = 1.0, high_freq_factor = 4.0;   // llama3
-  int64_t original_max_positions = 8192;                  // llama3, yarn
-  double beta_fast = 32.0, beta_slow = 1.0;               // yarn
-  double attention_factor = 0.0;                          // yarn; 0 = 0.1 ln(factor) + 1
+  double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
+  int64_t original_max_positions = 8192;                 // llama3, yarn
+  double beta_fast = 32.0, beta_slow = 1.0;              // yarn
+  double attention_factor = 0.0;                         // yarn; 0 = 0.1 ln(factor) + 1
 };
 
 struct ModelConfig {
-  std::string architecture;       // architectures[0]
+  std::string architecture;  // architectures[0]
   std::string model_type;
   int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0, num_layers = 0;
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;
@@ -29,12 +29,13 @@ struct ModelConfig {
   double rms_norm_eps = 1e-6;
   bool tie_word_embeddings = false;
   RopeConfig rope;
-  std::vector<TokenId> end_ids;   // eos of generation_config.json, else of config.json
-  std::string json;               // the file as it was read: SaveModel writes it back
+  std::vector<TokenId> end_ids;  // eos of generation_config.json, else of config.json
+  std::string json;              // the file as it was read: SaveModel writes it back
 };
 
 // Errors: kInvalidArgument naming the key ("config.json: hidden_size: missing") or an unsupported feature
 // ("rope_scaling.rope_type 'dynamic' is not supported; supported: default, linear, llama3, yarn").
-absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& config_json, const std::string& generation_json = "");
+absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& config_json,
+                                             const std::string& generation_json = "");
 
 }  // namespace rft

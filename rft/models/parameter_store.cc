@@ -15,7 +15,8 @@ ParameterStore::ParameterStore(const std::vector<Spec>& specs) {
   std::vector<int64_t> offsets;
   int64_t total = 0;
   for (const Spec& spec : specs) {
-    const int64_t n = std::accumulate(spec.shape.begin(), spec.shape.end(), int64_t{1}, std::multiplies<>());
+    const int64_t n =
+        std::accumulate(spec.shape.begin(), spec.shape.end(), int64_t{1}, std::multiplies<>());
     offsets.push_back(total);
     num_parameters_ += n;
     total += RoundUp(n, kAlign);
@@ -23,10 +24,12 @@ ParameterStore::ParameterStore(const std::vector<Spec>& specs) {
   values_ = at::zeros({total}, at::kFloat);
   parameters_.reserve(specs.size());
   for (size_t i = 0; i < specs.size(); ++i) {
-    const int64_t n = std::accumulate(specs[i].shape.begin(), specs[i].shape.end(), int64_t{1}, std::multiplies<>());
+    const int64_t n = std::accumulate(specs[i].shape.begin(), specs[i].shape.end(), int64_t{1},
+                                      std::multiplies<>());
     const bool fresh = index_.emplace(specs[i].name, i).second;
     TORCH_CHECK(fresh, "parameter ", specs[i].name, " is declared twice");
-    parameters_.push_back({specs[i].name, values_.narrow(0, offsets[i], n).view(specs[i].shape), at::Tensor()});
+    parameters_.push_back(
+        {specs[i].name, values_.narrow(0, offsets[i], n).view(specs[i].shape), at::Tensor()});
   }
 }
 
@@ -41,7 +44,8 @@ const Parameter* ParameterStore::Find(std::string_view name) const {
 void ParameterStore::EnableGradients() {
   if (grads_.defined()) return;
   grads_ = at::zeros_like(values_);
-  for (Parameter& p : parameters_) p.grad = grads_.narrow(0, OffsetOf(p), p.value.numel()).view(p.value.sizes());
+  for (Parameter& p : parameters_)
+    p.grad = grads_.narrow(0, OffsetOf(p), p.value.numel()).view(p.value.sizes());
 }
 
 int64_t ParameterStore::OffsetOf(const Parameter& p) const {

@@ -16,21 +16,21 @@ namespace rft {
 class ParameterStore {
  public:
   struct Spec {
-    std::string name;             // Hugging Face name
+    std::string name;  // Hugging Face name
     std::vector<int64_t> shape;
   };
   // Allocates zeros. Every parameter starts at a multiple of 16 floats; the padding stays 0.
   explicit ParameterStore(const std::vector<Spec>& specs);
 
   // Addresses stay valid for the store's life.
-  Parameter* Find(std::string_view name);               // nullptr if there is none
+  Parameter* Find(std::string_view name);  // nullptr if there is none
   const Parameter* Find(std::string_view name) const;
   std::vector<Parameter>& all() { return parameters_; }
   const std::vector<Parameter>& all() const { return parameters_; }
 
-  at::Tensor& values() { return values_; }   // 1-D float32
-  at::Tensor& grads() { return grads_; }     // undefined until EnableGradients
-  void EnableGradients();                    // allocates zeroed gradients; idempotent
+  at::Tensor& values() { return values_; }  // 1-D float32
+  at::Tensor& grads() { return grads_; }    // undefined until EnableGradients
+  void EnableGradients();                   // allocates zeroed gradients; idempotent
   int64_t num_parameters() const { return num_parameters_; }
   // Offset of a parameter in the arenas, in elements.
   int64_t OffsetOf(const Parameter& p) const;

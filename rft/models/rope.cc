@@ -33,7 +33,8 @@ float Llama3(float frequency, const RopeConfig& c) {
 void Yarn(std::vector<float>& frequencies, const RopeConfig& c, int64_t head_dim) {
   auto dimension = [&](double rotations) {
     return static_cast<double>(head_dim) *
-           std::log(static_cast<double>(c.original_max_positions) / (rotations * 2.0 * std::numbers::pi)) /
+           std::log(static_cast<double>(c.original_max_positions) /
+                    (rotations * 2.0 * std::numbers::pi)) /
            (2.0 * std::log(c.theta));
   };
   const double low = std::max(std::floor(dimension(c.beta_fast)), 0.0);
@@ -41,7 +42,8 @@ void Yarn(std::vector<float>& frequencies, const RopeConfig& c, int64_t head_dim
   if (low == high) high += 0.001;
   for (size_t i = 0; i < frequencies.size(); ++i) {
     const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
-    frequencies[i] = static_cast<float>(frequencies[i] / c.factor * ramp + frequencies[i] * (1.0 - ramp));
+    frequencies[i] =
+        static_cast<float>(frequencies[i] / c.factor * ramp + frequencies[i] * (1.0 - ramp));
   }
 }
 
@@ -54,7 +56,8 @@ double AttentionFactor(const RopeConfig& c) {
 }  // namespace
 
 std::vector<float> InverseFrequencies(const RopeConfig& config, int64_t head_dim) {
-  const at::Tensor exponents = at::arange(0, head_dim, 2, at::kLong).to(at::kFloat).div_(static_cast<double>(head_dim));
+  const at::Tensor exponents =
+      at::arange(0, head_dim, 2, at::kLong).to(at::kFloat).div_(static_cast<double>(head_dim));
   const at::Tensor inverse = at::reciprocal(at::pow(at::Scalar(config.theta), exponents));
   std::vector<float> f(Data<float>(inverse), Data<float>(inverse) + inverse.numel());
   if (config.type == "linear")
@@ -68,7 +71,8 @@ std::vector<float> InverseFrequencies(const RopeConfig& config, int64_t head_dim
 RopeTable::RopeTable(const RopeConfig& config, int64_t head_dim, int64_t max_positions) {
   c10::InferenceMode off(false);
   const std::vector<float> f = InverseFrequencies(config, head_dim);
-  const at::Tensor angles = at::outer(at::arange(max_positions, at::kFloat), at::tensor(f, at::kFloat));
+  const at::Tensor angles =
+      at::outer(at::arange(max_positions, at::kFloat), at::tensor(f, at::kFloat));
   const double factor = AttentionFactor(config);
   cos_PD_ = at::cos(angles).mul_(factor);
   sin_PD_ = at::sin(angles).mul_(factor);

@@ -11,7 +11,7 @@ class RopeTable {
  public:
   RopeTable() = default;
   RopeTable(const RopeConfig& config, int64_t head_dim, int64_t max_positions);
-  const at::Tensor& cos() const { return cos_PD_; }   // [max_positions, head_dim / 2] float32
+  const at::Tensor& cos() const { return cos_PD_; }  // [max_positions, head_dim / 2] float32
   const at::Tensor& sin() const { return sin_PD_; }
 
  private:

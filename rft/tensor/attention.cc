@@ -51,11 +51,13 @@ struct Columns {
 };
 
 template <typename T>
-void AttendGroup(const T* qkv, const Sequences& sequences, std::pair<size_t, size_t> range, int64_t kv_head,
-                 const HeadLayout& layout, float scale, T* out, float* max, float* sum) {
+void AttendGroup(const T* qkv, const Sequences& sequences, std::pair<size_t, size_t> range,
+                 int64_t kv_head, const HeadLayout& layout, float scale, T* out, float* max,
+                 float* sum) {
   const Columns c(layout);
   const int64_t k_block = c.d * kBlockKeys, v_block = kBlockKeys * c.dp;
-  std::vector<T> first_k, first_v, k_own, v_own;   // blocks of the group's first run, and of the current one
+  std::vector<T> first_k, first_v, k_own,
+      v_own;  // blocks of the group's first run, and of the current one
   std::vector<const T*> k_blocks, v_blocks;
   std::vector<AttentionRow<T>> rows;
   std::vector<float> scratch;
@@ -85,12 +87,13 @@ void AttendGroup(const T* qkv, const Sequences& sequences, std::pair<size_t, siz
       for (int64_t h = 0; h < c.heads_per_kv; ++h) {
         const int64_t token = s.begin + t, head = kv_head * c.heads_per_kv + h;
         const int64_t stat = token * layout.num_heads + head;
-        rows.push_back({qkv + token * c.width + c.q(kv_head, h), out + token * layout.num_heads * c.d + head * c.d,
-                        s.prefix_count + t + 1, max ? max + stat : nullptr, sum ? sum + stat : nullptr});
+        rows.push_back({qkv + token * c.width + c.q(kv_head, h),
+                        out + token * layout.num_heads * c.d + head * c.d, s.prefix_count + t + 1,
+                        max ? max + stat : nullptr, sum ? sum + stat : nullptr});
       }
     scratch.resize(AttendScratch(keys, c.d));
-    GetKernels().typed<T>().attend(rows.data(), static_cast<int64_t>(rows.size()), k_blocks.data(), v_blocks.data(), c.d,
-                                   scale, scratch.data());
+    GetKernels().typed<T>().attend(rows.data(), static_cast<int64_t>(rows.size()), k_blocks.data(),
+                                   v_blocks.data(), c.d, scale, scratch.data());
   }
 }
 
@@ -101,9 +104,10 @@ struct BackwardBuffers {
 };
 
 template <typename T>
-void AttendGroupBackward(const T* qkv, const T* out, const T* dout, const float* max, const float* sum,
-                         const Sequences& sequences, std::pair<size_t, size_t> range, int64_t kv_head,
-                         const HeadLayout& layout, float scale, T* dqkv) {
+void AttendGroupBackward(const T* qkv, const T* out, const T* dout, const float* max,
+                         const float* sum, const Sequences& sequences,
+                         std::pair<size_t, size_t> range, int64_t kv_head, const HeadLayout& layout,
+                         float scale, T* dqkv) {
   const Columns c(layout);
   const auto& kernels = GetKernels().typed<T>();
   BackwardBuffers b;
@@ -123,7 +127,7 @@ void AttendGroupBackward(const T* qkv, const T* out, const T* dout, const float*
   };
   // The prefix's keys keep their place and their accumulated gradient over all runs of the group. Later runs come first so
   // that the first run, whose own keys the prefix is, closes the sum.
-  int64_t loaded = 0;   // keys [0, loaded) of the group's first run are in the buffers
+  int64_t loaded = 0;  // keys [0, loaded) of the group's first run are in the buffers
   for (size_t n = range.second; n-- > range.first;) {
     const PackedSequence& s = sequences[n];
     const bool is_first = n == range.first;
@@ -143,7 +147,7 @@ void AttendGroupBackward(const T* qkv, const T* out, const T* dout, const float*
       load(std::min(loaded, s.prefix_count), keys);
       loaded = s.prefix_count;
     }
-    const int64_t fresh = is_first ? loaded : own0;   // rows whose accumulators start at zero
+    const int64_t fresh = is_first ? loaded : own0;  // rows whose accumulators start at zero
     std::fill(b.dk_rows.begin() + fresh * c.dp, b.dk_rows.begin() + keys * c.dp, 0.0f);
     std::fill(b.dv_rows.begin() + fresh * c.dp, b.dv_rows.begin() + keys * c.dp, 0.0f);
 
@@ -154,15 +158,16 @@ void AttendGroupBackward(const T* qkv, const T* out, const T* dout, const float*
     b.rows.clear();
     for (int64_t t = 0; t < s.count; ++t)
       for (int64_t h = 0; h < c.heads_per_kv; ++h) {
-        const int64_t token = s.begin + t, head = kv_head * c.heads_per_kv + h, at = b.rows.size() * c.dp;
+        const int64_t token = s.begin + t, head = kv_head * c.heads_per_kv + h,
+                      at = b.rows.size() * c.dp;
         const int64_t position = token * layout.num_heads * c.d + head * c.d;
         kernels.to_float(qkv + token * c.width + c.q(kv_head, h), c.d, b.q.data() + at);
         kernels.to_float(dout + position, c.d, b.dout.data() + at);
         float delta = 0.0f;
         for (int64_t d = 0; d < c.d; ++d) delta += b.dout[at + d] * ToFloat(out[position + d]);
         const int64_t stat = token * layout.num_heads + head;
-        b.rows.push_back({b.q.data() + at, b.dout.data() + at, delta, max[stat], sum[stat], s.prefix_count + t + 1,
-                          b.dq.data() + at});
+        b.rows.push_back({b.q.data() + at, b.dout.data() + at, delta, max[stat], sum[stat],
+                          s.prefix_count + t + 1, b.dq.data() + at});
       }
     AttentionBackwardArgs args;
     args.head_dim = c.d;
@@ -176,14 +181,15 @@ void AttendGroupBackward(const T* qkv, const T* out, const T* dout, const float*
     args.scratch = b.scratch.data();
     GetKernels().attend_backward(b.rows.data(), vectors, args);
     for (int64_t v = 0; v < vectors; ++v)
-      kernels.from_float(b.dq.data() + v * c.dp, c.d,
-                         dqkv + (s.begin + v / c.heads_per_kv) * c.width + c.q(kv_head, v % c.heads_per_kv));
+      kernels.from_float(
+          b.dq.data() + v * c.dp, c.d,
+          dqkv + (s.begin + v / c.heads_per_kv) * c.width + c.q(kv_head, v % c.heads_per_kv));
     for (int64_t t = 0; t < s.count; ++t) store_gradients(s.begin + t, s.prefix_count + t);
   }
 }
 
-at::Tensor AttendForward(const at::Tensor& qkv, const Sequences& sequences, const HeadLayout& layout, double scale,
-                         at::Tensor* max, at::Tensor* sum) {
+at::Tensor AttendForward(const at::Tensor& qkv, const Sequences& sequences,
+                         const HeadLayout& layout, double scale, at::Tensor* max, at::Tensor* sum) {
   const int64_t t = qkv.size(0);
   at::Tensor out = at::empty({t, layout.num_heads * layout.head_dim}, qkv.options());
   if (max) {
@@ -194,9 +200,9 @@ at::Tensor AttendForward(const at::Tensor& qkv, const Sequences& sequences, cons
   DispatchFloat(qkv.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     ParallelTasks(static_cast<int64_t>(groups.size()) * layout.num_kv_heads, [&](int64_t task) {
-      AttendGroup(Data<T>(qkv), sequences, groups[task / layout.num_kv_heads], task % layout.num_kv_heads, layout,
-                  static_cast<float>(scale), Data<T>(out), max ? Data<float>(*max) : nullptr,
-                  sum ? Data<float>(*sum) : nullptr);
+      AttendGroup(Data<T>(qkv), sequences, groups[task / layout.num_kv_heads],
+                  task % layout.num_kv_heads, layout, static_cast<float>(scale), Data<T>(out),
+                  max ? Data<float>(*max) : nullptr, sum ? Data<float>(*sum) : nullptr);
     });
   });
   return out;
@@ -208,8 +214,9 @@ struct SequencesHolder : torch::CustomClassHolder {
 };
 
 struct AttendFunction : torch::autograd::Function<AttendFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv, std::shared_ptr<const Sequences> sequences,
-                            HeadLayout layout, double scale) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv,
+                            std::shared_ptr<const Sequences> sequences, HeadLayout layout,
+                            double scale) {
     at::Tensor max, sum;
     at::Tensor out = AttendForward(qkv, *sequences, layout, scale, &max, &sum);
     ctx->save_for_backward({qkv, out, max, sum});
@@ -236,8 +243,9 @@ struct AttendFunction : torch::autograd::Function<AttendFunction> {
     DispatchFloat(qkv.scalar_type(), [&](auto tag) {
       using T = typename decltype(tag)::type;
       ParallelTasks(static_cast<int64_t>(groups.size()) * layout.num_kv_heads, [&](int64_t task) {
-        AttendGroupBackward(Data<T>(qkv), Data<T>(out), Data<T>(dout), Data<float>(max), Data<float>(sum), sequences,
-                            groups[task / layout.num_kv_heads], task % layout.num_kv_heads, layout, scale, Data<T>(dqkv));
+        AttendGroupBackward(Data<T>(qkv), Data<T>(out), Data<T>(dout), Data<float>(max),
+                            Data<float>(sum), sequences, groups[task / layout.num_kv_heads],
+                            task % layout.num_kv_heads, layout, scale, Data<T>(dqkv));
       });
     });
     return {dqkv, at::Tensor(), at::Tensor(), at::Tensor()};
@@ -252,15 +260,19 @@ PackedAttention::PackedAttention(std::vector<PackedSequence> sequences) {
     const PackedSequence &s = sequences[i], &f = sequences[first];
     TORCH_CHECK(s.count > 0 && s.prefix_count >= 0, "packed attention: run ", i, " is empty");
     TORCH_CHECK(i == first ? s.prefix_count == 0
-                           : s.prefix_begin == f.begin && s.prefix_count > 0 && s.prefix_count <= f.count &&
+                           : s.prefix_begin == f.begin && s.prefix_count > 0 &&
+                                 s.prefix_count <= f.count &&
                                  s.prefix_count == sequences[first + 1].prefix_count,
-                "packed attention: the prefix of run ", i, " must be the start of its group's first run, equal for all");
+                "packed attention: the prefix of run ", i,
+                " must be the start of its group's first run, equal for all");
   }
   sequences_ = std::make_shared<const Sequences>(std::move(sequences));
 }
 
-at::Tensor PackedAttention::Attend(int64_t, const at::Tensor& qkv_TX, const HeadLayout& layout, double scale) {
-  TORCH_CHECK(qkv_TX.is_contiguous() && qkv_TX.size(1) == layout.width() && layout.num_heads % layout.num_kv_heads == 0,
+at::Tensor PackedAttention::Attend(int64_t, const at::Tensor& qkv_TX, const HeadLayout& layout,
+                                   double scale) {
+  TORCH_CHECK(qkv_TX.is_contiguous() && qkv_TX.size(1) == layout.width() &&
+                  layout.num_heads % layout.num_kv_heads == 0,
               "attention: expected a contiguous [T, ", layout.width(), "], got ", qkv_TX.sizes());
   if (at::GradMode::is_enabled() && qkv_TX.requires_grad())
     return AttendFunction::apply(qkv_TX, sequences_, layout, scale);

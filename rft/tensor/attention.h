@@ -14,7 +14,8 @@ class AttentionContext {
  public:
   virtual ~AttentionContext() = default;
   // Causal attention of layer `layer` over rotated [q | k | v] rows: [T, width] (C) -> [T, num_heads * head_dim] (C).
-  virtual at::Tensor Attend(int64_t layer, const at::Tensor& qkv_TX, const HeadLayout& layout, double scale) = 0;
+  virtual at::Tensor Attend(int64_t layer, const at::Tensor& qkv_TX, const HeadLayout& layout,
+                            double scale) = 0;
 };
 
 // A run of packed tokens. Its keys are `prefix_count` tokens that start at `prefix_begin` (a prompt computed once for the
@@ -22,7 +23,8 @@ class AttentionContext {
 struct PackedSequence {
   int64_t begin = 0, count = 0;
   int64_t prefix_begin = 0, prefix_count = 0;
-  int64_t group = 0;   // runs that share a prefix have one group; the run that is the prefix comes first in it
+  int64_t group =
+      0;  // runs that share a prefix have one group; the run that is the prefix comes first in it
 };
 
 // Packed-causal attention with shared prefixes, differentiable: training and scoring.
@@ -32,7 +34,8 @@ class PackedAttention : public AttentionContext {
   // REQUIRES: runs of a group are consecutive; the first one is the prefix (prefix_count 0), the others all have the same
   // prefix, which starts where the first one starts.
   explicit PackedAttention(std::vector<PackedSequence> sequences);
-  at::Tensor Attend(int64_t layer, const at::Tensor& qkv_TX, const HeadLayout& layout, double scale) override;
+  at::Tensor Attend(int64_t layer, const at::Tensor& qkv_TX, const HeadLayout& layout,
+                    double scale) override;
 
  private:
   std::shared_ptr<const std::vector<PackedSequence>> sequences_;

@@ -13,12 +13,13 @@
 namespace rft::RFT_ISA {
 namespace {  // unnamed: the linker must never lend these to another ISA's file
 
-inline constexpr int kAttendTile = 8;   // query vectors that share a pass over the key blocks
+inline constexpr int kAttendTile = 8;  // query vectors that share a pass over the key blocks
 
 // scores[r][0..keys) = scale * q_r . k, -inf where not visible. q: [R][head_dim] float.
 template <int R, typename K>
-inline void Scores(const float* q, int64_t ldq, const K* const* k_blocks, int64_t num_blocks, int64_t head_dim,
-                   float scale, const int64_t* limits, float* scores, int64_t lds) {
+inline void Scores(const float* q, int64_t ldq, const K* const* k_blocks, int64_t num_blocks,
+                   int64_t head_dim, float scale, const int64_t* limits, float* scores,
+                   int64_t lds) {
   for (int64_t b = 0; b < num_blocks; ++b) {
     Vec acc[R];
     for (int r = 0; r < R; ++r) acc[r] = Zero();
@@ -30,7 +31,8 @@ inline void Scores(const float* q, int64_t ldq, const K* const* k_blocks, int64_
     for (int r = 0; r < R; ++r) {
       const int64_t visible = limits[r] - b * kBlockKeys;
       Vec s = Mul(acc[r], Set1(scale));
-      if (visible < kBlockKeys) s = Blend(s, Set1(-INFINITY), visible > 0 ? static_cast<int>(visible) : 0);
+      if (visible < kBlockKeys)
+        s = Blend(s, Set1(-INFINITY), visible > 0 ? static_cast<int>(visible) : 0);
       Store(scores + r * lds + b * kBlockKeys, s);
     }
   }
@@ -53,8 +55,8 @@ inline void ExpRow(float* scores, int64_t num_blocks, float& max, float& sum) {
 
 // out[r][d0 .. d0 + 16 V) = sum_j p[r][j] v[j]
 template <int R, int V, typename K>
-inline void WeightedValues(const float* p, int64_t ldp, const K* const* v_blocks, int64_t num_keys, int64_t dp,
-                           int64_t d0, float* out, int64_t ldo) {
+inline void WeightedValues(const float* p, int64_t ldp, const K* const* v_blocks, int64_t num_keys,
+                           int64_t dp, int64_t d0, float* out, int64_t ldo) {
   Vec acc[R][V];
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) acc[r][v] = Zero();
@@ -72,16 +74,17 @@ inline void WeightedValues(const float* p, int64_t ldp, const K* const* v_blocks
 }
 
 template <int R, typename K>
-inline void WeightedValuesAllDims(const float* p, int64_t ldp, const K* const* v_blocks, int64_t num_keys, int64_t dp,
-                                  float* out) {
+inline void WeightedValuesAllDims(const float* p, int64_t ldp, const K* const* v_blocks,
+                                  int64_t num_keys, int64_t dp, float* out) {
   int64_t d = 0;
-  for (; d + 4 * kLanes <= dp; d += 4 * kLanes) WeightedValues<R, 4>(p, ldp, v_blocks, num_keys, dp, d, out, dp);
+  for (; d + 4 * kLanes <= dp; d += 4 * kLanes)
+    WeightedValues<R, 4>(p, ldp, v_blocks, num_keys, dp, d, out, dp);
   for (; d < dp; d += kLanes) WeightedValues<R, 1>(p, ldp, v_blocks, num_keys, dp, d, out, dp);
 }
 
 template <int R, typename T>
-inline void AttendTile(const AttentionRow<T>* rows, const T* const* k_blocks, const T* const* v_blocks, int64_t head_dim,
-                       float scale, float* scratch) {
+inline void AttendTile(const AttentionRow<T>* rows, const T* const* k_blocks,
+                       const T* const* v_blocks, int64_t head_dim, float scale, float* scratch) {
   int64_t limits[R], longest = 0;
   for (int r = 0; r < R; ++r) {
     limits[r] = rows[r].limit;
@@ -89,8 +92,8 @@ inline void AttendTile(const AttentionRow<T>* rows, const T* const* k_blocks, co
   }
   const int64_t dp = RoundUp(head_dim, kLanes), blocks = (longest + kBlockKeys - 1) / kBlockKeys;
   const int64_t lds = blocks * kBlockKeys;
-  float* vectors = scratch;                       // q, then the outputs: R x dp
-  float* scores = scratch + kAttendTile * dp;     // R x lds
+  float* vectors = scratch;                    // q, then the outputs: R x dp
+  float* scores = scratch + kAttendTile * dp;  // R x lds
   for (int r = 0; r < R; ++r)
     for (int64_t d = 0; d < head_dim; ++d) vectors[r * dp + d] = ToFloat(rows[r].q[d]);
   Scores<R>(vectors, dp, k_blocks, blocks, head_dim, scale, limits, scores, lds);
@@ -102,27 +105,37 @@ inline void AttendTile(const AttentionRow<T>* rows, const T* const* k_blocks, co
     if (rows[r].max) *rows[r].max = max;
     if (rows[r].sum) *rows[r].sum = sum;
   }
-  constexpr int kFirst = R < 6 ? R : 6;           // 24 accumulators at a time
+  constexpr int kFirst = R < 6 ? R : 6;  // 24 accumulators at a time
   WeightedValuesAllDims<kFirst>(scores, lds, v_blocks, longest, dp, vectors);
-  if constexpr (R > 6) WeightedValuesAllDims<R - 6>(scores + 6 * lds, lds, v_blocks, longest, dp, vectors + 6 * dp);
+  if constexpr (R > 6)
+    WeightedValuesAllDims<R - 6>(scores + 6 * lds, lds, v_blocks, longest, dp, vectors + 6 * dp);
   for (int r = 0; r < R; ++r)
-    for (int64_t d = 0; d < head_dim; ++d) rows[r].out[d] = FromFloat<T>(vectors[r * dp + d] * inv_sum[r]);
+    for (int64_t d = 0; d < head_dim; ++d)
+      rows[r].out[d] = FromFloat<T>(vectors[r * dp + d] * inv_sum[r]);
 }
 
 template <typename T>
-void Attend(const AttentionRow<T>* rows, int64_t num_rows, const T* const* k_blocks, const T* const* v_blocks,
-            int64_t head_dim, float scale, float* scratch) {
+void Attend(const AttentionRow<T>* rows, int64_t num_rows, const T* const* k_blocks,
+            const T* const* v_blocks, int64_t head_dim, float scale, float* scratch) {
   for (; num_rows >= kAttendTile; num_rows -= kAttendTile, rows += kAttendTile)
     AttendTile<kAttendTile>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
   switch (num_rows) {
-    case 1: return AttendTile<1>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
-    case 2: return AttendTile<2>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
-    case 3: return AttendTile<3>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
-    case 4: return AttendTile<4>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
-    case 5: return AttendTile<5>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
-    case 6: return AttendTile<6>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
-    case 7: return AttendTile<7>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
-    default: return;
+    case 1:
+      return AttendTile<1>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
+    case 2:
+      return AttendTile<2>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
+    case 3:
+      return AttendTile<3>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
+    case 4:
+      return AttendTile<4>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
+    case 5:
+      return AttendTile<5>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
+    case 6:
+      return AttendTile<6>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
+    case 7:
+      return AttendTile<7>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
+    default:
+      return;
   }
 }
 
@@ -156,7 +169,8 @@ inline void AttendBackwardTile(const AttentionBackwardRow* rows, const Attention
       Vec pr = Mul(Exp(Sub(Mul(s[r], Set1(a.scale)), Set1(rows[r].max))), Set1(1.0f / rows[r].sum));
       if (visible < kBlockKeys) pr = Blend(pr, Zero(), visible > 0 ? static_cast<int>(visible) : 0);
       Store(p + r * lds + b * kBlockKeys, pr);
-      Store(ds + r * lds + b * kBlockKeys, Mul(Mul(pr, Sub(g[r], Set1(rows[r].delta))), Set1(a.scale)));
+      Store(ds + r * lds + b * kBlockKeys,
+            Mul(Mul(pr, Sub(g[r], Set1(rows[r].delta))), Set1(a.scale)));
     }
   }
   for (int64_t d0 = 0; d0 < dp; d0 += kLanes) {
@@ -182,7 +196,8 @@ inline void AttendBackwardTile(const AttentionBackwardRow* rows, const Attention
   }
 }
 
-inline void AttendBackward(const AttentionBackwardRow* rows, int64_t num_rows, const AttentionBackwardArgs& args) {
+inline void AttendBackward(const AttentionBackwardRow* rows, int64_t num_rows,
+                           const AttentionBackwardArgs& args) {
   for (; num_rows >= 4; num_rows -= 4, rows += 4) AttendBackwardTile<4>(rows, args);
   for (; num_rows >= 1; --num_rows, ++rows) AttendBackwardTile<1>(rows, args);
 }

@@ -28,7 +28,8 @@ template <>
 [[gnu::always_inline]] inline Bf16 FromFloat<Bf16>(float f) {
   uint32_t u;
   __builtin_memcpy(&u, &f, sizeof u);
-  if ((u & 0x7fffffffu) > 0x7f800000u) return Bf16{static_cast<uint16_t>((u >> 16) | 0x40)};  // quiet NaN
+  if ((u & 0x7fffffffu) > 0x7f800000u)
+    return Bf16{static_cast<uint16_t>((u >> 16) | 0x40)};  // quiet NaN
   return Bf16{static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1)) >> 16)};
 }
 

@@ -18,7 +18,8 @@ struct TypeTag {
 // Calls f(TypeTag<float>{}) or f(TypeTag<Bf16>{}).
 template <typename F>
 auto DispatchFloat(at::ScalarType dtype, F&& f) {
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "compute dtype must be float32 or bfloat16, not ", dtype);
+  TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16,
+              "compute dtype must be float32 or bfloat16, not ", dtype);
   if (dtype == at::kBFloat16) return f(TypeTag<Bf16>{});
   return f(TypeTag<float>{});
 }

@@ -8,13 +8,15 @@ namespace rft {
 namespace {
 
 // Work is a grid of (row chunk, panel group) tasks. A chunk of rows stays in the L2 cache while panels stream by.
-constexpr int64_t kChunkBytes = 112 * 1024;   // measured: 64 .. 128 KiB within 3 %, 192 and more 10 to 25 % slower
-constexpr int64_t kMinWork = 64 * 1024;   // multiply-adds below which a second thread doesn't pay
+constexpr int64_t kChunkBytes =
+    112 * 1024;  // measured: 64 .. 128 KiB within 3 %, 192 and more 10 to 25 % slower
+constexpr int64_t kMinWork = 64 * 1024;  // multiply-adds below which a second thread doesn't pay
 
-template <typename Body>   // body(row_begin, row_end, panel)
+template <typename Body>  // body(row_begin, row_end, panel)
 void ForTasks(int64_t m, int64_t k, int64_t n, int64_t element_bytes, const Body& body) {
   const int64_t panels = RoundUp(n, kPanelWidth) / kPanelWidth;
-  const int64_t chunk = std::max<int64_t>(32, kChunkBytes / std::max<int64_t>(1, k * element_bytes) / 8 * 8);
+  const int64_t chunk =
+      std::max<int64_t>(32, kChunkBytes / std::max<int64_t>(1, k * element_bytes) / 8 * 8);
   const int64_t chunks = (m + chunk - 1) / chunk;
   const int64_t work = m * k * n;
   if (work < kMinWork || NumThreads() == 1) {
@@ -56,28 +58,33 @@ void Pack(PackSource<Bf16> source, int64_t k, int64_t n, Bf16* packed) {
 }
 
 template <typename T>
-void GemmToFloat(const T* a, int64_t lda, const T* packed, int64_t m, int64_t k, int64_t n, float* c, int64_t ldc,
-                 bool add) {
+void GemmToFloat(const T* a, int64_t lda, const T* packed, int64_t m, int64_t k, int64_t n,
+                 float* c, int64_t ldc, bool add) {
   const auto kernel = GetKernels().typed<T>().gemm_panel_float;
   ForTasks(m, k, n, sizeof(T), [&](int64_t r0, int64_t r1, int64_t p) {
     const int64_t n0 = p * kPanelWidth;
-    kernel(a + r0 * lda, lda, packed + p * PanelElements<T>(k), k, r1 - r0, std::min<int64_t>(kPanelWidth, n - n0),
-           c + r0 * ldc + n0, ldc, add);
+    kernel(a + r0 * lda, lda, packed + p * PanelElements<T>(k), k, r1 - r0,
+           std::min<int64_t>(kPanelWidth, n - n0), c + r0 * ldc + n0, ldc, add);
   });
 }
-template void GemmToFloat<float>(const float*, int64_t, const float*, int64_t, int64_t, int64_t, float*, int64_t, bool);
-template void GemmToFloat<Bf16>(const Bf16*, int64_t, const Bf16*, int64_t, int64_t, int64_t, float*, int64_t, bool);
+template void GemmToFloat<float>(const float*, int64_t, const float*, int64_t, int64_t, int64_t,
+                                 float*, int64_t, bool);
+template void GemmToFloat<Bf16>(const Bf16*, int64_t, const Bf16*, int64_t, int64_t, int64_t,
+                                float*, int64_t, bool);
 
 template <typename T>
-void Gemm(const T* a, int64_t lda, const T* packed, int64_t m, int64_t k, int64_t n, T* c, int64_t ldc) {
+void Gemm(const T* a, int64_t lda, const T* packed, int64_t m, int64_t k, int64_t n, T* c,
+          int64_t ldc) {
   const auto kernel = GetKernels().typed<T>().gemm_panel;
   ForTasks(m, k, n, sizeof(T), [&](int64_t r0, int64_t r1, int64_t p) {
     const int64_t n0 = p * kPanelWidth;
-    kernel(a + r0 * lda, lda, packed + p * PanelElements<T>(k), k, r1 - r0, std::min<int64_t>(kPanelWidth, n - n0),
-           c + r0 * ldc + n0, ldc);
+    kernel(a + r0 * lda, lda, packed + p * PanelElements<T>(k), k, r1 - r0,
+           std::min<int64_t>(kPanelWidth, n - n0), c + r0 * ldc + n0, ldc);
   });
 }
-template void Gemm<float>(const float*, int64_t, const float*, int64_t, int64_t, int64_t, float*, int64_t);
-template void Gemm<Bf16>(const Bf16*, int64_t, const Bf16*, int64_t, int64_t, int64_t, Bf16*, int64_t);
+template void Gemm<float>(const float*, int64_t, const float*, int64_t, int64_t, int64_t, float*,
+                          int64_t);
+template void Gemm<Bf16>(const Bf16*, int64_t, const Bf16*, int64_t, int64_t, int64_t, Bf16*,
+                         int64_t);
 
 }  // namespace rft

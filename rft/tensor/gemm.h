@@ -37,10 +37,11 @@ void Pack(PackSource<Bf16> source, int64_t k, int64_t n, Bf16* packed);
 
 // c (+)= a * packed; float output.
 template <typename T>
-void GemmToFloat(const T* a, int64_t lda, const T* packed, int64_t m, int64_t k, int64_t n, float* c, int64_t ldc,
-                 bool add);
+void GemmToFloat(const T* a, int64_t lda, const T* packed, int64_t m, int64_t k, int64_t n,
+                 float* c, int64_t ldc, bool add);
 // c = a * packed, rounded to T.
 template <typename T>
-void Gemm(const T* a, int64_t lda, const T* packed, int64_t m, int64_t k, int64_t n, T* c, int64_t ldc);
+void Gemm(const T* a, int64_t lda, const T* packed, int64_t m, int64_t k, int64_t n, T* c,
+          int64_t ldc);
 
 }  // namespace rft

@@ -12,9 +12,9 @@ namespace {  // unnamed: the linker must never lend these to another ISA's file
 
 inline constexpr int kVecs = kPanelWidth / kLanes;
 #if defined(__AVX512F__)
-inline constexpr int kMaxRows = 8;   // 24 accumulators of 32 registers
+inline constexpr int kMaxRows = 8;  // 24 accumulators of 32 registers
 #else
-inline constexpr int kMaxRows = 2;   // 12 of 16
+inline constexpr int kMaxRows = 2;  // 12 of 16
 #endif
 
 template <int MR>
@@ -49,13 +49,16 @@ inline void LoadPairs(const Bf16* b, Vec& even, Vec& odd) {
 #if defined(__AVX512F__)
   const __m512i u = _mm512_loadu_si512(b);
   even.v = _mm512_castsi512_ps(_mm512_slli_epi32(u, 16));
-  odd.v = _mm512_castsi512_ps(_mm512_and_si512(u, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+  odd.v =
+      _mm512_castsi512_ps(_mm512_and_si512(u, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
 #elif defined(__AVX2__)
   const auto* q = reinterpret_cast<const __m256i*>(b);
   const __m256i lo = _mm256_loadu_si256(q), hi = _mm256_loadu_si256(q + 1);
   const __m256i mask = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
-  even = {_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))};
-  odd = {_mm256_castsi256_ps(_mm256_and_si256(lo, mask)), _mm256_castsi256_ps(_mm256_and_si256(hi, mask))};
+  even = {_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))};
+  odd = {_mm256_castsi256_ps(_mm256_and_si256(lo, mask)),
+         _mm256_castsi256_ps(_mm256_and_si256(hi, mask))};
 #else
   for (int i = 0; i < kLanes; ++i) {
     even.v[i] = ToFloat(b[2 * i]);
@@ -90,7 +93,8 @@ inline void Emit(C* c, Vec value, int64_t n, bool add) {
 }
 
 template <int MR, typename T, typename C>
-inline void Tile(const T* a, int64_t lda, const T* panel, int64_t k, int64_t n, C* c, int64_t ldc, bool add) {
+inline void Tile(const T* a, int64_t lda, const T* panel, int64_t k, int64_t n, C* c, int64_t ldc,
+                 bool add) {
   Vec acc[MR][kVecs];
   for (int r = 0; r < MR; ++r)
     for (int v = 0; v < kVecs; ++v) acc[r][v] = Zero();
@@ -100,33 +104,43 @@ inline void Tile(const T* a, int64_t lda, const T* panel, int64_t k, int64_t n, 
 }
 
 template <typename T, typename C>
-void GemmPanel(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows, int64_t n, C* c, int64_t ldc,
-               bool add) {
+void GemmPanel(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows, int64_t n, C* c,
+               int64_t ldc, bool add) {
   int64_t r = 0;
-  for (; r + kMaxRows <= rows; r += kMaxRows) Tile<kMaxRows>(a + r * lda, lda, panel, k, n, c + r * ldc, ldc, add);
+  for (; r + kMaxRows <= rows; r += kMaxRows)
+    Tile<kMaxRows>(a + r * lda, lda, panel, k, n, c + r * ldc, ldc, add);
   a += r * lda;
   c += r * ldc;
   switch (rows - r) {
-    case 1: return Tile<1>(a, lda, panel, k, n, c, ldc, add);
+    case 1:
+      return Tile<1>(a, lda, panel, k, n, c, ldc, add);
 #if defined(__AVX512F__)
-    case 2: return Tile<2>(a, lda, panel, k, n, c, ldc, add);
-    case 3: return Tile<3>(a, lda, panel, k, n, c, ldc, add);
-    case 4: return Tile<4>(a, lda, panel, k, n, c, ldc, add);
-    case 5: return Tile<5>(a, lda, panel, k, n, c, ldc, add);
-    case 6: return Tile<6>(a, lda, panel, k, n, c, ldc, add);
-    case 7: return Tile<7>(a, lda, panel, k, n, c, ldc, add);
+    case 2:
+      return Tile<2>(a, lda, panel, k, n, c, ldc, add);
+    case 3:
+      return Tile<3>(a, lda, panel, k, n, c, ldc, add);
+    case 4:
+      return Tile<4>(a, lda, panel, k, n, c, ldc, add);
+    case 5:
+      return Tile<5>(a, lda, panel, k, n, c, ldc, add);
+    case 6:
+      return Tile<6>(a, lda, panel, k, n, c, ldc, add);
+    case 7:
+      return Tile<7>(a, lda, panel, k, n, c, ldc, add);
 #endif
-    default: return;
+    default:
+      return;
   }
 }
 
 template <typename T>
-void GemmPanelFloat(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows, int64_t n, float* c, int64_t ldc,
-                    bool add) {
+void GemmPanelFloat(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows, int64_t n,
+                    float* c, int64_t ldc, bool add) {
   GemmPanel(a, lda, panel, k, rows, n, c, ldc, add);
 }
 template <typename T>
-void GemmPanelSame(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows, int64_t n, T* c, int64_t ldc) {
+void GemmPanelSame(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows, int64_t n,
+                   T* c, int64_t ldc) {
   GemmPanel(a, lda, panel, k, rows, n, c, ldc, false);
 }
 
@@ -135,9 +149,13 @@ template <typename S, typename T>
 void PackPanel(const S* src, int64_t stride_k, int64_t stride_c, int64_t k, int64_t n, T* panel) {
   constexpr int64_t kPair = sizeof(T) == 2 ? 2 : 1;
   const int64_t padded_k = RoundUp(k, kPair);
-  auto at = [&](int64_t i, int64_t c) -> T& { return panel[(i / kPair * kPanelWidth + c) * kPair + i % kPair]; };
-  if (n < kPanelWidth || padded_k != k) __builtin_memset(static_cast<void*>(panel), 0, padded_k * kPanelWidth * sizeof(T));
-  if (stride_k == 1) {  // a weight [N, K]: walk the source row by row, 16 columns at a time so that writes share lines
+  auto at = [&](int64_t i, int64_t c) -> T& {
+    return panel[(i / kPair * kPanelWidth + c) * kPair + i % kPair];
+  };
+  if (n < kPanelWidth || padded_k != k)
+    __builtin_memset(static_cast<void*>(panel), 0, padded_k * kPanelWidth * sizeof(T));
+  if (stride_k ==
+      1) {  // a weight [N, K]: walk the source row by row, 16 columns at a time so that writes share lines
     for (int64_t c0 = 0; c0 < n; c0 += kLanes) {
       const int64_t c1 = c0 + kLanes < n ? c0 + kLanes : n;
       for (int64_t i0 = 0; i0 < k; i0 += kLanes) {
@@ -149,7 +167,8 @@ void PackPanel(const S* src, int64_t stride_k, int64_t stride_c, int64_t k, int6
     return;
   }
   for (int64_t i = 0; i < k; ++i)
-    for (int64_t c = 0; c < n; ++c) at(i, c) = FromFloat<T>(ToFloat(src[i * stride_k + c * stride_c]));
+    for (int64_t c = 0; c < n; ++c)
+      at(i, c) = FromFloat<T>(ToFloat(src[i * stride_k + c * stride_c]));
 }
 
 }  // namespace

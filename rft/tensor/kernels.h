@@ -15,10 +15,12 @@
 
 namespace rft {
 
-[[gnu::always_inline]] inline constexpr int64_t RoundUp(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+[[gnu::always_inline]] inline constexpr int64_t RoundUp(int64_t x, int64_t to) {
+  return (x + to - 1) / to * to;
+}
 
-inline constexpr int kPanelWidth = 48;   // columns of a packed panel
-inline constexpr int kBlockKeys = 16;    // tokens in a block of the attention cache
+inline constexpr int kPanelWidth = 48;  // columns of a packed panel
+inline constexpr int kBlockKeys = 16;   // tokens in a block of the attention cache
 
 // A packed matrix for y[M, N] = a[M, K] b[K, N]: ceil(N / 48) panels, each K x 48 values (zero-padded columns); bf16 keeps
 // pairs of consecutive k together. Elements per panel:
@@ -30,51 +32,56 @@ template <typename T>
 // One query vector of attention: `limit` keys (positions 0 .. limit-1) are visible to it.
 template <typename T>
 struct AttentionRow {
-  const T* q;       // [head_dim]
-  T* out;           // [head_dim]
+  const T* q;  // [head_dim]
+  T* out;      // [head_dim]
   int64_t limit;
-  float* max;       // out, may be null: max of the scaled scores
-  float* sum;       // out, may be null: sum of exp(score - max)
+  float* max;  // out, may be null: max of the scaled scores
+  float* sum;  // out, may be null: sum of exp(score - max)
 };
 
 // All pointers of the backward of one (sequence, kv head): float scratch in the layouts the forward uses.
 struct AttentionBackwardArgs {
   int64_t head_dim = 0, num_keys = 0;
   float scale = 0;
-  const float* k_blocks = nullptr;   // [ceil(keys/16)][head_dim][16]
-  const float* v_blocks_t = nullptr; // same layout, of V
-  const float* k_rows = nullptr;     // [keys][dp], dp = head_dim rounded up to 16
-  float* dk_rows = nullptr;          // [keys][dp], accumulated
-  float* dv_rows = nullptr;          // [keys][dp], accumulated
-  float* scratch = nullptr;          // >= AttentionBackwardScratch(...)
+  const float* k_blocks = nullptr;    // [ceil(keys/16)][head_dim][16]
+  const float* v_blocks_t = nullptr;  // same layout, of V
+  const float* k_rows = nullptr;      // [keys][dp], dp = head_dim rounded up to 16
+  float* dk_rows = nullptr;           // [keys][dp], accumulated
+  float* dv_rows = nullptr;           // [keys][dp], accumulated
+  float* scratch = nullptr;           // >= AttentionBackwardScratch(...)
 };
 struct AttentionBackwardRow {
-  const float* q;        // [dp], zero-padded
-  const float* dout;     // [dp], zero-padded
-  float delta;           // sum_d dout * out
-  float max, sum;        // as the forward wrote them
+  const float* q;     // [dp], zero-padded
+  const float* dout;  // [dp], zero-padded
+  float delta;        // sum_d dout * out
+  float max, sum;     // as the forward wrote them
   int64_t limit;
-  float* dq;             // [dp], overwritten
+  float* dq;  // [dp], overwritten
 };
 
 template <typename T>
 struct TypedKernels {
   // Packs columns [0, n) of a panel: element (k, c) = src[k * stride_k + c * stride_c], source float or T.
-  void (*pack_panel_from_float)(const float* src, int64_t stride_k, int64_t stride_c, int64_t k, int64_t n, T* panel);
-  void (*pack_panel)(const T* src, int64_t stride_k, int64_t stride_c, int64_t k, int64_t n, T* panel);
+  void (*pack_panel_from_float)(const float* src, int64_t stride_k, int64_t stride_c, int64_t k,
+                                int64_t n, T* panel);
+  void (*pack_panel)(const T* src, int64_t stride_k, int64_t stride_c, int64_t k, int64_t n,
+                     T* panel);
   // c[rows, n] (+)= a[rows, k] * panel. For bf16 k must be even.
-  void (*gemm_panel_float)(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows, int64_t n, float* c,
-                           int64_t ldc, bool add);
-  void (*gemm_panel)(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows, int64_t n, T* c, int64_t ldc);
+  void (*gemm_panel_float)(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows,
+                           int64_t n, float* c, int64_t ldc, bool add);
+  void (*gemm_panel)(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows, int64_t n,
+                     T* c, int64_t ldc);
 
   // y = x / sqrt(mean(x^2) + eps) * w for one row of n. X is the residual stream (float) ...
-  float (*rms_norm_residual)(const float* x, const float* w, float eps, int64_t n, T* y);   // returns 1 / rms
+  float (*rms_norm_residual)(const float* x, const float* w, float eps, int64_t n,
+                             T* y);  // returns 1 / rms
   // dx += gradient, dw_acc += gradient (float accumulators).
-  void (*rms_norm_residual_backward)(const float* x, const float* w, const T* dy, float rstd, int64_t n, float* dx,
-                                     float* dw);
+  void (*rms_norm_residual_backward)(const float* x, const float* w, const T* dy, float rstd,
+                                     int64_t n, float* dx, float* dw);
   // ... or a head's activations (T), for Qwen3's q/k norm.
   float (*rms_norm_head)(const T* x, const float* w, float eps, int64_t n, T* y);
-  void (*rms_norm_head_backward)(const T* x, const float* w, const T* dy, float rstd, int64_t n, T* dx, float* dw);
+  void (*rms_norm_head_backward)(const T* x, const float* w, const T* dy, float rstd, int64_t n,
+                                 T* dx, float* dw);
 
   // Half-split rotation of one head; cos/sin have n / 2 entries. sign -1 rotates back (the gradient).
   void (*rope)(T* x, const float* cos, const float* sin, float sign, int64_t n);
@@ -85,26 +92,27 @@ struct TypedKernels {
 
   void (*to_float)(const T* src, int64_t n, float* dst);
   void (*from_float)(const float* src, int64_t n, T* dst);
-  void (*transpose)(const T* src, int64_t rows, int64_t cols, int64_t ld_src, T* dst, int64_t ld_dst);
+  void (*transpose)(const T* src, int64_t rows, int64_t cols, int64_t ld_src, T* dst,
+                    int64_t ld_dst);
 
   // Attention of up to any number of query vectors of one kv head over key/value blocks of 16 tokens:
   // k_blocks[b] is [head_dim][16], v_blocks[b] is [16][dp]. scratch: 8 * round_up(max limit, 16) + 8 * dp floats.
-  void (*attend)(const AttentionRow<T>* rows, int64_t num_rows, const T* const* k_blocks, const T* const* v_blocks,
-                 int64_t head_dim, float scale, float* scratch);
+  void (*attend)(const AttentionRow<T>* rows, int64_t num_rows, const T* const* k_blocks,
+                 const T* const* v_blocks, int64_t head_dim, float scale, float* scratch);
   // d(loss)/d(logits) of one row: out = g * (softmax(logits * inv_temperature) - onehot(target)) * inv_temperature.
-  void (*softmax_gradient)(const float* logits, int64_t n, float inv_temperature, float log_sum_exp, int64_t target,
-                           float g, T* out);
+  void (*softmax_gradient)(const float* logits, int64_t n, float inv_temperature, float log_sum_exp,
+                           int64_t target, float g, T* out);
 };
 
 // log(sum exp(x * scale)) of a row and, if entropy is not null, the entropy in nats of softmax(x * scale).
 struct RowStats {
-  float max;            // of x * scale
-  float sum;            // sum exp(x * scale - max)
+  float max;  // of x * scale
+  float sum;  // sum exp(x * scale - max)
   float log_sum_exp;
 };
 
 struct Kernels {
-  const char* name;     // "avx512bf16", "avx512", "avx2", "portable"
+  const char* name;  // "avx512bf16", "avx512", "avx2", "portable"
   TypedKernels<float> f32;
   TypedKernels<Bf16> bf16;
 
@@ -114,10 +122,12 @@ struct Kernels {
   // Sum of squares in double, for the global norm.
   double (*sum_of_squares)(const float* x, int64_t n);
   // AdamW (Loshchilov & Hutter 2019, alg. 2), decoupled decay, gradient multiplied by grad_scale first.
-  void (*adamw)(float* w, float* m, float* v, const float* grad, int64_t n, float grad_scale, float lr, float beta1,
-                float beta2, float eps, float weight_decay, float bias1, float bias2_sqrt);
+  void (*adamw)(float* w, float* m, float* v, const float* grad, int64_t n, float grad_scale,
+                float lr, float beta1, float beta2, float eps, float weight_decay, float bias1,
+                float bias2_sqrt);
   // Gradient of attention for query vectors of one kv head (all heads of the group and all rows of the sequence).
-  void (*attend_backward)(const AttentionBackwardRow* rows, int64_t num_rows, const AttentionBackwardArgs& args);
+  void (*attend_backward)(const AttentionBackwardRow* rows, int64_t num_rows,
+                          const AttentionBackwardArgs& args);
 
   template <typename T>
   const TypedKernels<T>& typed() const;

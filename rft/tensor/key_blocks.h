@@ -12,7 +12,8 @@ namespace rft {
 // Writes one token's key (head_dim values) into slot `slot` of a K block.
 template <typename S, typename T>
 void StoreKey(const S* key, int64_t head_dim, int64_t slot, T* block) {
-  for (int64_t d = 0; d < head_dim; ++d) block[d * kBlockKeys + slot] = FromFloat<T>(ToFloat(key[d]));
+  for (int64_t d = 0; d < head_dim; ++d)
+    block[d * kBlockKeys + slot] = FromFloat<T>(ToFloat(key[d]));
 }
 
 // Writes one token's value into slot `slot` of a V block; the padding is zeroed.

@@ -22,9 +22,10 @@ using torch::autograd::variable_list;
 bool Recording(const at::Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
 
 void CheckInput(const at::Tensor& x, const Weight& w) {
-  TORCH_CHECK(x.dim() == 2 && x.size(1) == w.k && x.is_contiguous() && x.scalar_type() == w.packed.scalar_type(),
-              "linear: expected a contiguous [T, ", w.k, "] of ", w.packed.scalar_type(), ", got ", x.sizes(), " of ",
-              x.scalar_type());
+  TORCH_CHECK(x.dim() == 2 && x.size(1) == w.k && x.is_contiguous() &&
+                  x.scalar_type() == w.packed.scalar_type(),
+              "linear: expected a contiguous [T, ", w.k, "] of ", w.packed.scalar_type(), ", got ",
+              x.sizes(), " of ", x.scalar_type());
 }
 
 at::Tensor LinearForward(const at::Tensor& x, const Weight& w) {
@@ -39,7 +40,8 @@ at::Tensor LinearForward(const at::Tensor& x, const Weight& w) {
 void LinearAddInto(const at::Tensor& x, const Weight& w, const at::Tensor& residual) {
   DispatchFloat(x.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    GemmToFloat(Data<T>(x), w.k, Data<T>(w.packed), x.size(0), w.k, w.n, Data<float>(residual), w.n, true);
+    GemmToFloat(Data<T>(x), w.k, Data<T>(w.packed), x.size(0), w.k, w.n, Data<float>(residual), w.n,
+                true);
   });
 }
 
@@ -57,7 +59,8 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
 };
 
 struct LinearAddFunction : torch::autograd::Function<LinearAddFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& residual, int64_t weight) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& residual,
+                            int64_t weight) {
     ctx->save_for_backward({x});
     ctx->saved_data["weight"] = weight;
     at::Tensor y = residual.clone();
@@ -79,7 +82,8 @@ at::Tensor Gather(const at::Tensor& ids, const at::Tensor& table) {
     using T = typename decltype(tag)::type;
     const auto to_float = GetKernels().typed<T>().to_float;
     ParallelFor(t, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) to_float(Data<T>(table) + id[i] * h, h, Data<float>(y) + i * h);
+      for (int64_t i = begin; i < end; ++i)
+        to_float(Data<T>(table) + id[i] * h, h, Data<float>(y) + i * h);
     });
   });
   return y;
@@ -88,7 +92,7 @@ at::Tensor Gather(const at::Tensor& ids, const at::Tensor& table) {
 struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& anchor, const at::Tensor& ids,
                             const at::Tensor& table, int64_t parameter) {
-    (void)anchor;   // a scalar that requires a gradient, so that the graph starts here
+    (void)anchor;  // a scalar that requires a gradient, so that the graph starts here
     ctx->save_for_backward({ids});
     ctx->saved_data["parameter"] = parameter;
     return Gather(ids, table);
@@ -115,7 +119,8 @@ at::Tensor Select(const at::Tensor& x, const at::Tensor& sources) {
   const int64_t n = sources.size(0), row = x.size(1) * static_cast<int64_t>(x.element_size());
   at::Tensor y = at::empty({n, x.size(1)}, x.options());
   const int64_t* source = Data<int64_t>(sources);
-  for (int64_t i = 0; i < n; ++i) std::memcpy(Data<char>(y) + i * row, Data<char>(x) + source[i] * row, row);
+  for (int64_t i = 0; i < n; ++i)
+    std::memcpy(Data<char>(y) + i * row, Data<char>(x) + source[i] * row, row);
   return y;
 }
 
@@ -151,7 +156,8 @@ at::Tensor SelectRows(const at::Tensor& x_TH, const at::Tensor& sources_N) {
 }
 
 at::Tensor Embedding(const at::Tensor& ids_T, const at::Tensor& table_VH, Parameter* parameter) {
-  TORCH_CHECK(ids_T.scalar_type() == at::kLong && ids_T.is_contiguous(), "embedding: ids must be contiguous int64");
+  TORCH_CHECK(ids_T.scalar_type() == at::kLong && ids_T.is_contiguous(),
+              "embedding: ids must be contiguous int64");
   if (!at::GradMode::is_enabled()) return Gather(ids_T, table_VH);
   at::Tensor anchor = at::zeros({}, table_VH.options().dtype(at::kFloat));
   anchor.requires_grad_(true);
@@ -166,7 +172,8 @@ at::Tensor Linear(const at::Tensor& x_TK, const Weight& weight) {
 
 at::Tensor LinearAdd(const at::Tensor& x_TK, const Weight& weight, const at::Tensor& residual_TN) {
   CheckInput(x_TK, weight);
-  TORCH_CHECK(residual_TN.scalar_type() == at::kFloat && residual_TN.is_contiguous() && residual_TN.size(1) == weight.n,
+  TORCH_CHECK(residual_TN.scalar_type() == at::kFloat && residual_TN.is_contiguous() &&
+                  residual_TN.size(1) == weight.n,
               "linear: the residual must be a contiguous float32 [T, ", weight.n, "]");
   if (!Recording(x_TK)) {
     LinearAddInto(x_TK, weight, residual_TN);

@@ -29,10 +29,10 @@ at::Tensor PackTransposed(const Weight& w, at::ScalarType dtype) {
       for (int64_t p = begin; p < end; ++p) {
         const int64_t c0 = p * kPanelWidth, columns = std::min<int64_t>(kPanelWidth, w.k - c0);
         T* out = Data<T>(packed) + p * PanelElements<T>(w.n);
-        for (const Parameter* part : w.parts) {   // parts follow one another along the reduction
+        for (const Parameter* part : w.parts) {  // parts follow one another along the reduction
           const int64_t rows = part->value.size(0);
-          TORCH_CHECK(sizeof(T) == 4 || rows % 2 == 0, part->name, ": bf16 training needs an even number of rows, got ",
-                      rows);
+          TORCH_CHECK(sizeof(T) == 4 || rows % 2 == 0, part->name,
+                      ": bf16 training needs an even number of rows, got ", rows);
           pack(Data<float>(part->value) + c0, w.k, 1, rows, columns, out);
           out += rows * kPanelWidth;
         }
@@ -42,7 +42,8 @@ at::Tensor PackTransposed(const Weight& w, at::ScalarType dtype) {
   return packed;
 }
 
-at::Tensor InputGradient(const at::Tensor& dy, const at::Tensor& packed_transposed, const Weight& w) {
+at::Tensor InputGradient(const at::Tensor& dy, const at::Tensor& packed_transposed,
+                         const Weight& w) {
   at::Tensor dx = at::empty({dy.size(0), w.k}, dy.options());
   DispatchFloat(dy.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -67,15 +68,16 @@ void AccumulateWeightGradient(const at::Tensor& x, const at::Tensor& dy, const W
           const int64_t n0 = b * 64, columns = std::min<int64_t>(64, w.n - n0);
           T* out = Data<T>(dy_t) + n0 * padded;
           kernels.transpose(Data<T>(dy) + t0 * w.n + n0, count, columns, w.n, out, padded);
-          for (int64_t c = 0; even != count && c < columns; ++c) out[c * padded + count] = FromFloat<T>(0.0f);
+          for (int64_t c = 0; even != count && c < columns; ++c)
+            out[c * padded + count] = FromFloat<T>(0.0f);
         }
       });
       int64_t row = 0;
       for (const Parameter* part : w.parts) {
         const int64_t rows = part->value.size(0);
         if (part->grad.defined())
-          GemmToFloat(Data<T>(dy_t) + row * padded, padded, Data<T>(x_packed), rows, sizeof(T) == 2 ? even : count, w.k,
-                      Data<float>(part->grad), w.k, true);
+          GemmToFloat(Data<T>(dy_t) + row * padded, padded, Data<T>(x_packed), rows,
+                      sizeof(T) == 2 ? even : count, w.k, Data<float>(part->grad), w.k, true);
         row += rows;
       }
     }

@@ -14,8 +14,10 @@ at::Tensor LinearBackward(const at::Tensor& x_TK, const at::Tensor& dy_TN, const
 // W packed for dx = dy W: [K, N]-major panels. Made once where several calls share it.
 at::Tensor PackTransposed(const Weight& weight, at::ScalarType dtype);
 // dx = dy * packed as made by PackTransposed.
-at::Tensor InputGradient(const at::Tensor& dy_TN, const at::Tensor& packed_transposed, const Weight& weight);
+at::Tensor InputGradient(const at::Tensor& dy_TN, const at::Tensor& packed_transposed,
+                         const Weight& weight);
 // dW += dy^T x only.
-void AccumulateWeightGradient(const at::Tensor& x_TK, const at::Tensor& dy_TN, const Weight& weight);
+void AccumulateWeightGradient(const at::Tensor& x_TK, const at::Tensor& dy_TN,
+                              const Weight& weight);
 
 }  // namespace rft::ops

@@ -39,7 +39,8 @@ void SumOverRows(int64_t num_rows, int64_t width, const at::Tensor& grad, const 
     for (int64_t i = 0; i < width; ++i) out[i] += partial[b * width + i];
 }
 
-at::Tensor NormForward(const at::Tensor& x, const at::Tensor& w, double eps, at::ScalarType dtype, at::Tensor* rstd) {
+at::Tensor NormForward(const at::Tensor& x, const at::Tensor& w, double eps, at::ScalarType dtype,
+                       at::Tensor* rstd) {
   const int64_t t = x.size(0), h = x.size(1);
   at::Tensor y = at::empty({t, h}, x.options().dtype(dtype));
   if (rstd) *rstd = at::empty({t}, x.options());
@@ -48,7 +49,8 @@ at::Tensor NormForward(const at::Tensor& x, const at::Tensor& w, double eps, at:
     const auto norm = GetKernels().typed<T>().rms_norm_residual;
     ParallelFor(t, 32, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const float r = norm(Data<float>(x) + i * h, Data<float>(w), static_cast<float>(eps), h, Data<T>(y) + i * h);
+        const float r = norm(Data<float>(x) + i * h, Data<float>(w), static_cast<float>(eps), h,
+                             Data<T>(y) + i * h);
         if (rstd) Data<float>(*rstd)[i] = r;
       }
     });
@@ -57,8 +59,8 @@ at::Tensor NormForward(const at::Tensor& x, const at::Tensor& w, double eps, at:
 }
 
 struct NormFunction : torch::autograd::Function<NormFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& w, int64_t parameter, double eps,
-                            at::ScalarType dtype) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& w,
+                            int64_t parameter, double eps, at::ScalarType dtype) {
     at::Tensor rstd, y = NormForward(x, w, eps, dtype, &rstd);
     ctx->save_for_backward({x, w, rstd});
     ctx->saved_data["parameter"] = parameter;
@@ -68,7 +70,8 @@ struct NormFunction : torch::autograd::Function<NormFunction> {
     const auto saved = ctx->get_saved_variables();
     const at::Tensor &x = saved[0], &w = saved[1], &rstd = saved[2];
     const at::Tensor dy = grads[0].contiguous();
-    const auto* parameter = reinterpret_cast<const Parameter*>(ctx->saved_data["parameter"].toInt());
+    const auto* parameter =
+        reinterpret_cast<const Parameter*>(ctx->saved_data["parameter"].toInt());
     at::Tensor dx = at::zeros_like(x);
     const int64_t h = x.size(1);
     DispatchFloat(dy.scalar_type(), [&](auto tag) {
@@ -76,8 +79,8 @@ struct NormFunction : torch::autograd::Function<NormFunction> {
       const auto backward_row = GetKernels().typed<T>().rms_norm_residual_backward;
       SumOverRows(x.size(0), h, parameter->grad, [&](int64_t begin, int64_t end, float* dw) {
         for (int64_t i = begin; i < end; ++i)
-          backward_row(Data<float>(x) + i * h, Data<float>(w), Data<T>(dy) + i * h, Data<float>(rstd)[i], h,
-                       Data<float>(dx) + i * h, dw);
+          backward_row(Data<float>(x) + i * h, Data<float>(w), Data<T>(dy) + i * h,
+                       Data<float>(rstd)[i], h, Data<float>(dx) + i * h, dw);
       });
     });
     return {dx, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
@@ -85,7 +88,8 @@ struct NormFunction : torch::autograd::Function<NormFunction> {
 };
 
 // Which vectors of a row are normed and rotated: q heads, then k heads.
-template <typename T, typename Body>   // body(row, head index among q+k, pointer to the head's values)
+template <typename T,
+          typename Body>  // body(row, head index among q+k, pointer to the head's values)
 void ForHeads(const at::Tensor& qkv, const HeadLayout& l, const Body& body) {
   const int64_t width = l.width(), heads = l.num_heads + l.num_kv_heads;
   T* data = Data<T>(qkv);
@@ -96,8 +100,9 @@ void ForHeads(const at::Tensor& qkv, const HeadLayout& l, const Body& body) {
 }
 
 // In place. rstd [T, q + k heads] is written when norms are on.
-void RotateForward(const at::Tensor& qkv, const HeadLayout& l, const HeadNorm& norm, const at::Tensor& positions,
-                   const at::Tensor& cos, const at::Tensor& sin, at::Tensor* rstd) {
+void RotateForward(const at::Tensor& qkv, const HeadLayout& l, const HeadNorm& norm,
+                   const at::Tensor& positions, const at::Tensor& cos, const at::Tensor& sin,
+                   at::Tensor* rstd) {
   const int64_t d = l.head_dim, half = d / 2, heads = l.num_heads + l.num_kv_heads;
   DispatchFloat(qkv.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -105,7 +110,8 @@ void RotateForward(const at::Tensor& qkv, const HeadLayout& l, const HeadNorm& n
     ForHeads<T>(qkv, l, [&](int64_t t, int64_t h, T* x) {
       if (norm.q_weight_D.defined()) {
         const at::Tensor& w = h < l.num_heads ? norm.q_weight_D : norm.k_weight_D;
-        const float r = kernels.rms_norm_head(x, Data<float>(w), static_cast<float>(norm.eps), d, x);
+        const float r =
+            kernels.rms_norm_head(x, Data<float>(w), static_cast<float>(norm.eps), d, x);
         if (rstd) Data<float>(*rstd)[t * heads + h] = r;
       }
       const int64_t p = Data<int64_t>(positions)[t] * half;
@@ -115,15 +121,19 @@ void RotateForward(const at::Tensor& qkv, const HeadLayout& l, const HeadNorm& n
 }
 
 struct RotateFunction : torch::autograd::Function<RotateFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv, const at::Tensor& positions,
-                            const at::Tensor& cos, const at::Tensor& sin, int64_t layout_ptr, int64_t norm_ptr) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv,
+                            const at::Tensor& positions, const at::Tensor& cos,
+                            const at::Tensor& sin, int64_t layout_ptr, int64_t norm_ptr) {
     const auto& layout = *reinterpret_cast<const HeadLayout*>(layout_ptr);
     const auto& norm = *reinterpret_cast<const HeadNorm*>(norm_ptr);
     at::Tensor y = qkv.clone(), rstd;
     const bool normed = norm.q_weight_D.defined();
-    if (normed) rstd = at::empty({qkv.size(0), layout.num_heads + layout.num_kv_heads}, qkv.options().dtype(at::kFloat));
+    if (normed)
+      rstd = at::empty({qkv.size(0), layout.num_heads + layout.num_kv_heads},
+                       qkv.options().dtype(at::kFloat));
     RotateForward(y, layout, norm, positions, cos, sin, normed ? &rstd : nullptr);
-    ctx->save_for_backward({normed ? qkv : at::Tensor(), positions, cos, sin, rstd, norm.q_weight_D, norm.k_weight_D});
+    ctx->save_for_backward(
+        {normed ? qkv : at::Tensor(), positions, cos, sin, rstd, norm.q_weight_D, norm.k_weight_D});
     ctx->saved_data["heads"] = layout.num_heads;
     ctx->saved_data["kv_heads"] = layout.num_kv_heads;
     ctx->saved_data["head_dim"] = layout.head_dim;
@@ -133,7 +143,8 @@ struct RotateFunction : torch::autograd::Function<RotateFunction> {
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
-    const at::Tensor &x = saved[0], &positions = saved[1], &cos = saved[2], &sin = saved[3], &rstd = saved[4];
+    const at::Tensor &x = saved[0], &positions = saved[1], &cos = saved[2], &sin = saved[3],
+                     &rstd = saved[4];
     const HeadLayout l{ctx->saved_data["heads"].toInt(), ctx->saved_data["kv_heads"].toInt(),
                        ctx->saved_data["head_dim"].toInt()};
     at::Tensor dx = grads[0].clone();
@@ -153,8 +164,8 @@ struct RotateFunction : torch::autograd::Function<RotateFunction> {
             for (int64_t h = first; h < first + count; ++h) {
               const int64_t at = t * l.width() + h * d;
               T* g = Data<T>(dx) + at;
-              kernels.rms_norm_head_backward(Data<T>(x) + at, Data<float>(w), g, Data<float>(rstd)[t * heads + h], d, g,
-                                             dw);
+              kernels.rms_norm_head_backward(Data<T>(x) + at, Data<float>(w), g,
+                                             Data<float>(rstd)[t * heads + h], d, g, dw);
             }
         });
       };
@@ -207,26 +218,30 @@ struct SwiGluFunction : torch::autograd::Function<SwiGluFunction> {
 
 }  // namespace
 
-at::Tensor RmsNorm(const at::Tensor& x_TH, const at::Tensor& weight_H, Parameter* parameter, double eps,
-                   at::ScalarType dtype) {
+at::Tensor RmsNorm(const at::Tensor& x_TH, const at::Tensor& weight_H, Parameter* parameter,
+                   double eps, at::ScalarType dtype) {
   TORCH_CHECK(x_TH.dim() == 2 && x_TH.scalar_type() == at::kFloat && x_TH.is_contiguous() &&
                   weight_H.numel() == x_TH.size(1),
-              "rms_norm: expected a contiguous float32 [T, ", weight_H.numel(), "], got ", x_TH.sizes());
+              "rms_norm: expected a contiguous float32 [T, ", weight_H.numel(), "], got ",
+              x_TH.sizes());
   if (!Recording(x_TH)) return NormForward(x_TH, weight_H, eps, dtype, nullptr);
   return NormFunction::apply(x_TH, weight_H, reinterpret_cast<int64_t>(parameter), eps, dtype);
 }
 
 at::Tensor RotateHeads(const at::Tensor& qkv_TX, const HeadLayout& layout, const HeadNorm& norm,
-                       const at::Tensor& positions_T, const at::Tensor& cos_PD, const at::Tensor& sin_PD) {
+                       const at::Tensor& positions_T, const at::Tensor& cos_PD,
+                       const at::Tensor& sin_PD) {
   TORCH_CHECK(qkv_TX.dim() == 2 && qkv_TX.size(1) == layout.width() && qkv_TX.is_contiguous(),
-              "rotate_heads: expected a contiguous [T, ", layout.width(), "], got ", qkv_TX.sizes());
+              "rotate_heads: expected a contiguous [T, ", layout.width(), "], got ",
+              qkv_TX.sizes());
   TORCH_CHECK(positions_T.scalar_type() == at::kLong && positions_T.size(0) == qkv_TX.size(0),
               "rotate_heads: one int64 position per token");
   if (!Recording(qkv_TX)) {
     RotateForward(qkv_TX, layout, norm, positions_T, cos_PD, sin_PD, nullptr);
     return qkv_TX;
   }
-  return RotateFunction::apply(qkv_TX, positions_T, cos_PD, sin_PD, reinterpret_cast<int64_t>(&layout),
+  return RotateFunction::apply(qkv_TX, positions_T, cos_PD, sin_PD,
+                               reinterpret_cast<int64_t>(&layout),
                                reinterpret_cast<int64_t>(&norm));
 }
 

@@ -28,19 +28,20 @@ at::Tensor LinearAdd(const at::Tensor& x_TK, const Weight& weight, const at::Ten
 
 // RMSNorm (Zhang & Sennrich 2019, eq. 4) of the residual stream: float32 [T, H] -> C. `weight_H` is this version's float32
 // copy; the gradient goes to `parameter`.
-at::Tensor RmsNorm(const at::Tensor& x_TH, const at::Tensor& weight_H, Parameter* parameter, double eps,
-                   at::ScalarType dtype);
+at::Tensor RmsNorm(const at::Tensor& x_TH, const at::Tensor& weight_H, Parameter* parameter,
+                   double eps, at::ScalarType dtype);
 
 // Optional per-head RMSNorm of q and k (Qwen3), then rotary embedding of q and k (RoFormer, 2104.09864, half-split), with
 // cos/sin tables [P, D / 2] float32 and positions_T int64. In inference in place.
 struct HeadNorm {
-  at::Tensor q_weight_D, k_weight_D;   // undefined: no norm
+  at::Tensor q_weight_D, k_weight_D;  // undefined: no norm
   Parameter* q_parameter = nullptr;
   Parameter* k_parameter = nullptr;
   double eps = 1e-6;
 };
 at::Tensor RotateHeads(const at::Tensor& qkv_TX, const HeadLayout& layout, const HeadNorm& norm,
-                       const at::Tensor& positions_T, const at::Tensor& cos_PD, const at::Tensor& sin_PD);
+                       const at::Tensor& positions_T, const at::Tensor& cos_PD,
+                       const at::Tensor& sin_PD);
 
 // silu(gate) * up for gate_up = [gate | up], [T, 2 I] -> [T, I].
 at::Tensor SwiGlu(const at::Tensor& gate_up_T2I);
@@ -48,8 +49,9 @@ at::Tensor SwiGlu(const at::Tensor& gate_up_T2I);
 // Log-probability in nats of each target under softmax(hidden W^T / temperature), float32 [N], without ever holding [N, V]:
 // the vocabulary projection runs in row chunks, forward and (recomputed) backward. entropy_N, if not null, receives the
 // entropy in nats (no gradient).
-at::Tensor TokenLogprobs(const at::Tensor& hidden_NH, const Weight& head, const at::Tensor& targets_N,
-                         double temperature, at::Tensor* entropy_N = nullptr);
+at::Tensor TokenLogprobs(const at::Tensor& hidden_NH, const Weight& head,
+                         const at::Tensor& targets_N, double temperature,
+                         at::Tensor* entropy_N = nullptr);
 
 // Chunk of rows that TokenLogprobs projects at a time for a vocabulary of this size.
 int64_t LogitsChunkRows(int64_t vocab_size);

@@ -20,12 +20,13 @@ int NumThreads() {
 void SetNumThreads(int n) { g_threads.store(std::max(n, 0), std::memory_order_relaxed); }
 
 void ParallelFor(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
-  const int64_t pieces = std::min<int64_t>(NumThreads(), (n + grain - 1) / std::max<int64_t>(grain, 1));
+  const int64_t pieces =
+      std::min<int64_t>(NumThreads(), (n + grain - 1) / std::max<int64_t>(grain, 1));
   if (pieces <= 1 || omp_in_parallel()) {
     if (n > 0) body(0, n);
     return;
   }
-#pragma omp parallel num_threads(static_cast<int>(pieces))
+#pragma omp parallel num_threads(static_cast <int>(pieces))
   {
     const int64_t i = omp_get_thread_num(), parts = omp_get_num_threads();
     const int64_t begin = n * i / parts, end = n * (i + 1) / parts;

@@ -8,11 +8,12 @@ namespace rft {
 
 // Threads that ParallelFor uses: SetNumThreads, or all cores. >= 1.
 int NumThreads();
-void SetNumThreads(int n);   // 0 = all cores
+void SetNumThreads(int n);  // 0 = all cores
 
 // Calls body(begin, end) on contiguous pieces that cover [0, n), at most one per thread and at least `grain` long (but for
 // the last). Serial when n <= grain or inside another ParallelFor. `body` must not throw.
-void ParallelFor(int64_t n, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& body);
+void ParallelFor(int64_t n, int64_t grain,
+                 const std::function<void(int64_t begin, int64_t end)>& body);
 
 // Hands out the indices [0, n) one by one to whichever thread is free: for tasks of unequal size.
 void ParallelTasks(int64_t n, const std::function<void(int64_t index)>& body);

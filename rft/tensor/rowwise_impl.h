@@ -21,14 +21,22 @@ template <typename X, typename T>
 float RmsNorm(const X* x, const float* w, float eps, int64_t n, T* y) {
   Vec acc = Zero();
   ForVectors(
-      n, [&](int64_t i) { const Vec a = Load(x + i); acc = Fma(a, a, acc); },
-      [&](int64_t i, int m) { const Vec a = LoadPartial(x + i, m, 0.0f); acc = Fma(a, a, acc); });
+      n,
+      [&](int64_t i) {
+        const Vec a = Load(x + i);
+        acc = Fma(a, a, acc);
+      },
+      [&](int64_t i, int m) {
+        const Vec a = LoadPartial(x + i, m, 0.0f);
+        acc = Fma(a, a, acc);
+      });
   const float rstd = 1.0f / __builtin_sqrtf(Sum(acc) / static_cast<float>(n) + eps);
   const Vec r = Set1(rstd);
   ForVectors(
       n, [&](int64_t i) { Store(y + i, Mul(Mul(Load(x + i), r), Load(w + i))); },
       [&](int64_t i, int m) {
-        StorePartial(y + i, Mul(Mul(LoadPartial(x + i, m, 0.0f), r), LoadPartial(w + i, m, 0.0f)), m);
+        StorePartial(y + i, Mul(Mul(LoadPartial(x + i, m, 0.0f), r), LoadPartial(w + i, m, 0.0f)),
+                     m);
       });
   return rstd;
 }
@@ -36,13 +44,15 @@ float RmsNorm(const X* x, const float* w, float eps, int64_t n, T* y) {
 // y = x r w  with r = (mean x^2 + eps)^-1/2:  dx = r (w dy - x r^2 mean(x w dy)).
 // `write(i, m, value)` receives dx.
 template <typename X, typename T, typename Write>
-inline void RmsNormBackward(const X* x, const float* w, const T* dy, float rstd, int64_t n, float* dw, Write write) {
+inline void RmsNormBackward(const X* x, const float* w, const T* dy, float rstd, int64_t n,
+                            float* dw, Write write) {
   Vec dot = Zero();
   auto terms = [&](Vec xi, Vec wi, Vec gi) { dot = Fma(Mul(xi, wi), gi, dot); };
   ForVectors(
       n, [&](int64_t i) { terms(Load(x + i), Load(w + i), Load(dy + i)); },
       [&](int64_t i, int m) {
-        terms(LoadPartial(x + i, m, 0.0f), LoadPartial(w + i, m, 0.0f), LoadPartial(dy + i, m, 0.0f));
+        terms(LoadPartial(x + i, m, 0.0f), LoadPartial(w + i, m, 0.0f),
+              LoadPartial(dy + i, m, 0.0f));
       });
   const Vec r = Set1(rstd);
   const Vec c = Set1(-rstd * rstd * rstd * Sum(dot) / static_cast<float>(n));
@@ -61,17 +71,23 @@ inline void RmsNormBackward(const X* x, const float* w, const T* dy, float rstd,
 }
 
 template <typename T>
-void RmsNormResidualBackward(const float* x, const float* w, const T* dy, float rstd, int64_t n, float* dx, float* dw) {
+void RmsNormResidualBackward(const float* x, const float* w, const T* dy, float rstd, int64_t n,
+                             float* dx, float* dw) {
   RmsNormBackward(x, w, dy, rstd, n, dw, [&](int64_t i, int m, Vec g) {
-    if (m == kLanes) Store(dx + i, Add(Load(dx + i), g));
-    else StorePartial(dx + i, Add(LoadPartial(dx + i, m, 0.0f), g), m);
+    if (m == kLanes)
+      Store(dx + i, Add(Load(dx + i), g));
+    else
+      StorePartial(dx + i, Add(LoadPartial(dx + i, m, 0.0f), g), m);
   });
 }
 template <typename T>
-void RmsNormHeadBackward(const T* x, const float* w, const T* dy, float rstd, int64_t n, T* dx, float* dw) {
+void RmsNormHeadBackward(const T* x, const float* w, const T* dy, float rstd, int64_t n, T* dx,
+                         float* dw) {
   RmsNormBackward(x, w, dy, rstd, n, dw, [&](int64_t i, int m, Vec g) {
-    if (m == kLanes) Store(dx + i, g);
-    else StorePartial(dx + i, g, m);
+    if (m == kLanes)
+      Store(dx + i, g);
+    else
+      StorePartial(dx + i, g, m);
   });
 }
 
@@ -82,7 +98,8 @@ void Rope(T* x, const float* cos, const float* sin, float sign, int64_t n) {
   ForVectors(
       half,
       [&](int64_t i) {
-        const Vec a = Load(x + i), b = Load(x + half + i), c = Load(cos + i), t = Mul(s, Load(sin + i));
+        const Vec a = Load(x + i), b = Load(x + half + i), c = Load(cos + i),
+                  t = Mul(s, Load(sin + i));
         Store(x + i, Sub(Mul(a, c), Mul(b, t)));
         Store(x + half + i, Add(Mul(b, c), Mul(a, t)));
       },
@@ -122,7 +139,8 @@ void SwiGluBackward(const T* gate, const T* up, const T* dout, int64_t n, T* dga
         Store(dup + i, du);
       },
       [&](int64_t i, int m) {
-        f(LoadPartial(gate + i, m, 0.0f), LoadPartial(up + i, m, 0.0f), LoadPartial(dout + i, m, 0.0f), dg, du);
+        f(LoadPartial(gate + i, m, 0.0f), LoadPartial(up + i, m, 0.0f),
+          LoadPartial(dout + i, m, 0.0f), dg, du);
         StorePartial(dgate + i, dg, m);
         StorePartial(dup + i, du, m);
       });
@@ -147,7 +165,8 @@ void Transpose(const T* src, int64_t rows, int64_t cols, int64_t ld_src, T* dst,
   for (int64_t r0 = 0; r0 < rows; r0 += kTile)
     for (int64_t c0 = 0; c0 < cols; c0 += kTile)
       for (int64_t c = c0; c < c0 + kTile && c < cols; ++c)
-        for (int64_t r = r0; r < r0 + kTile && r < rows; ++r) dst[c * ld_dst + r] = src[r * ld_src + c];
+        for (int64_t r = r0; r < r0 + kTile && r < rows; ++r)
+          dst[c * ld_dst + r] = src[r * ld_src + c];
 }
 
 inline RowStats RowStatistics(const float* x, int64_t n, float scale, float* entropy) {
@@ -176,11 +195,14 @@ inline RowStats RowStatistics(const float* x, int64_t n, float scale, float* ent
   for (; i + 4 * kLanes <= n; i += 4 * kLanes)
     for (int j = 0; j < 4; ++j) one(j, Sub(Mul(Load(x + i + j * kLanes), s), mv), kLanes);
   for (; i + kLanes <= n; i += kLanes) one(0, Sub(Mul(Load(x + i), s), mv), kLanes);
-  if (i < n) one(0, Sub(Mul(LoadPartial(x + i, static_cast<int>(n - i), 0.0f), s), mv), static_cast<int>(n - i));
+  if (i < n)
+    one(0, Sub(Mul(LoadPartial(x + i, static_cast<int>(n - i), 0.0f), s), mv),
+        static_cast<int>(n - i));
   stats.sum = Sum(Add(Add(sum4[0], sum4[1]), Add(sum4[2], sum4[3])));
   const float log_sum = __builtin_logf(stats.sum);
   stats.log_sum_exp = stats.max + log_sum;
-  if (entropy) *entropy = log_sum - Sum(Add(Add(dot4[0], dot4[1]), Add(dot4[2], dot4[3]))) / stats.sum;
+  if (entropy)
+    *entropy = log_sum - Sum(Add(Add(dot4[0], dot4[1]), Add(dot4[2], dot4[3]))) / stats.sum;
   return stats;
 }
 
@@ -188,12 +210,14 @@ inline void RowExp(const float* x, int64_t n, float scale, float max, float* out
   const Vec s = Set1(scale), m = Set1(max);
   ForVectors(
       n, [&](int64_t i) { Store(out + i, Exp(Sub(Mul(Load(x + i), s), m))); },
-      [&](int64_t i, int k) { StorePartial(out + i, Exp(Sub(Mul(LoadPartial(x + i, k, 0.0f), s), m)), k); });
+      [&](int64_t i, int k) {
+        StorePartial(out + i, Exp(Sub(Mul(LoadPartial(x + i, k, 0.0f), s), m)), k);
+      });
 }
 
 template <typename T>
-void SoftmaxGradient(const float* logits, int64_t n, float inv_temperature, float log_sum_exp, int64_t target, float g,
-                     T* out) {
+void SoftmaxGradient(const float* logits, int64_t n, float inv_temperature, float log_sum_exp,
+                     int64_t target, float g, T* out) {
   const Vec s = Set1(inv_temperature), l = Set1(log_sum_exp), c = Set1(g * inv_temperature);
   ForVectors(
       n, [&](int64_t i) { Store(out + i, Mul(c, Exp(Sub(Mul(Load(logits + i), s), l)))); },
@@ -223,10 +247,13 @@ inline double SumOfSquares(const float* x, int64_t n) {
   return total;
 }
 
-inline void AdamW(float* w, float* m, float* v, const float* grad, int64_t n, float grad_scale, float lr, float beta1,
-                  float beta2, float eps, float weight_decay, float bias1, float bias2_sqrt) {
-  const Vec gs = Set1(grad_scale), b1 = Set1(beta1), c1 = Set1(1.0f - beta1), b2 = Set1(beta2), c2 = Set1(1.0f - beta2);
-  const Vec decay = Set1(1.0f - lr * weight_decay), step = Set1(lr / bias1), inv2 = Set1(1.0f / bias2_sqrt), e = Set1(eps);
+inline void AdamW(float* w, float* m, float* v, const float* grad, int64_t n, float grad_scale,
+                  float lr, float beta1, float beta2, float eps, float weight_decay, float bias1,
+                  float bias2_sqrt) {
+  const Vec gs = Set1(grad_scale), b1 = Set1(beta1), c1 = Set1(1.0f - beta1), b2 = Set1(beta2),
+            c2 = Set1(1.0f - beta2);
+  const Vec decay = Set1(1.0f - lr * weight_decay), step = Set1(lr / bias1),
+            inv2 = Set1(1.0f / bias2_sqrt), e = Set1(eps);
   auto one = [&](Vec wi, Vec& mi, Vec& vi, Vec g) {
     g = Mul(g, gs);
     mi = Fma(c1, g, Mul(b1, mi));
@@ -243,7 +270,8 @@ inline void AdamW(float* w, float* m, float* v, const float* grad, int64_t n, fl
       },
       [&](int64_t i, int k) {
         Vec mi = LoadPartial(m + i, k, 0.0f), vi = LoadPartial(v + i, k, 0.0f);
-        StorePartial(w + i, one(LoadPartial(w + i, k, 0.0f), mi, vi, LoadPartial(grad + i, k, 0.0f)), k);
+        StorePartial(w + i,
+                     one(LoadPartial(w + i, k, 0.0f), mi, vi, LoadPartial(grad + i, k, 0.0f)), k);
         StorePartial(m + i, mi, k);
         StorePartial(v + i, vi, k);
       });

@@ -36,7 +36,8 @@ inline void Store(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
 inline void Store(Bf16* p, Vec a) {
   const __m512i u = _mm512_castps_si512(a.v);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
-  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd), 16);
+  const __m512i rounded =
+      _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd), 16);
   const __mmask16 nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
   const __m512i out = _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(out));
@@ -51,9 +52,13 @@ inline Vec Min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline Vec Fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 // x * 2^n for integral-valued n.
 inline Vec ScaleByPowerOfTwo(Vec x, Vec n) { return {_mm512_scalef_ps(x.v, n.v)}; }
-inline Vec RoundToInt(Vec x) { return {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+inline Vec RoundToInt(Vec x) {
+  return {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
 // Lanes [0, n) of `a`, the rest from `b`. 0 <= n <= 16.
-inline Vec Blend(Vec a, Vec b, int n) { return {_mm512_mask_mov_ps(b.v, static_cast<__mmask16>((1u << n) - 1), a.v)}; }
+inline Vec Blend(Vec a, Vec b, int n) {
+  return {_mm512_mask_mov_ps(b.v, static_cast<__mmask16>((1u << n) - 1), a.v)};
+}
 
 #elif defined(__AVX2__)
 
@@ -86,16 +91,20 @@ inline Vec Div(Vec a, Vec b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(
 inline Vec Sqrt(Vec a) { return {_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi)}; }
 inline Vec Max(Vec a, Vec b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
 inline Vec Min(Vec a, Vec b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
-inline Vec Fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)}; }
+inline Vec Fma(Vec a, Vec b, Vec c) {
+  return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
 inline __m256 PowerOfTwo(__m256 n) {  // 2^n for -126 <= n <= 127
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+  return _mm256_castsi256_ps(
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
 inline Vec ScaleByPowerOfTwo(Vec x, Vec n) {
   // In two halves, so that results down to the denormals stay representable.
   const Vec half = {_mm256_floor_ps(_mm256_mul_ps(n.lo, _mm256_set1_ps(0.5f))),
                     _mm256_floor_ps(_mm256_mul_ps(n.hi, _mm256_set1_ps(0.5f)))};
   const Vec rest = Sub(n, half);
-  return Mul(Mul(x, {PowerOfTwo(half.lo), PowerOfTwo(half.hi)}), {PowerOfTwo(rest.lo), PowerOfTwo(rest.hi)});
+  return Mul(Mul(x, {PowerOfTwo(half.lo), PowerOfTwo(half.hi)}),
+             {PowerOfTwo(rest.lo), PowerOfTwo(rest.hi)});
 }
 inline Vec RoundToInt(Vec x) {
   constexpr int kMode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
@@ -120,27 +129,55 @@ inline Vec Map(F f) {
   for (int i = 0; i < 16; ++i) r.v[i] = f(i);
   return r;
 }
-inline Vec Zero() { return Map([](int) { return 0.0f; }); }
-inline Vec Set1(float x) { return Map([=](int) { return x; }); }
-inline Vec Load(const float* p) { return Map([=](int i) { return p[i]; }); }
-inline Vec Load(const Bf16* p) { return Map([=](int i) { return ToFloat(p[i]); }); }
+inline Vec Zero() {
+  return Map([](int) { return 0.0f; });
+}
+inline Vec Set1(float x) {
+  return Map([=](int) { return x; });
+}
+inline Vec Load(const float* p) {
+  return Map([=](int i) { return p[i]; });
+}
+inline Vec Load(const Bf16* p) {
+  return Map([=](int i) { return ToFloat(p[i]); });
+}
 inline void Store(float* p, Vec a) { __builtin_memcpy(p, a.v, sizeof a.v); }
 inline void Store(Bf16* p, Vec a) {
   for (int i = 0; i < 16; ++i) p[i] = FromFloat<Bf16>(a.v[i]);
 }
-inline Vec Add(Vec a, Vec b) { return Map([&](int i) { return a.v[i] + b.v[i]; }); }
-inline Vec Sub(Vec a, Vec b) { return Map([&](int i) { return a.v[i] - b.v[i]; }); }
-inline Vec Mul(Vec a, Vec b) { return Map([&](int i) { return a.v[i] * b.v[i]; }); }
-inline Vec Div(Vec a, Vec b) { return Map([&](int i) { return a.v[i] / b.v[i]; }); }
-inline Vec Sqrt(Vec a) { return Map([&](int i) { return __builtin_sqrtf(a.v[i]); }); }
-inline Vec Max(Vec a, Vec b) { return Map([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
-inline Vec Min(Vec a, Vec b) { return Map([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
-inline Vec Fma(Vec a, Vec b, Vec c) { return Map([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); }); }
+inline Vec Add(Vec a, Vec b) {
+  return Map([&](int i) { return a.v[i] + b.v[i]; });
+}
+inline Vec Sub(Vec a, Vec b) {
+  return Map([&](int i) { return a.v[i] - b.v[i]; });
+}
+inline Vec Mul(Vec a, Vec b) {
+  return Map([&](int i) { return a.v[i] * b.v[i]; });
+}
+inline Vec Div(Vec a, Vec b) {
+  return Map([&](int i) { return a.v[i] / b.v[i]; });
+}
+inline Vec Sqrt(Vec a) {
+  return Map([&](int i) { return __builtin_sqrtf(a.v[i]); });
+}
+inline Vec Max(Vec a, Vec b) {
+  return Map([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline Vec Min(Vec a, Vec b) {
+  return Map([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline Vec Fma(Vec a, Vec b, Vec c) {
+  return Map([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });
+}
 inline Vec ScaleByPowerOfTwo(Vec x, Vec n) {
   return Map([&](int i) { return __builtin_ldexpf(x.v[i], static_cast<int>(n.v[i])); });
 }
-inline Vec RoundToInt(Vec x) { return Map([&](int i) { return __builtin_nearbyintf(x.v[i]); }); }
-inline Vec Blend(Vec a, Vec b, int n) { return Map([&](int i) { return i < n ? a.v[i] : b.v[i]; }); }
+inline Vec RoundToInt(Vec x) {
+  return Map([&](int i) { return __builtin_nearbyintf(x.v[i]); });
+}
+inline Vec Blend(Vec a, Vec b, int n) {
+  return Map([&](int i) { return i < n ? a.v[i] : b.v[i]; });
+}
 
 #endif
 

@@ -30,15 +30,15 @@ void ForLogitChunks(const at::Tensor& hidden, const Weight& head, const Body& bo
     const int64_t rows = std::min(chunk, n - r0);
     DispatchFloat(hidden.scalar_type(), [&](auto tag) {
       using T = typename decltype(tag)::type;
-      GemmToFloat(Data<T>(hidden) + r0 * head.k, head.k, Data<T>(head.packed), rows, head.k, head.n, Data<float>(logits),
-                  head.n, false);
+      GemmToFloat(Data<T>(hidden) + r0 * head.k, head.k, Data<T>(head.packed), rows, head.k, head.n,
+                  Data<float>(logits), head.n, false);
     });
     body(r0, rows, Data<float>(logits));
   }
 }
 
-at::Tensor Forward(const at::Tensor& hidden, const Weight& head, const at::Tensor& targets, double temperature,
-                   at::Tensor* log_sum_exp, at::Tensor* entropy) {
+at::Tensor Forward(const at::Tensor& hidden, const Weight& head, const at::Tensor& targets,
+                   double temperature, at::Tensor* log_sum_exp, at::Tensor* entropy) {
   const int64_t n = hidden.size(0);
   const auto options = hidden.options().dtype(at::kFloat);
   at::Tensor logprobs = at::empty({n}, options);
@@ -49,8 +49,10 @@ at::Tensor Forward(const at::Tensor& hidden, const Weight& head, const at::Tenso
     ParallelFor(rows, 1, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         const float* row = logits + r * head.n;
-        const RowStats stats = GetKernels().row_stats(row, head.n, scale, entropy ? Data<float>(*entropy) + r0 + r : nullptr);
-        Data<float>(logprobs)[r0 + r] = row[Data<int64_t>(targets)[r0 + r]] * scale - stats.log_sum_exp;
+        const RowStats stats = GetKernels().row_stats(
+            row, head.n, scale, entropy ? Data<float>(*entropy) + r0 + r : nullptr);
+        Data<float>(logprobs)[r0 + r] =
+            row[Data<int64_t>(targets)[r0 + r]] * scale - stats.log_sum_exp;
         if (log_sum_exp) Data<float>(*log_sum_exp)[r0 + r] = stats.log_sum_exp;
       }
     });
@@ -59,11 +61,12 @@ at::Tensor Forward(const at::Tensor& hidden, const Weight& head, const at::Tenso
 }
 
 struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& targets, int64_t head,
-                            double temperature, int64_t entropy) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden,
+                            const at::Tensor& targets, int64_t head, double temperature,
+                            int64_t entropy) {
     at::Tensor log_sum_exp;
-    at::Tensor y = Forward(hidden, *reinterpret_cast<const Weight*>(head), targets, temperature, &log_sum_exp,
-                           reinterpret_cast<at::Tensor*>(entropy));
+    at::Tensor y = Forward(hidden, *reinterpret_cast<const Weight*>(head), targets, temperature,
+                           &log_sum_exp, reinterpret_cast<at::Tensor*>(entropy));
     ctx->save_for_backward({hidden, targets, log_sum_exp});
     ctx->saved_data["head"] = head;
     ctx->saved_data["temperature"] = temperature;
@@ -77,15 +80,17 @@ struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
     const float scale = static_cast<float>(1.0 / ctx->saved_data["temperature"].toDouble());
     at::Tensor dhidden = at::empty_like(hidden);
     const at::Tensor transposed = PackTransposed(head, hidden.scalar_type());
-    at::Tensor dlogits = at::empty({std::min(hidden.size(0), LogitsChunkRows(head.n)), head.n}, hidden.options());
+    at::Tensor dlogits =
+        at::empty({std::min(hidden.size(0), LogitsChunkRows(head.n)), head.n}, hidden.options());
     ForLogitChunks(hidden, head, [&](int64_t r0, int64_t rows, const float* logits) {
       DispatchFloat(hidden.scalar_type(), [&](auto tag) {
         using T = typename decltype(tag)::type;
         const auto kernel = GetKernels().typed<T>().softmax_gradient;
         ParallelFor(rows, 1, [&](int64_t begin, int64_t end) {
           for (int64_t r = begin; r < end; ++r)
-            kernel(logits + r * head.n, head.n, scale, Data<float>(log_sum_exp)[r0 + r], Data<int64_t>(targets)[r0 + r],
-                   -Data<float>(g)[r0 + r], Data<T>(dlogits) + r * head.n);
+            kernel(logits + r * head.n, head.n, scale, Data<float>(log_sum_exp)[r0 + r],
+                   Data<int64_t>(targets)[r0 + r], -Data<float>(g)[r0 + r],
+                   Data<T>(dlogits) + r * head.n);
         });
       });
       const at::Tensor part = dlogits.narrow(0, 0, rows);
@@ -100,11 +105,12 @@ struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
 }  // namespace
 
 int64_t LogitsChunkRows(int64_t vocab_size) {
-  return std::max<int64_t>(8, kLogitsBytes / (vocab_size * static_cast<int64_t>(sizeof(float))) / 8 * 8);
+  return std::max<int64_t>(
+      8, kLogitsBytes / (vocab_size * static_cast<int64_t>(sizeof(float))) / 8 * 8);
 }
 
-at::Tensor TokenLogprobs(const at::Tensor& hidden_NH, const Weight& head, const at::Tensor& targets_N,
-                         double temperature, at::Tensor* entropy_N) {
+at::Tensor TokenLogprobs(const at::Tensor& hidden_NH, const Weight& head,
+                         const at::Tensor& targets_N, double temperature, at::Tensor* entropy_N) {
   TORCH_CHECK(hidden_NH.dim() == 2 && hidden_NH.size(1) == head.k && hidden_NH.is_contiguous(),
               "token_logprobs: expected a contiguous [N, ", head.k, "], got ", hidden_NH.sizes());
   TORCH_CHECK(targets_N.scalar_type() == at::kLong && targets_N.size(0) == hidden_NH.size(0),
@@ -112,8 +118,8 @@ at::Tensor TokenLogprobs(const at::Tensor& hidden_NH, const Weight& head, const 
   TORCH_CHECK(temperature > 0, "token_logprobs: temperature must be positive");
   if (!at::GradMode::is_enabled() || !hidden_NH.requires_grad())
     return Forward(hidden_NH, head, targets_N, temperature, nullptr, entropy_N);
-  return LogprobsFunction::apply(hidden_NH, targets_N, reinterpret_cast<int64_t>(&head), temperature,
-                                 reinterpret_cast<int64_t>(entropy_N));
+  return LogprobsFunction::apply(hidden_NH, targets_N, reinterpret_cast<int64_t>(&head),
+                                 temperature, reinterpret_cast<int64_t>(entropy_N));
 }
 
 }  // namespace rft::ops

@@ -17,11 +17,12 @@ Weight Weight::Create(std::vector<Parameter*> parts, at::ScalarType dtype) {
   TORCH_CHECK(!parts.empty(), "a weight needs at least one parameter");
   w.k = parts[0]->value.size(1);
   for (const Parameter* p : parts) {
-    TORCH_CHECK(p->value.dim() == 2 && p->value.size(1) == w.k, p->name, ": expected [*, ", w.k, "], got ",
-                p->value.sizes());
+    TORCH_CHECK(p->value.dim() == 2 && p->value.size(1) == w.k, p->name, ": expected [*, ", w.k,
+                "], got ", p->value.sizes());
     w.n += p->value.size(0);
   }
-  TORCH_CHECK(dtype == at::kFloat || w.k % 2 == 0, parts[0]->name, ": bf16 needs an even number of inputs, got ", w.k);
+  TORCH_CHECK(dtype == at::kFloat || w.k % 2 == 0, parts[0]->name,
+              ": bf16 needs an even number of inputs, got ", w.k);
   w.parts = std::move(parts);
   DispatchFloat(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -36,7 +37,7 @@ void Weight::Repack() {
     using T = typename decltype(tag)::type;
     T* out = Data<T>(packed);
     const auto pack = GetKernels().typed<T>().pack_panel_from_float;
-    std::vector<const float*> row_of(n);   // where each stacked row lives
+    std::vector<const float*> row_of(n);  // where each stacked row lives
     int64_t row = 0;
     for (const Parameter* p : parts)
       for (int64_t i = 0; i < p->value.size(0); ++i) row_of[row++] = Data<float>(p->value) + i * k;
@@ -46,7 +47,8 @@ void Weight::Repack() {
       for (int64_t p = begin; p < end; ++p) {
         const int64_t n0 = p * kPanelWidth, columns = std::min<int64_t>(kPanelWidth, n - n0);
         const float* source = row_of[n0];
-        if (row_of[n0 + columns - 1] != source + (columns - 1) * k) {   // rows of two parts: gather them first
+        if (row_of[n0 + columns - 1] !=
+            source + (columns - 1) * k) {  // rows of two parts: gather them first
           straddling.resize(columns * k);
           for (int64_t c = 0; c < columns; ++c)
             std::memcpy(straddling.data() + c * k, row_of[n0 + c], k * sizeof(float));

@@ -21,7 +21,7 @@ struct Parameter {
 // sampler and the trainer multiply with; its backward reads the parts' masters and adds to the parts' gradients.
 // Invariant: while a backward of a forward through this weight is pending, the parts' values do not change.
 struct Weight {
-  at::Tensor packed;                // 1-D, compute dtype; see rft/tensor/gemm.h
+  at::Tensor packed;  // 1-D, compute dtype; see rft/tensor/gemm.h
   int64_t n = 0, k = 0;
   std::vector<Parameter*> parts;
 

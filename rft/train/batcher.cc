@@ -15,7 +15,7 @@ absl::Status Invalid(size_t datum, std::string_view what) {
 // Datums that go through the model together: those of one prefix_id, or a single one.
 struct Unit {
   std::vector<int64_t> datums;
-  int64_t prefix = 0;   // shared tokens that are computed once
+  int64_t prefix = 0;  // shared tokens that are computed once
 };
 
 // Computed tokens of a datum beyond its shared prefix: the last wanted prediction decides how far the model must run.
@@ -25,14 +25,16 @@ int64_t LastSource(const Datum& d) {
     if (d.weights[t] != 0.0f) last = static_cast<int64_t>(t) - 1;
   return last;
 }
-int64_t OwnTokens(const Datum& d, int64_t prefix) { return std::max<int64_t>(0, LastSource(d) + 1 - prefix); }
+int64_t OwnTokens(const Datum& d, int64_t prefix) {
+  return std::max<int64_t>(0, LastSource(d) + 1 - prefix);
+}
 
 std::vector<Unit> MakeUnits(absl::Span<const Datum> datums) {
   std::vector<Unit> units;
   std::map<int64_t, size_t> unit_of;
   for (size_t i = 0; i < datums.size(); ++i) {
     const Datum& d = datums[i];
-    if (LastSource(d) < 0) continue;   // nothing to predict
+    if (LastSource(d) < 0) continue;  // nothing to predict
     const auto index = static_cast<int64_t>(i);
     if (d.prefix_id < 0 || d.prefix_length == 0) {
       units.push_back({{index}, 0});
@@ -45,7 +47,8 @@ std::vector<Unit> MakeUnits(absl::Span<const Datum> datums) {
   return units;
 }
 
-void AppendRun(const Datum& d, int64_t from, int64_t to, PackedSequence sequence, MicroBatch& batch) {
+void AppendRun(const Datum& d, int64_t from, int64_t to, PackedSequence sequence,
+               MicroBatch& batch) {
   sequence.begin = static_cast<int64_t>(batch.ids.size());
   sequence.count = to - from;
   for (int64_t t = from; t < to; ++t) {
@@ -55,8 +58,8 @@ void AppendRun(const Datum& d, int64_t from, int64_t to, PackedSequence sequence
   batch.sequences.push_back(sequence);
 }
 
-void AppendPredictions(const Datum& d, int64_t datum, int64_t prefix, int64_t prefix_begin, int64_t own_begin,
-                       MicroBatch& batch) {
+void AppendPredictions(const Datum& d, int64_t datum, int64_t prefix, int64_t prefix_begin,
+                       int64_t own_begin, MicroBatch& batch) {
   for (size_t t = 1; t < d.ids.size(); ++t) {
     if (d.weights[t] == 0.0f) continue;
     const int64_t source = static_cast<int64_t>(t) - 1;
@@ -65,8 +68,9 @@ void AppendPredictions(const Datum& d, int64_t datum, int64_t prefix, int64_t pr
   }
 }
 
-void AppendUnit(absl::Span<const Datum> datums, const Unit& unit, absl::Span<const int64_t> members, MicroBatch& batch) {
-  const auto group = static_cast<int64_t>(batch.sequences.size());   // unique within the micro-batch
+void AppendUnit(absl::Span<const Datum> datums, const Unit& unit, absl::Span<const int64_t> members,
+                MicroBatch& batch) {
+  const auto group = static_cast<int64_t>(batch.sequences.size());  // unique within the micro-batch
   const auto prefix_begin = static_cast<int64_t>(batch.ids.size());
   if (unit.prefix > 0) AppendRun(datums[members[0]], 0, unit.prefix, {.group = group}, batch);
   for (int64_t index : members) {
@@ -86,44 +90,54 @@ void AppendUnit(absl::Span<const Datum> datums, const Unit& unit, absl::Span<con
 
 }  // namespace
 
-absl::Status ValidateDatums(absl::Span<const Datum> datums, int64_t vocab_size, int64_t max_positions) {
+absl::Status ValidateDatums(absl::Span<const Datum> datums, int64_t vocab_size,
+                            int64_t max_positions) {
   std::map<int64_t, size_t> first_of;
   for (size_t i = 0; i < datums.size(); ++i) {
     const Datum& d = datums[i];
     const size_t n = d.ids.size();
     if (n < 2) return Invalid(i, absl::StrCat("ids: needs at least 2 tokens, has ", n));
     if (static_cast<int64_t>(n) > max_positions)
-      return Invalid(i, absl::StrCat("ids: ", n, " tokens are more than the context of ", max_positions));
+      return Invalid(
+          i, absl::StrCat("ids: ", n, " tokens are more than the context of ", max_positions));
     if (d.weights.size() != n)
       return Invalid(i, absl::StrCat("weights: has ", d.weights.size(), " entries, ids has ", n));
-    if (d.weights[0] != 0.0f) return Invalid(i, "weights: entry 0 must be 0, nothing predicts the first token");
+    if (d.weights[0] != 0.0f)
+      return Invalid(i, "weights: entry 0 must be 0, nothing predicts the first token");
     for (size_t t = 0; t < n; ++t) {
       if (d.ids[t] < 0 || d.ids[t] >= vocab_size)
-        return Invalid(i, absl::StrCat("ids[", t, "]: ", d.ids[t], " is outside the vocabulary of ", vocab_size));
-      if (!(d.weights[t] >= 0.0f)) return Invalid(i, absl::StrCat("weights[", t, "]: must not be negative or NaN"));
+        return Invalid(i, absl::StrCat("ids[", t, "]: ", d.ids[t], " is outside the vocabulary of ",
+                                       vocab_size));
+      if (!(d.weights[t] >= 0.0f))
+        return Invalid(i, absl::StrCat("weights[", t, "]: must not be negative or NaN"));
     }
-    const std::pair<const char*, const std::vector<float>*> optional[] = {{"advantages", &d.advantages},
-                                                                          {"old_logprobs", &d.old_logprobs},
-                                                                          {"sampling_logprobs", &d.sampling_logprobs},
-                                                                          {"ref_logprobs", &d.ref_logprobs}};
+    const std::pair<const char*, const std::vector<float>*> optional[] = {
+        {"advantages", &d.advantages},
+        {"old_logprobs", &d.old_logprobs},
+        {"sampling_logprobs", &d.sampling_logprobs},
+        {"ref_logprobs", &d.ref_logprobs}};
     for (const auto& [name, values] : optional)
       if (!values->empty() && values->size() != n)
         return Invalid(i, absl::StrCat(name, ": has ", values->size(), " entries, ids has ", n));
     if (d.prefix_id < 0) continue;
     if (d.prefix_length < 0 || d.prefix_length >= static_cast<int64_t>(n))
-      return Invalid(i, absl::StrCat("prefix_length: ", d.prefix_length, " does not lie within the ", n, " tokens"));
+      return Invalid(i, absl::StrCat("prefix_length: ", d.prefix_length,
+                                     " does not lie within the ", n, " tokens"));
     const auto [it, fresh] = first_of.emplace(d.prefix_id, i);
     const Datum& f = datums[it->second];
     if (!fresh && (f.prefix_length != d.prefix_length ||
                    !std::equal(d.ids.begin(), d.ids.begin() + d.prefix_length, f.ids.begin())))
-      return Invalid(i, absl::StrCat("prefix_id ", d.prefix_id, ": the prefix differs from that of datums[", it->second, "]"));
+      return Invalid(i, absl::StrCat("prefix_id ", d.prefix_id,
+                                     ": the prefix differs from that of datums[", it->second, "]"));
   }
   return absl::OkStatus();
 }
 
 std::vector<MicroBatch> MakeMicroBatches(absl::Span<const Datum> datums, int64_t token_budget) {
   std::vector<MicroBatch> batches;
-  auto used = [&] { return batches.empty() ? token_budget : static_cast<int64_t>(batches.back().ids.size()); };
+  auto used = [&] {
+    return batches.empty() ? token_budget : static_cast<int64_t>(batches.back().ids.size());
+  };
   for (const Unit& unit : MakeUnits(datums)) {
     int64_t size = unit.prefix;
     for (int64_t i : unit.datums) size += OwnTokens(datums[i], unit.prefix);
@@ -138,7 +152,8 @@ std::vector<MicroBatch> MakeMicroBatches(absl::Span<const Datum> datums, int64_t
         tokens += own;
         ++end;
       }
-      AppendUnit(datums, unit, absl::MakeConstSpan(unit.datums).subspan(begin, end - begin), batches.back());
+      AppendUnit(datums, unit, absl::MakeConstSpan(unit.datums).subspan(begin, end - begin),
+                 batches.back());
       begin = end;
       if (begin < unit.datums.size()) batches.emplace_back();
     }

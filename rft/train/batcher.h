@@ -17,7 +17,7 @@
 namespace rft {
 
 struct MicroBatch {
-  std::vector<int64_t> ids, positions;       // T computed tokens
+  std::vector<int64_t> ids, positions;  // T computed tokens
   std::vector<PackedSequence> sequences;
   // N predictions, row by row in order: hidden state `source` predicts `target`, which is token `token` of datum `datum`.
   struct Prediction {
@@ -25,11 +25,12 @@ struct MicroBatch {
     int64_t datum, token;
   };
   std::vector<Prediction> predictions;
-  std::vector<int64_t> datums;               // indices of the datums in this micro-batch; one loss row each
+  std::vector<int64_t> datums;  // indices of the datums in this micro-batch; one loss row each
 };
 
 // kInvalidArgument names the datum and the field. Checks everything that makes a datum trainable on this model.
-absl::Status ValidateDatums(absl::Span<const Datum> datums, int64_t vocab_size, int64_t max_positions);
+absl::Status ValidateDatums(absl::Span<const Datum> datums, int64_t vocab_size,
+                            int64_t max_positions);
 
 // REQUIRES: ValidateDatums was ok. Datums keep their order within a micro-batch; those that share a prefix_id are packed
 // into the same one (unless their number alone exceeds the budget: then the group is split and its prefix repeated).

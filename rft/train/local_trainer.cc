@@ -72,12 +72,14 @@ class LocalTrainer : public Trainer {
     RFT_ASSIGN_OR_RETURN(ForwardResult forward, Forward(datums));
     RFT_ASSIGN_OR_RETURN(const CustomLossResult custom, loss(forward.logprobs));
     if (custom.dlogprobs.size() != datums.size())
-      return absl::InvalidArgumentError(absl::StrCat("custom loss: returned gradients for ", custom.dlogprobs.size(),
-                                                     " datums, there are ", datums.size()));
+      return absl::InvalidArgumentError(absl::StrCat("custom loss: returned gradients for ",
+                                                     custom.dlogprobs.size(), " datums, there are ",
+                                                     datums.size()));
     for (size_t i = 0; i < datums.size(); ++i)
       if (custom.dlogprobs[i].size() != datums[i].ids.size())
-        return absl::InvalidArgumentError(absl::StrCat("custom loss: dlogprobs[", i, "] has ", custom.dlogprobs[i].size(),
-                                                       " entries, the datum has ", datums[i].ids.size(), " tokens"));
+        return absl::InvalidArgumentError(
+            absl::StrCat("custom loss: dlogprobs[", i, "] has ", custom.dlogprobs[i].size(),
+                         " entries, the datum has ", datums[i].ids.size(), " tokens"));
     return Accumulating(TryTorch([&] {
       model_->parameters().EnableGradients();
       ForwardBackwardResult result;
@@ -87,7 +89,8 @@ class LocalTrainer : public Trainer {
       poisoned_ = poisoned_ || !result.finite;
       for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget)) {
         std::vector<float> gradient;
-        for (const auto& p : batch.predictions) gradient.push_back(custom.dlogprobs[p.datum][p.token]);
+        for (const auto& p : batch.predictions)
+          gradient.push_back(custom.dlogprobs[p.datum][p.token]);
         result.num_tokens += static_cast<int64_t>(gradient.size());
         result.num_rows += static_cast<int64_t>(batch.datums.size());
         result.num_computed_tokens += static_cast<int64_t>(batch.ids.size());
@@ -102,7 +105,8 @@ class LocalTrainer : public Trainer {
 
   absl::StatusOr<OptimStepResult> OptimStep(const AdamParams& params) override {
     if (!accumulated_)
-      return absl::FailedPreconditionError("optim_step: no gradient has been accumulated; call forward_backward first");
+      return absl::FailedPreconditionError(
+          "optim_step: no gradient has been accumulated; call forward_backward first");
     return TryTorch([&] {
       ParameterStore& parameters = model_->parameters();
       OptimStepResult result;
@@ -110,9 +114,10 @@ class LocalTrainer : public Trainer {
       result.grad_norm = AdamW::Norm(parameters.grads()) * scale;
       result.skipped = poisoned_ || !std::isfinite(result.grad_norm);
       if (!result.skipped) {
-        const double clip = params.grad_clip_norm > 0 && result.grad_norm > params.grad_clip_norm
-                                ? params.grad_clip_norm / (result.grad_norm + 1e-6)   // as torch's clip_grad_norm_
-                                : 1.0;
+        const double clip =
+            params.grad_clip_norm > 0 && result.grad_norm > params.grad_clip_norm
+                ? params.grad_clip_norm / (result.grad_norm + 1e-6)  // as torch's clip_grad_norm_
+                : 1.0;
         optimizer().Step(parameters.values(), parameters.grads(), scale * clip, params);
         Repack();
       }
@@ -141,7 +146,9 @@ class LocalTrainer : public Trainer {
   absl::Status SaveModel(const std::string& dir) override {
     return rft::SaveModel(*model_, dir, SaveDtype::kBFloat16);
   }
-  absl::StatusOr<std::shared_ptr<const PublishedWeights>> SaveWeightsForSampler() override { return weights_; }
+  absl::StatusOr<std::shared_ptr<const PublishedWeights>> SaveWeightsForSampler() override {
+    return weights_;
+  }
 
   std::shared_ptr<CausalLm> model() const override { return model_; }
   int64_t num_steps() const override { return optimizer_ ? optimizer_->num_steps() : 0; }
@@ -155,7 +162,8 @@ class LocalTrainer : public Trainer {
     if (config.name == "cross-entropy") return absl::OkStatus();
     for (size_t i = 0; i < datums.size(); ++i) {
       if (datums[i].advantages.empty())
-        return absl::InvalidArgumentError(absl::StrCat("datums[", i, "].advantages: loss ", config.name, " needs them"));
+        return absl::InvalidArgumentError(
+            absl::StrCat("datums[", i, "].advantages: loss ", config.name, " needs them"));
       if (config.kl_coef != 0.0 && datums[i].ref_logprobs.empty())
         return absl::InvalidArgumentError(
             absl::StrCat("datums[", i, "].ref_logprobs: a loss with kl_coef != 0 needs them"));
@@ -179,18 +187,20 @@ class LocalTrainer : public Trainer {
     PackedAttention attention(batch.sequences);
     const at::Tensor hidden_TH =
         model_->forward(*weights_, IntTensor(batch.ids), IntTensor(batch.positions), attention);
-    return ops::TokenLogprobs(ops::SelectRows(hidden_TH, IntTensor(sources)), weights_->head, IntTensor(targets),
-                              options_.temperature, entropy_N);
+    return ops::TokenLogprobs(ops::SelectRows(hidden_TH, IntTensor(sources)), weights_->head,
+                              IntTensor(targets), options_.temperature, entropy_N);
   }
 
-  static void Scatter(const MicroBatch& batch, const at::Tensor& logprobs_N, std::vector<std::vector<float>>& rows) {
+  static void Scatter(const MicroBatch& batch, const at::Tensor& logprobs_N,
+                      std::vector<std::vector<float>>& rows) {
     const float* values = Data<float>(logprobs_N);
     for (size_t i = 0; i < batch.predictions.size(); ++i)
       rows[batch.predictions[i].datum][batch.predictions[i].token] = values[i];
   }
 
   // One loss row per datum, holding its predictions in order. What a datum leaves out means "on-policy" (datum.h).
-  static LossInput LossInputs(absl::Span<const Datum> datums, const MicroBatch& batch, const at::Tensor& logprobs_N) {
+  static LossInput LossInputs(absl::Span<const Datum> datums, const MicroBatch& batch,
+                              const at::Tensor& logprobs_N) {
     const auto n = static_cast<int64_t>(batch.predictions.size());
     const at::Tensor current = logprobs_N.detach();
     LossInput input;
@@ -209,8 +219,9 @@ class LocalTrainer : public Trainer {
       if (!d.advantages.empty()) Data<float>(input.advantages_T)[i] = d.advantages[p.token];
       if (!d.old_logprobs.empty()) Data<float>(input.old_logprobs_T)[i] = d.old_logprobs[p.token];
       if (!d.ref_logprobs.empty()) Data<float>(input.ref_logprobs_T)[i] = d.ref_logprobs[p.token];
-      Data<float>(input.sampling_logprobs_T)[i] =
-          d.sampling_logprobs.empty() ? Data<float>(input.old_logprobs_T)[i] : d.sampling_logprobs[p.token];
+      Data<float>(input.sampling_logprobs_T)[i] = d.sampling_logprobs.empty()
+                                                      ? Data<float>(input.old_logprobs_T)[i]
+                                                      : d.sampling_logprobs[p.token];
     }
     offsets.push_back(n);
     input.row_offsets_R1 = IntTensor(offsets);
@@ -228,8 +239,10 @@ class LocalTrainer : public Trainer {
   }
 
   absl::StatusOr<ForwardBackwardResult> Accumulating(absl::StatusOr<ForwardBackwardResult> result) {
-    if (result.ok()) accumulated_ = true;
-    else ZeroGrad();
+    if (result.ok())
+      accumulated_ = true;
+    else
+      ZeroGrad();
     return result;
   }
 
@@ -240,7 +253,7 @@ class LocalTrainer : public Trainer {
   }
 
   void Repack() {
-    weights_.reset();   // lets its memory be reused when nobody samples from it any more
+    weights_.reset();  // lets its memory be reused when nobody samples from it any more
     weights_ = model_->PackNewVersion();
   }
 
@@ -250,15 +263,17 @@ class LocalTrainer : public Trainer {
   std::shared_ptr<const ModelWeights> weights_;
   double denominator_ = 0.0;
   bool accumulated_ = false;
-  bool poisoned_ = false;   // a NaN or Inf was seen since the last clear
+  bool poisoned_ = false;  // a NaN or Inf was seen since the last clear
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(std::shared_ptr<CausalLm> model,
                                                          const TrainerOptions& options) {
-  if (options.token_budget < 1) return absl::InvalidArgumentError("trainer.token_budget: must be at least 1");
-  if (!(options.temperature > 0)) return absl::InvalidArgumentError("trainer: the temperature must be positive");
+  if (options.token_budget < 1)
+    return absl::InvalidArgumentError("trainer.token_budget: must be at least 1");
+  if (!(options.temperature > 0))
+    return absl::InvalidArgumentError("trainer: the temperature must be positive");
   KeepFreedMemory();
   return TryTorch([&]() -> std::unique_ptr<Trainer> {
     return std::make_unique<LocalTrainer>(std::move(model), options);

@@ -16,7 +16,8 @@ class AdamW {
   // Euclidean norm of `grads` (1-D float32). NaN or Inf if any element is.
   static double Norm(const at::Tensor& grads);
   // values -= step of grads * scale (Loshchilov & Hutter 2019, alg. 2, bias-corrected). Both 1-D float32.
-  void Step(const at::Tensor& values, const at::Tensor& grads, double scale, const AdamParams& params);
+  void Step(const at::Tensor& values, const at::Tensor& grads, double scale,
+            const AdamParams& params);
 
   at::Tensor& first_moment() { return m_; }
   at::Tensor& second_moment() { return v_; }

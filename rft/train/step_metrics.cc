@@ -27,7 +27,8 @@ void StepMetrics::Finish(ForwardBackwardResult& result) const {
   result.num_tokens = static_cast<int64_t>(tokens_);
   result.num_rows = static_cast<int64_t>(rows_);
   result.finite = result.finite && std::isfinite(loss_sum_);
-  for (const auto& [name, value] : sums_) result.metrics[name] = tokens_ > 0 ? value / tokens_ : 0.0;
+  for (const auto& [name, value] : sums_)
+    result.metrics[name] = tokens_ > 0 ? value / tokens_ : 0.0;
   result.metrics.insert(maxima_.begin(), maxima_.end());
   result.metrics.insert(minima_.begin(), minima_.end());
   if (entropy_tokens_ > 0) result.metrics["entropy"] = entropy_ / entropy_tokens_;

@@ -13,16 +13,17 @@
 namespace rft {
 
 struct TrainerOptions {
-  int64_t token_budget = 8192;   // computed tokens per micro-batch; a single datum may exceed it
-  double temperature = 1.0;      // log-probabilities are of softmax(logits / temperature)
+  int64_t token_budget = 8192;  // computed tokens per micro-batch; a single datum may exceed it
+  double temperature = 1.0;     // log-probabilities are of softmax(logits / temperature)
 };
 
 class Trainer : public TrainingClient {
  public:
-  static absl::StatusOr<std::unique_ptr<Trainer>> Create(std::shared_ptr<CausalLm> model, const TrainerOptions& options);
+  static absl::StatusOr<std::unique_ptr<Trainer>> Create(std::shared_ptr<CausalLm> model,
+                                                         const TrainerOptions& options);
   ~Trainer() override = default;
   virtual std::shared_ptr<CausalLm> model() const = 0;
-  virtual int64_t num_steps() const = 0;   // optimizer steps taken, restored by LoadState
+  virtual int64_t num_steps() const = 0;  // optimizer steps taken, restored by LoadState
 };
 
 }  // namespace rft

@@ -38,36 +38,43 @@ std::vector<Entry> Entries(ParameterStore& parameters, AdamW& optimizer) {
 
 }  // namespace
 
-absl::Status SaveTrainerState(const std::string& dir, ParameterStore& parameters, AdamW& optimizer) {
+absl::Status SaveTrainerState(const std::string& dir, ParameterStore& parameters,
+                              AdamW& optimizer) {
   std::vector<TensorToWrite> tensors;
   for (const Entry& e : Entries(parameters, optimizer))
-    tensors.push_back({e.name, TensorDtype::kF32, e.shape, [e](const ByteSink& sink) {
-                         return sink({reinterpret_cast<const std::byte*>(e.data), e.count * sizeof(float)});
-                       }});
+    tensors.push_back(
+        {e.name, TensorDtype::kF32, e.shape, [e](const ByteSink& sink) {
+           return sink({reinterpret_cast<const std::byte*>(e.data), e.count * sizeof(float)});
+         }});
   SafetensorsWriteOptions options;
   options.metadata["step"] = absl::StrCat(optimizer.num_steps());
   return WriteSafetensors(JoinPath(dir, kTrainerStateFile), tensors, options);
 }
 
-absl::Status LoadTrainerState(const std::string& dir, ParameterStore& parameters, AdamW& optimizer) {
+absl::Status LoadTrainerState(const std::string& dir, ParameterStore& parameters,
+                              AdamW& optimizer) {
   const std::string path = JoinPath(dir, kTrainerStateFile);
   RFT_ASSIGN_OR_RETURN(const SafetensorsFile file, OpenSafetensors(path));
   const auto step_text = file.metadata.find("step");
   int64_t step = 0;
   if (step_text == file.metadata.end() || !absl::SimpleAtoi(step_text->second, &step) || step < 0)
-    return absl::InvalidArgumentError(absl::StrCat(path, ": metadata has no valid \"step\"; not a trainer's state"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": metadata has no valid \"step\"; not a trainer's state"));
   const std::vector<Entry> entries = Entries(parameters, optimizer);
   std::vector<TensorView> views;
   for (const Entry& e : entries) {
     auto view = FindTensor(file.tensors, e.name);
-    if (!view.ok()) return absl::InvalidArgumentError(absl::StrCat(path, ": ", view.status().message()));
+    if (!view.ok())
+      return absl::InvalidArgumentError(absl::StrCat(path, ": ", view.status().message()));
     if (view->dtype != TensorDtype::kF32 || view->shape != e.shape)
-      return absl::InvalidArgumentError(absl::StrCat(path, ": ", e.name, ": is ", TensorDtypeName(view->dtype), " [",
-                                                     absl::StrJoin(view->shape, ", "), "], this model needs F32 [",
-                                                     absl::StrJoin(e.shape, ", "), "]"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": ", e.name, ": is ", TensorDtypeName(view->dtype), " [",
+                       absl::StrJoin(view->shape, ", "), "], this model needs F32 [",
+                       absl::StrJoin(e.shape, ", "), "]"));
     views.push_back(*std::move(view));
   }
-  for (size_t i = 0; i < entries.size(); ++i) std::memcpy(entries[i].data, views[i].bytes.data(), views[i].bytes.size());
+  for (size_t i = 0; i < entries.size(); ++i)
+    std::memcpy(entries[i].data, views[i].bytes.data(), views[i].bytes.size());
   optimizer.set_num_steps(step);
   return absl::OkStatus();
 }

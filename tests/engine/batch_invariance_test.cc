@@ -24,7 +24,8 @@ class BatchInvarianceTest : public ::testing::TestWithParam<std::tuple<Family, a
   }
 
   const testing::ThreadCount one_thread_{1};
-  std::shared_ptr<CausalLm> model_ = testing::MakeTinyModel(std::get<0>(GetParam()), std::get<1>(GetParam()));
+  std::shared_ptr<CausalLm> model_ =
+      testing::MakeTinyModel(std::get<0>(GetParam()), std::get<1>(GetParam()));
   std::vector<GenerateRequest> requests_ = RaggedRequests(64, 3);
   EngineStats stats_;
 };
@@ -61,15 +62,17 @@ TEST_P(BatchInvarianceTest, DoesNotDependOnPreemptions) {
 TEST_P(BatchInvarianceTest, ReportsTheLogprobsOfAModelThatReadsTheTokensOneByOne) {
   const auto completions = Run({});
   for (size_t i = 0; i < 20; ++i)
-    EXPECT_EQ(completions[i][0].logprobs,
-              testing::Replay(*model_, {{1, model_->weights()}}, requests_[i].prompt, completions[i][0])) << i;
+    EXPECT_EQ(completions[i][0].logprobs, testing::Replay(*model_, {{1, model_->weights()}},
+                                                          requests_[i].prompt, completions[i][0]))
+        << i;
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, BatchInvarianceTest,
                          ::testing::Combine(::testing::Values(Family::kLlama, Family::kQwen3),
                                             ::testing::Values(at::kFloat, at::kBFloat16)),
                          [](const auto& info) {
-                           return std::string(std::get<0>(info.param) == Family::kLlama ? "Llama" : "Qwen3") +
+                           return std::string(std::get<0>(info.param) == Family::kLlama ? "Llama"
+                                                                                        : "Qwen3") +
                                   (std::get<1>(info.param) == at::kFloat ? "Float32" : "Bf16");
                          });
 

@@ -17,8 +17,8 @@
 namespace rft {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::Generate;
+using ::testing::HasSubstr;
 using testing::MakeRequest;
 using testing::RandomIds;
 using testing::StartEngine;
@@ -26,7 +26,8 @@ using testing::StartEngine;
 // Collects what one request is told; calls `on_token` with the number of tokens so far (of all samples).
 class RecordingSink : public CompletionSink {
  public:
-  explicit RecordingSink(std::function<void(int)> on_token = [](int) {}) : on_token_(std::move(on_token)) {}
+  explicit RecordingSink(std::function<void(int)> on_token = [](int) {})
+      : on_token_(std::move(on_token)) {}
   void OnToken(int32_t, TokenId, float) override { on_token_(++num_tokens_); }
   void OnFinished(int32_t sample, Completion completion) override {
     std::lock_guard lock(mutex_);
@@ -36,7 +37,8 @@ class RecordingSink : public CompletionSink {
   }
   bool WaitFor(int samples) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, std::chrono::seconds(60), [&] { return num_finished_ >= samples; });
+    return changed_.wait_for(lock, std::chrono::seconds(60),
+                             [&] { return num_finished_ >= samples; });
   }
   std::map<int32_t, std::vector<Completion>> finished() {
     std::lock_guard lock(mutex_);
@@ -80,7 +82,7 @@ TEST_F(LocalEngineTest, GivesEveryTokenItsLogprobsAndVersion) {
   EXPECT_EQ(c.ids.size(), 12u);
   EXPECT_EQ(c.finish_reason, FinishReason::kLength);
   EXPECT_EQ(c.versions, std::vector<int64_t>(12, 1));
-  EXPECT_EQ(c.logprobs, c.sampling_logprobs);   // temperature 1, nothing filtered
+  EXPECT_EQ(c.logprobs, c.sampling_logprobs);  // temperature 1, nothing filtered
 }
 
 TEST_F(LocalEngineTest, PrefillsAPromptOnceForAllItsSamples) {
@@ -131,7 +133,8 @@ TEST_F(LocalEngineTest, StopsAtTheModelsEndTokenUnlessToldNotTo) {
 TEST_F(LocalEngineTest, DrawsNoStopTokenBeforeMinTokens) {
   Start();
   GenerateRequest request = MakeRequest(RandomIds(9, 1), 20);
-  for (TokenId id = 0; id < 200; ++id) request.sampling.stop_ids.push_back(id);   // nearly every token stops
+  for (TokenId id = 0; id < 200; ++id)
+    request.sampling.stop_ids.push_back(id);  // nearly every token stops
   EXPECT_LT(One(request).ids.size(), 7u);
   request.sampling.min_tokens = 7;
   const Completion c = One(request);
@@ -145,7 +148,8 @@ TEST_F(LocalEngineTest, StopsAtAStopStringAcrossTokens) {
   request.sampling.ignore_eos = true;
   const std::vector<TokenId> free = One(request).ids;
   ASSERT_LT(std::max(free[6], free[7]), 256);
-  request.sampling.stop_strings = {std::string{static_cast<char>(free[6]), static_cast<char>(free[7])}};
+  request.sampling.stop_strings = {
+      std::string{static_cast<char>(free[6]), static_cast<char>(free[7])}};
   const Completion c = One(request);
   EXPECT_EQ(c.ids, std::vector<TokenId>(free.begin(), free.begin() + 8));
   EXPECT_EQ(c.finish_reason, FinishReason::kStop);
@@ -158,10 +162,11 @@ TEST_F(LocalEngineTest, RecordsTheVersionOfEveryTokenWhenWeightsArriveInFlight) 
     model_->parameters().values().mul_(1.05);
     versions[v] = model_->PackNewVersion();
   }
-  auto sink = std::make_shared<RecordingSink>([&](int count) {   // runs on the engine's thread: an exact moment
-    if (count != 4 && count != 9) return;
-    EXPECT_TRUE(engine_->Publish(versions[count == 4 ? 2 : 3]).ok());
-  });
+  auto sink = std::make_shared<RecordingSink>(
+      [&](int count) {  // runs on the engine's thread: an exact moment
+        if (count != 4 && count != 9) return;
+        EXPECT_TRUE(engine_->Publish(versions[count == 4 ? 2 : 3]).ok());
+      });
   GenerateRequest request = MakeRequest(RandomIds(21, 1), 13);
   request.sampling.ignore_eos = true;
   ASSERT_TRUE(engine_->Submit(request, sink).ok());
@@ -181,7 +186,7 @@ TEST_F(LocalEngineTest, RefusesWeightsOfAnotherModel) {
 TEST_F(LocalEngineTest, CancelsAllSamplesAndFreesTheirPages) {
   Start();
   RequestHandle handle = 0;
-  std::mutex submitting;   // held until the handle is known
+  std::mutex submitting;  // held until the handle is known
   auto sink = std::make_shared<RecordingSink>([&](int count) {
     if (count != 20) return;
     std::lock_guard lock(submitting);
@@ -201,8 +206,8 @@ TEST_F(LocalEngineTest, CancelsAllSamplesAndFreesTheirPages) {
     EXPECT_EQ(completions[0].ids.size(), 5u);
   }
   EXPECT_TRUE(Eventually([](const EngineStats& s) { return s.pages_used == 0 && s.running == 0; }));
-  engine_->Cancel(handle);   // finished: ignored
-  engine_->Cancel(12345);    // unknown: ignored
+  engine_->Cancel(handle);  // finished: ignored
+  engine_->Cancel(12345);   // unknown: ignored
   EXPECT_EQ(One(MakeRequest(RandomIds(5, 1), 3)).ids.size(), 3u);
 }
 
@@ -226,7 +231,8 @@ TEST_F(LocalEngineTest, DeliversEverythingOnceWhenItShutsDown) {
       EXPECT_EQ(completions[0].finish_reason, FinishReason::kCancelled);
     }
   }
-  EXPECT_EQ(engine_->Submit(MakeRequest({1}, 1), sinks[0]).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(engine_->Submit(MakeRequest({1}, 1), sinks[0]).status().code(),
+            absl::StatusCode::kFailedPrecondition);
 }
 
 TEST_F(LocalEngineTest, NamesWhatIsWrongWithARequest) {
@@ -237,7 +243,8 @@ TEST_F(LocalEngineTest, NamesWhatIsWrongWithARequest) {
       {"prompt: token -1 is outside", [](auto& r) { r.prompt[0] = -1; }},
       {"num_samples: must be in 1 .. 4096", [](auto& r) { r.num_samples = 0; }},
       {"num_samples: must be in 1 .. 4096", [](auto& r) { r.num_samples = 5000; }},
-      {"exceed the context of 256", [](auto& r) { r.prompt.resize(250, 1), r.sampling.max_tokens = 7; }},
+      {"exceed the context of 256",
+       [](auto& r) { r.prompt.resize(250, 1), r.sampling.max_tokens = 7; }},
       {"sampling.top_p", [](auto& r) { r.sampling.top_p = 2.0; }},
       {"sampling.stop_ids", [](auto& r) { r.sampling.stop_ids = {300}; }}};
   for (const auto& [message, change] : cases) {
@@ -251,7 +258,8 @@ TEST_F(LocalEngineTest, NamesWhatIsWrongWithARequest) {
 
 TEST_F(LocalEngineTest, RefusesAPromptThatItsPagesCannotHold) {
   Start({}, /*pages=*/4);
-  const auto handle = engine_->Submit(MakeRequest(RandomIds(40, 1), 20), std::make_shared<RecordingSink>());
+  const auto handle =
+      engine_->Submit(MakeRequest(RandomIds(40, 1), 20), std::make_shared<RecordingSink>());
   EXPECT_EQ(handle.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(handle.status().message()), HasSubstr("4 pages of 16"));
   GenerateRequest fits = MakeRequest(RandomIds(40, 1), 8);
@@ -265,8 +273,9 @@ TEST_F(LocalEngineTest, NeedsATokenizerForStopStrings) {
   engine_ = StartEngine(model_);
   GenerateRequest request = MakeRequest({1}, 4);
   request.sampling.stop_strings = {"x"};
-  EXPECT_THAT(std::string(engine_->Submit(request, std::make_shared<RecordingSink>()).status().message()),
-              HasSubstr("stop_strings"));
+  EXPECT_THAT(
+      std::string(engine_->Submit(request, std::make_shared<RecordingSink>()).status().message()),
+      HasSubstr("stop_strings"));
 }
 
 TEST_F(LocalEngineTest, RefusesMoreSamplesThanTheQueueHolds) {
@@ -285,9 +294,10 @@ TEST_F(LocalEngineTest, RefusesMoreSamplesThanTheQueueHolds) {
 }
 
 TEST_F(LocalEngineTest, RefusesOptionsItCannotRunWith) {
-  const std::pair<EngineOptions, const char*> cases[] = {{{.max_batch = 0}, "engine.max_batch"},
-                                                         {{.max_batch = 8, .max_batch_tokens = 7}, "engine.max_batch_tokens"},
-                                                         {{.kv_memory_bytes = 100}, "engine.kv_memory_mb"}};
+  const std::pair<EngineOptions, const char*> cases[] = {
+      {{.max_batch = 0}, "engine.max_batch"},
+      {{.max_batch = 8, .max_batch_tokens = 7}, "engine.max_batch_tokens"},
+      {{.kv_memory_bytes = 100}, "engine.kv_memory_mb"}};
   for (const auto& [options, field] : cases) {
     const auto engine = CreateLocalEngine(model_, options, nullptr);
     EXPECT_EQ(engine.status().code(), absl::StatusCode::kInvalidArgument);

@@ -26,7 +26,8 @@ class SchedulerTest : public ::testing::Test {
   }
   std::shared_ptr<EngineRequest> Add(int64_t prompt, int32_t max_tokens, int32_t num_samples = 1) {
     auto request = std::make_shared<EngineRequest>();
-    for (int64_t i = 0; i < prompt; ++i) request->request.prompt.push_back(static_cast<TokenId>(1000 * ++num_requests_ + i));
+    for (int64_t i = 0; i < prompt; ++i)
+      request->request.prompt.push_back(static_cast<TokenId>(1000 * ++num_requests_ + i));
     request->request.sampling.max_tokens = max_tokens;
     request->request.num_samples = num_samples;
     scheduler_->Add(request);
@@ -68,7 +69,7 @@ class SchedulerTest : public ::testing::Test {
   }
 
   SchedulerOptions options_;
-  std::vector<std::vector<TokenId>> contents_;   // by page
+  std::vector<std::vector<TokenId>> contents_;  // by page
   std::unique_ptr<Scheduler> scheduler_;
   int num_requests_ = 0, num_copies_ = 0, num_finished_ = 0;
 
@@ -76,9 +77,11 @@ class SchedulerTest : public ::testing::Test {
   void Compute(const Scheduler::Work& w) {
     const EngineSequence& s = *w.sequence;
     for (int64_t t = 0; t < s.num_cached; ++t)
-      ASSERT_EQ(contents_[s.pages[t / kPage]][t % kPage], s.tokens[t]) << "cached token " << t << " was overwritten";
+      ASSERT_EQ(contents_[s.pages[t / kPage]][t % kPage], s.tokens[t])
+          << "cached token " << t << " was overwritten";
     for (int64_t t = s.num_cached; t < s.num_cached + w.count; ++t) {
-      ASSERT_EQ(scheduler_->pool().references(s.pages[t / kPage]), 1) << "writes into a shared page";
+      ASSERT_EQ(scheduler_->pool().references(s.pages[t / kPage]), 1)
+          << "writes into a shared page";
       contents_[s.pages[t / kPage]][t % kPage] = s.tokens[t];
     }
   }
@@ -88,7 +91,8 @@ class SchedulerTest : public ::testing::Test {
     scheduler_->CheckInvariants();
     for (EngineSequence* s : samples) {
       const auto made = static_cast<int64_t>(s->completion.ids.size());
-      const auto token = static_cast<TokenId>(s->tokens[0] * 10 + s->sample * 1000 + made);   // like no other
+      const auto token =
+          static_cast<TokenId>(s->tokens[0] * 10 + s->sample * 1000 + made);  // like no other
       s->tokens.push_back(token);
       s->completion.ids.push_back(token);
       if (made + 1 < s->owner->request.sampling.max_tokens) continue;
@@ -114,7 +118,7 @@ TEST_F(SchedulerTest, CutsALongPromptIntoChunks) {
   Add(13, 2);
   EXPECT_EQ(Step(), std::vector<int64_t>{5});
   EXPECT_EQ(Step(), std::vector<int64_t>{5});
-  EXPECT_EQ(Step(), std::vector<int64_t>{3});   // the first token is sampled here
+  EXPECT_EQ(Step(), std::vector<int64_t>{3});  // the first token is sampled here
   EXPECT_EQ(Step(), std::vector<int64_t>{1});
   EXPECT_EQ(num_finished_, 1);
 }
@@ -150,7 +154,7 @@ TEST_F(SchedulerTest, DecodesAForkLargerThanTheBatchInTurns) {
 
 TEST_F(SchedulerTest, AdmitsInOrderOfArrivalAsPagesAllow) {
   Start(3, 4, 100);
-  Add(8, 1);   // two pages
+  Add(8, 1);  // two pages
   Add(8, 1);
   Step();
   EXPECT_EQ(num_finished_, 1);
@@ -160,7 +164,7 @@ TEST_F(SchedulerTest, AdmitsInOrderOfArrivalAsPagesAllow) {
 
 TEST_F(SchedulerTest, SharesWholePagesAndCopiesTheLastWhenItForks) {
   Start(20, 8, 100);
-  Add(10, 5, 3);   // two whole pages and half a page
+  Add(10, 5, 3);  // two whole pages and half a page
   Step();
   EXPECT_EQ(num_copies_, 3);
   EXPECT_EQ(scheduler_->pool().used(), 2 + 3);
@@ -182,7 +186,7 @@ TEST_F(SchedulerTest, CopiesNothingWhenThePromptFillsItsPages) {
 
 TEST_F(SchedulerTest, QueuesSamplesThatFindNoPageForTheirCopy) {
   Start(4, 8, 100);
-  Add(6, 4, 5);   // two pages, and five copies wanted
+  Add(6, 4, 5);  // two pages, and five copies wanted
   RunToTheEnd();
   EXPECT_EQ(num_finished_, 5);
   EXPECT_EQ(scheduler_->pool().used(), 0);
@@ -190,7 +194,7 @@ TEST_F(SchedulerTest, QueuesSamplesThatFindNoPageForTheirCopy) {
 
 TEST_F(SchedulerTest, PreemptsTheYoungestUnderPageShortageAndFinishesAll) {
   Start(7, 8, 100);
-  for (int i = 0; i < 4; ++i) Add(5, 14);   // each ends with five pages
+  for (int i = 0; i < 4; ++i) Add(5, 14);  // each ends with five pages
   RunToTheEnd();
   EXPECT_GT(scheduler_->num_preemptions(), 0);
   EXPECT_EQ(num_finished_, 4);
@@ -223,7 +227,8 @@ TEST_F(SchedulerTest, TakesOutEverythingAtOnce) {
 TEST_F(SchedulerTest, KeepsItsInvariantsThroughARandomSoak) {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     auto random = [&, n = uint64_t{0}](int64_t low, int64_t high) mutable {
-      return low + static_cast<int64_t>(BitsAt(seed, 1, n++) % static_cast<uint64_t>(high - low + 1));
+      return low +
+             static_cast<int64_t>(BitsAt(seed, 1, n++) % static_cast<uint64_t>(high - low + 1));
     };
     const int64_t max_batch = random(1, 8);
     Start(random(12, 30), max_batch, max_batch + random(0, 20));
@@ -231,8 +236,9 @@ TEST_F(SchedulerTest, KeepsItsInvariantsThroughARandomSoak) {
     int expected = 0;
     std::vector<std::shared_ptr<EngineRequest>> open;
     for (int i = 0; i < 150; ++i) {
-      if (random(0, 2) == 0) {   // at most 40 tokens: ten pages, and one for the copy
-        open.push_back(Add(random(1, 20), static_cast<int32_t>(random(1, 20)), static_cast<int32_t>(random(1, 5))));
+      if (random(0, 2) == 0) {  // at most 40 tokens: ten pages, and one for the copy
+        open.push_back(Add(random(1, 20), static_cast<int32_t>(random(1, 20)),
+                           static_cast<int32_t>(random(1, 5))));
         expected += open.back()->request.num_samples;
       }
       if (random(0, 19) == 0 && !open.empty()) {

@@ -18,11 +18,12 @@ namespace {
 using ::testing::HasSubstr;
 using testing::RandomRow;
 
-constexpr double kLast = 1.0 - 0x1.0p-53;   // the largest uniform number
+constexpr double kLast = 1.0 - 0x1.0p-53;  // the largest uniform number
 
 SampledToken Sample(std::vector<float> logits, const SamplingParams& params, double uniform,
                     const std::vector<TokenId>& forbidden = {}) {
-  return SampleToken(logits.data(), static_cast<int64_t>(logits.size()), params, forbidden, uniform);
+  return SampleToken(logits.data(), static_cast<int64_t>(logits.size()), params, forbidden,
+                     uniform);
 }
 
 // Probabilities at temperature 1 without anything else.
@@ -43,7 +44,8 @@ std::map<TokenId, double> Kept(const std::vector<float>& logits, const SamplingP
   const std::vector<double> p = Softmax(masked, s.temperature);
   std::vector<TokenId> order(p.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<TokenId>(i);
-  std::stable_sort(order.begin(), order.end(), [&](TokenId a, TokenId b) { return masked[a] > masked[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](TokenId a, TokenId b) { return masked[a] > masked[b]; });
   if (s.top_k > 0) order.resize(std::min<size_t>(order.size(), s.top_k));
   double total = 0.0, mass = 0.0;
   for (TokenId id : order) total += p[id];
@@ -58,7 +60,8 @@ std::map<TokenId, double> Kept(const std::vector<float>& logits, const SamplingP
 }
 
 // Draws at many uniform numbers: only kept ids, every id with a probability of a few draws, each with its log-probability.
-void CheckDistribution(const std::vector<float>& logits, const SamplingParams& s, const std::vector<TokenId>& forbidden = {}) {
+void CheckDistribution(const std::vector<float>& logits, const SamplingParams& s,
+                       const std::vector<TokenId>& forbidden = {}) {
   constexpr int kDraws = 2000;
   std::map<TokenId, double> kept = Kept(logits, s, forbidden);
   const std::vector<double> plain = Softmax(logits);
@@ -70,7 +73,8 @@ void CheckDistribution(const std::vector<float>& logits, const SamplingParams& s
     ASSERT_NEAR(token.logprob, std::log(plain[token.id]), 2e-5);
     ++drawn[token.id];
   }
-  for (const auto& [id, p] : kept) EXPECT_NEAR(drawn[id], p * kDraws, 1.01) << id;   // evenly spaced draws: within one
+  for (const auto& [id, p] : kept)
+    EXPECT_NEAR(drawn[id], p * kDraws, 1.01) << id;  // evenly spaced draws: within one
 }
 
 TEST(TokenSamplerTest, DrawsFromTheSoftmaxAtATemperature) {
@@ -78,7 +82,7 @@ TEST(TokenSamplerTest, DrawsFromTheSoftmaxAtATemperature) {
     SamplingParams s;
     s.temperature = temperature;
     CheckDistribution(RandomRow(50, 1, 3.0), s);
-    CheckDistribution(RandomRow(3000, 2, 3.0), s);   // several blocks of sums
+    CheckDistribution(RandomRow(3000, 2, 3.0), s);  // several blocks of sums
   }
 }
 
@@ -92,8 +96,10 @@ TEST(TokenSamplerTest, KeepsTheMostLikelyTokens) {
 }
 
 TEST(TokenSamplerTest, KeepsTheSmallestSetThatReachesTopP) {
-  const std::vector<float> logits = {std::log(0.5f), std::log(0.25f), std::log(0.15f), std::log(0.1f)};
-  const std::pair<double, size_t> cases[] = {{0.4, 1}, {0.49, 1}, {0.6, 2}, {0.74, 2}, {0.8, 3}, {0.95, 4}, {1.0, 4}};
+  const std::vector<float> logits = {std::log(0.5f), std::log(0.25f), std::log(0.15f),
+                                     std::log(0.1f)};
+  const std::pair<double, size_t> cases[] = {{0.4, 1}, {0.49, 1}, {0.6, 2}, {0.74, 2},
+                                             {0.8, 3}, {0.95, 4}, {1.0, 4}};
   for (const auto& [top_p, count] : cases) {
     SamplingParams s;
     s.top_p = top_p;
@@ -117,7 +123,7 @@ TEST(TokenSamplerTest, AppliesTemperatureThenTopKThenTopPThenMinP) {
   s.top_p = 0.9;
   s.min_p = 0.05;
   CheckDistribution(RandomRow(400, 3, 4.0), s);
-  s.top_k = 0;   // more candidates than are sorted at first
+  s.top_k = 0;  // more candidates than are sorted at first
   s.min_p = 1e-4;
   s.top_p = 0.999;
   CheckDistribution(RandomRow(1500, 4, 1.0), s);
@@ -125,7 +131,8 @@ TEST(TokenSamplerTest, AppliesTemperatureThenTopKThenTopPThenMinP) {
 
 TEST(TokenSamplerTest, NeverDrawsAForbiddenId) {
   const std::vector<float> logits = RandomRow(50, 1, 3.0);
-  const auto best = static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  const auto best =
+      static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   SamplingParams plain, filtered, greedy;
   filtered.top_k = 5;
   greedy.temperature = 0.0;
@@ -139,7 +146,7 @@ TEST(TokenSamplerTest, TakesTheMostLikelyTokenWhenGreedy) {
   s.temperature = 0.0;
   const std::vector<float> logits = {0.0f, 2.0f, 1.0f, 2.0f};
   const SampledToken token = Sample(logits, s, 0.9);
-  EXPECT_EQ(token.id, 1);   // a tie: the lower id
+  EXPECT_EQ(token.id, 1);  // a tie: the lower id
   EXPECT_EQ(token.sampling_logprob, 0.0f);
   EXPECT_NEAR(token.logprob, std::log(Softmax(logits)[1]), 1e-6);
 }
@@ -149,12 +156,12 @@ TEST(TokenSamplerTest, TakesTheLowerIdOfATieFirst) {
   s.top_k = 2;
   const std::vector<float> tied = {1.0f, 3.0f, 1.0f, 1.0f};
   EXPECT_EQ(Sample(tied, s, 0.0).id, 1);
-  EXPECT_EQ(Sample(tied, s, kLast).id, 0);   // not 2 or 3
+  EXPECT_EQ(Sample(tied, s, kLast).id, 0);  // not 2 or 3
 }
 
 TEST(TokenSamplerTest, StaysInsideAtTheEndsOfTheUniformRange) {
   std::vector<float> logits = RandomRow(2500, 5, 2.0);
-  logits.front() = logits.back() = -INFINITY;   // the ends have no probability
+  logits.front() = logits.back() = -INFINITY;  // the ends have no probability
   std::fill(logits.begin() + 2000, logits.end(), -INFINITY);
   for (int32_t top_k : {0, 100})
     for (double uniform : {0.0, kLast}) {
@@ -204,7 +211,8 @@ TEST(SamplingParamsTest, NamesTheFieldThatIsOutOfRange) {
     change(s);
     const absl::Status status = ValidateSamplingParams(s, 10);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << field;
-    EXPECT_THAT(std::string(status.message()), HasSubstr(std::string("sampling.") + field + ": must be"));
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr(std::string("sampling.") + field + ": must be"));
   }
 }
 

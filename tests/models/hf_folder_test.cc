@@ -10,18 +10,20 @@
 #include "rft/io/safetensors_writer.h"
 #include "rft/tensor/dispatch.h"
 #include "tests/models/tiny_model.h"
+#include "tests/tensor/thread_count.h"
 #include "tests/testing/temp_dir.h"
 
 namespace rft {
 namespace {
 
 using ::testing::AllOf;
-using ::testing::HasSubstr;
 using testing::Family;
+using ::testing::HasSubstr;
 using testing::MakeTinyModel;
 
 class ModelFolderTest : public ::testing::TestWithParam<Family> {
  protected:
+  const testing::ThreadCount one_thread_{1};
   std::shared_ptr<CausalLm> model_ = MakeTinyModel(GetParam(), at::kFloat);
   testing::TempDir dir_;
 };
@@ -54,8 +56,10 @@ TEST_P(ModelFolderTest, CopiesTheTokenizerOfWhereItCameFrom) {
   EXPECT_EQ(*FileSystem::Default().ReadFile(dir_ / "to/tokenizer.json"), "{}");
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, ModelFolderTest, ::testing::Values(Family::kLlama, Family::kQwen3),
-                         [](const auto& info) { return info.param == Family::kLlama ? "Llama" : "Qwen3"; });
+INSTANTIATE_TEST_SUITE_P(Families, ModelFolderTest,
+                         ::testing::Values(Family::kLlama, Family::kQwen3), [](const auto& info) {
+                           return info.param == Family::kLlama ? "Llama" : "Qwen3";
+                         });
 
 class DamagedFolderTest : public ::testing::Test {
  protected:
@@ -68,7 +72,8 @@ class DamagedFolderTest : public ::testing::Test {
       TensorToWrite t{p.name, TensorDtype::kF32, p.value.sizes().vec(), nullptr};
       if (!change(t, values)) continue;
       t.write = [values](const ByteSink& sink) {
-        return sink({reinterpret_cast<const std::byte*>(values.data()), values.size() * sizeof(float)});
+        return sink(
+            {reinterpret_cast<const std::byte*>(values.data()), values.size() * sizeof(float)});
       };
       tensors.push_back(std::move(t));
     }
@@ -77,13 +82,15 @@ class DamagedFolderTest : public ::testing::Test {
   absl::Status Load() { return LoadModel(dir_.path(), at::kFloat).status(); }
   std::string Message() { return std::string(Load().message()); }
 
+  const testing::ThreadCount one_thread_{1};
   std::shared_ptr<CausalLm> model_ = MakeTinyModel(Family::kLlama, at::kFloat);
   testing::TempDir dir_;
 };
 
 TEST_F(DamagedFolderTest, NamesAMissingTensor) {
   Write([](TensorToWrite& t, auto&) { return t.name != "model.layers.1.mlp.up_proj.weight"; });
-  EXPECT_THAT(Message(), AllOf(HasSubstr(dir_.path()), HasSubstr("missing tensor model.layers.1.mlp.up_proj.weight")));
+  EXPECT_THAT(Message(), AllOf(HasSubstr(dir_.path()),
+                               HasSubstr("missing tensor model.layers.1.mlp.up_proj.weight")));
 }
 
 TEST_F(DamagedFolderTest, NamesAMisshapenTensorAndBothShapes) {
@@ -92,7 +99,8 @@ TEST_F(DamagedFolderTest, NamesAMisshapenTensorAndBothShapes) {
     return true;
   });
   EXPECT_EQ(Load().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(Message(), HasSubstr("model.embed_tokens.weight: the file has shape [32, 258], config.json asks for [258, 32]"));
+  EXPECT_THAT(Message(), HasSubstr("model.embed_tokens.weight: the file has shape [32, 258], "
+                                   "config.json asks for [258, 32]"));
 }
 
 TEST_F(DamagedFolderTest, RefusesNaNAndInfinity) {
@@ -102,7 +110,8 @@ TEST_F(DamagedFolderTest, RefusesNaNAndInfinity) {
       return true;
     });
     EXPECT_EQ(Load().code(), absl::StatusCode::kInvalidArgument);
-    EXPECT_THAT(Message(), HasSubstr("model.norm.weight: contains NaN or Inf; the checkpoint is damaged"));
+    EXPECT_THAT(Message(),
+                HasSubstr("model.norm.weight: contains NaN or Inf; the checkpoint is damaged"));
   }
 }
 
@@ -111,12 +120,15 @@ TEST_F(DamagedFolderTest, NamesADtypeThatIsNotAWeights) {
     if (t.name == "model.norm.weight") t.dtype = TensorDtype::kI32;
     return true;
   });
-  EXPECT_THAT(Message(), HasSubstr("model.norm.weight: dtype I32 is not supported; expected BF16, F16 or F32"));
+  EXPECT_THAT(
+      Message(),
+      HasSubstr("model.norm.weight: dtype I32 is not supported; expected BF16, F16 or F32"));
 }
 
 TEST_F(DamagedFolderTest, RefusesPickleFiles) {
   ASSERT_TRUE(SaveModel(*model_, dir_.path(), SaveDtype::kFloat32).ok());
-  ASSERT_TRUE(FileSystem::Default().Rename(dir_ / "model.safetensors", dir_ / "pytorch_model.bin").ok());
+  ASSERT_TRUE(
+      FileSystem::Default().Rename(dir_ / "model.safetensors", dir_ / "pytorch_model.bin").ok());
   EXPECT_FALSE(Load().ok());
   EXPECT_THAT(Message(), AllOf(HasSubstr("pytorch_model.bin"), HasSubstr("safetensors")));
 }
@@ -133,7 +145,8 @@ TEST_F(DamagedFolderTest, ListsTheKnownArchitectures) {
   const auto model = CreateRandomModel(config, at::kFloat, 1);
   EXPECT_EQ(model.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(model.status().message()),
-              AllOf(HasSubstr("GptJForCausalLM"), HasSubstr("LlamaForCausalLM"), HasSubstr("Qwen3ForCausalLM")));
+              AllOf(HasSubstr("GptJForCausalLM"), HasSubstr("LlamaForCausalLM"),
+                    HasSubstr("Qwen3ForCausalLM")));
 }
 
 TEST_F(DamagedFolderTest, RefusesAComputeDtypeItHasNoKernelsFor) {

@@ -15,7 +15,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr const char* kBase = R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 100,
+constexpr const char* kBase =
+    R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 100,
   "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "eos_token_id": 3})";
 
 // kBase with keys set (null removes one).
@@ -24,8 +25,10 @@ std::string With(const std::string& changes) {
   const json::value wanted = ParseJson(changes).value();
   json::object& object = base.get_object();
   for (const auto& [key, value] : wanted.get_object()) {
-    if (value.is_null()) object.erase(key);
-    else object[key] = value;
+    if (value.is_null())
+      object.erase(key);
+    else
+      object[key] = value;
   }
   return ToJson(base);
 }
@@ -45,8 +48,10 @@ TEST(ModelConfigTest, FillsInWhatTheFileLeavesOut) {
 }
 
 TEST(ModelConfigTest, ReadsBothSpellingsOfRope) {
-  const auto hub = ParseModelConfig(With(R"({"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4}})"));
-  const auto five = ParseModelConfig(With(R"({"rope_parameters": {"rope_type": "linear", "factor": 4, "rope_theta": 5e5}})"));
+  const auto hub = ParseModelConfig(
+      With(R"({"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4}})"));
+  const auto five = ParseModelConfig(
+      With(R"({"rope_parameters": {"rope_type": "linear", "factor": 4, "rope_theta": 5e5}})"));
   for (const auto* c : {&hub, &five}) {
     ASSERT_TRUE(c->ok()) << c->status();
     EXPECT_EQ((*c)->rope.type, "linear");
@@ -56,16 +61,18 @@ TEST(ModelConfigTest, ReadsBothSpellingsOfRope) {
 }
 
 TEST(ModelConfigTest, ReadsLlama3AndYarnScaling) {
-  const auto llama3 = ParseModelConfig(With(R"({"rope_scaling": {"rope_type": "llama3", "factor": 32.0,
+  const auto llama3 =
+      ParseModelConfig(With(R"({"rope_scaling": {"rope_type": "llama3", "factor": 32.0,
     "low_freq_factor": 2.0, "high_freq_factor": 5.0, "original_max_position_embeddings": 4096}})"));
   ASSERT_TRUE(llama3.ok()) << llama3.status();
   EXPECT_EQ(llama3->rope.low_freq_factor, 2.0);
   EXPECT_EQ(llama3->rope.high_freq_factor, 5.0);
   EXPECT_EQ(llama3->rope.original_max_positions, 4096);
-  const auto yarn = ParseModelConfig(With(R"({"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "beta_fast": 16}})"));
+  const auto yarn = ParseModelConfig(
+      With(R"({"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "beta_fast": 16}})"));
   ASSERT_TRUE(yarn.ok()) << yarn.status();
   EXPECT_EQ(yarn->rope.beta_fast, 16.0);
-  EXPECT_EQ(yarn->rope.original_max_positions, 2048);   // falls back to the context
+  EXPECT_EQ(yarn->rope.original_max_positions, 2048);  // falls back to the context
 }
 
 TEST(ModelConfigTest, PrefersTheEndTokensOfTheGenerationConfig) {
@@ -93,15 +100,18 @@ TEST(ModelConfigTest, NamesWhatIsWrong) {
       {R"({"mlp_bias": true})", "mlp_bias: biases are not supported"},
       {R"({"mlp_bias": "no"})", "mlp_bias: must be true or false"},
       {R"({"use_sliding_window": true})", "use_sliding_window: sliding windows are not supported"},
-      {R"({"quantization_config": {}})", "quantization_config: quantised weights are not supported"},
+      {R"({"quantization_config": {}})",
+       "quantization_config: quantised weights are not supported"},
       {R"({"rms_norm_eps": "small"})", "rms_norm_eps: must be a number"},
       {R"({"eos_token_id": "end"})", "eos_token_id: must be a token id"},
       {R"({"eos_token_id": [1, 100]})", "eos_token_id: 100 is outside the vocabulary"},
       {R"({"rope_theta": -1})", "rope_theta: must be positive"},
       {R"({"rope_scaling": 3})", "rope_scaling: must be an object"},
       {R"({"rope_scaling": {"rope_type": "dynamic"}})",
-       "rope_scaling.rope_type: 'dynamic' is not supported; supported: default, linear, llama3, yarn"},
-      {R"({"rope_scaling": {"rope_type": "linear", "factor": 0.5}})", "rope_scaling.factor: must be at least 1"}};
+       "rope_scaling.rope_type: 'dynamic' is not supported; supported: default, linear, llama3, "
+       "yarn"},
+      {R"({"rope_scaling": {"rope_type": "linear", "factor": 0.5}})",
+       "rope_scaling.factor: must be at least 1"}};
   for (const auto& [change, message] : cases) {
     const auto config = ParseModelConfig(With(change));
     EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument) << change;
@@ -112,7 +122,8 @@ TEST(ModelConfigTest, NamesWhatIsWrong) {
 TEST(ModelConfigTest, RejectsTextThatIsNoObject) {
   for (const char* text : {"", "{", "[]", "3"})
     EXPECT_EQ(ParseModelConfig(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
-  EXPECT_THAT(std::string(ParseModelConfig(kBase, "[]").status().message()), HasSubstr("generation_config.json"));
+  EXPECT_THAT(std::string(ParseModelConfig(kBase, "[]").status().message()),
+              HasSubstr("generation_config.json"));
 }
 
 // Low frequencies are divided by the factor, high ones kept, those between interpolated (transformers' modeling_rope_utils).
@@ -123,10 +134,12 @@ TEST(RopeTest, ScalesLlama3FrequenciesByWavelength) {
   const std::vector<float> f = InverseFrequencies(plain, 64), g = InverseFrequencies(scaled, 64);
   for (size_t i = 0; i < f.size(); ++i) {
     EXPECT_NEAR(f[i], std::pow(10000.0, -2.0 * static_cast<double>(i) / 64), 1e-6 * f[i]);
-    const double wavelength = 2.0 * std::numbers::pi / f[i], smooth = (8192.0 / wavelength - 1.0) / 3.0;
-    const double expected = wavelength > 8192.0        ? f[i] / 8.0
-                            : wavelength < 8192.0 / 4.0 ? f[i]
-                                                        : (1.0 - smooth) * f[i] / 8.0 + smooth * f[i];
+    const double wavelength = 2.0 * std::numbers::pi / f[i],
+                 smooth = (8192.0 / wavelength - 1.0) / 3.0;
+    const double expected = wavelength > 8192.0 ? f[i] / 8.0
+                            : wavelength < 8192.0 / 4.0
+                                ? f[i]
+                                : (1.0 - smooth) * f[i] / 8.0 + smooth * f[i];
     EXPECT_NEAR(g[i], expected, 1e-6 * expected) << i;
   }
 }
@@ -139,7 +152,8 @@ TEST(RopeTest, InterpolatesYarnBetweenTheBetasAndScalesTheTable) {
   const std::vector<float> f = InverseFrequencies(plain, 64), g = InverseFrequencies(yarn, 64);
   EXPECT_FLOAT_EQ(g.front(), f.front());
   EXPECT_FLOAT_EQ(g.back(), f.back() / 4.0f);
-  for (size_t i = 0; i < f.size(); ++i) EXPECT_TRUE(g[i] <= f[i] * 1.000001f && g[i] >= f[i] * 0.249999f) << i;
+  for (size_t i = 0; i < f.size(); ++i)
+    EXPECT_TRUE(g[i] <= f[i] * 1.000001f && g[i] >= f[i] * 0.249999f) << i;
   EXPECT_NEAR(RopeTable(yarn, 64, 4).cos()[0][0].item<double>(), 0.1 * std::log(4.0) + 1.0, 1e-6);
 }
 

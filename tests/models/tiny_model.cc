@@ -13,8 +13,9 @@ namespace rft::testing {
 
 std::string TinyConfig(Family family) {
   const bool llama = family == Family::kLlama;
-  return absl::StrCat(R"({"architectures": [")", llama ? "LlamaForCausalLM" : "Qwen3ForCausalLM", R"("], "model_type": ")",
-                      llama ? "llama" : "qwen3", R"(", "tie_word_embeddings": )", llama ? "false" : "true", R"(,
+  return absl::StrCat(R"({"architectures": [")", llama ? "LlamaForCausalLM" : "Qwen3ForCausalLM",
+                      R"("], "model_type": ")", llama ? "llama" : "qwen3",
+                      R"(", "tie_word_embeddings": )", llama ? "false" : "true", R"(,
   "vocab_size": 258, "hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 2, "num_attention_heads": 4,
   "num_key_value_heads": 2, "head_dim": 24, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
   "hidden_act": "silu", "attention_bias": false, "eos_token_id": 257})");
@@ -27,7 +28,8 @@ std::shared_ptr<CausalLm> MakeTinyModel(Family family, at::ScalarType dtype, uin
   for (Parameter& p : (*model)->parameters().all()) {
     float* values = Data<float>(p.value);
     for (int64_t i = 0; i < p.value.numel(); ++i)
-      values[i] *= p.value.dim() == 1 ? static_cast<float>(RandomIn(0.7, 1.3, seed, ++index)) : 10.0f;
+      values[i] *=
+          p.value.dim() == 1 ? static_cast<float>(RandomIn(0.7, 1.3, seed, ++index)) : 10.0f;
   }
   return *std::move(model);
 }
@@ -37,7 +39,8 @@ double RandomIn(double low, double high, uint64_t seed, uint64_t index) {
 }
 
 int64_t RandomInt(int64_t low, int64_t high, uint64_t seed, uint64_t index) {
-  return low + static_cast<int64_t>(BitsAt(seed, 0x6e74, index) % static_cast<uint64_t>(high - low + 1));
+  return low +
+         static_cast<int64_t>(BitsAt(seed, 0x6e74, index) % static_cast<uint64_t>(high - low + 1));
 }
 
 std::vector<TokenId> RandomIds(int64_t count, uint64_t seed) {
@@ -46,7 +49,8 @@ std::vector<TokenId> RandomIds(int64_t count, uint64_t seed) {
   return ids;
 }
 
-at::Tensor HiddenStates(const CausalLm& model, const ModelWeights& weights, const std::vector<TokenId>& ids) {
+at::Tensor HiddenStates(const CausalLm& model, const ModelWeights& weights,
+                        const std::vector<TokenId>& ids) {
   at::NoGradGuard no_grad;
   const auto count = static_cast<int64_t>(ids.size());
   PackedAttention attention({{.begin = 0, .count = count}});

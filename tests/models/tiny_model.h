@@ -23,9 +23,10 @@ std::vector<TokenId> RandomIds(int64_t count, uint64_t seed);
 
 // Reproducible uniform values in [low, high).
 double RandomIn(double low, double high, uint64_t seed, uint64_t index);
-int64_t RandomInt(int64_t low, int64_t high, uint64_t seed, uint64_t index);   // both ends included
+int64_t RandomInt(int64_t low, int64_t high, uint64_t seed, uint64_t index);  // both ends included
 
 // Final hidden states [T, H] of one sequence, without gradient.
-at::Tensor HiddenStates(const CausalLm& model, const ModelWeights& weights, const std::vector<TokenId>& ids);
+at::Tensor HiddenStates(const CausalLm& model, const ModelWeights& weights,
+                        const std::vector<TokenId>& ids);
 
 }  // namespace rft::testing

@@ -5,15 +5,19 @@
 #include <gtest/gtest.h>
 
 #include "tests/models/tiny_model.h"
+#include "tests/tensor/thread_count.h"
 
 namespace rft {
 namespace {
 
 class WeightVersionsTest : public ::testing::Test {
  protected:
-  at::Tensor Hidden(const ModelWeights& weights) { return testing::HiddenStates(*model_, weights, testing::RandomIds(12, 3)); }
+  at::Tensor Hidden(const ModelWeights& weights) {
+    return testing::HiddenStates(*model_, weights, testing::RandomIds(12, 3));
+  }
   void ChangeParameters() { model_->parameters().values().mul_(1.01); }
 
+  const testing::ThreadCount one_thread_{1};
   std::shared_ptr<CausalLm> model_ = testing::MakeTinyModel(testing::Family::kQwen3, at::kFloat);
 };
 
@@ -49,7 +53,7 @@ TEST_F(WeightVersionsTest, NeedsTwoCopiesWhileTheNewestIsHeld) {
   std::shared_ptr<const ModelWeights> sampled = model_->weights();
   for (int i = 0; i < 10; ++i) {
     storages.insert(sampled->head.packed.data_ptr());
-    sampled = model_->PackNewVersion();   // the engine switches only when the new one is ready
+    sampled = model_->PackNewVersion();  // the engine switches only when the new one is ready
   }
   EXPECT_EQ(storages.size(), 2u);
 }

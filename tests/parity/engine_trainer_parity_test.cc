@@ -23,7 +23,8 @@ using testing::RandomInt;
 // Runs requests through the engine, `width` at a time: when one is finished, the next joins those that run.
 class Relay {
  public:
-  Relay(InferenceEngine& engine, const std::vector<GenerateRequest>& requests) : engine_(engine), requests_(requests) {
+  Relay(InferenceEngine& engine, const std::vector<GenerateRequest>& requests)
+      : engine_(engine), requests_(requests) {
     for (const GenerateRequest& r : requests) completions_.emplace_back(r.num_samples);
     for (const auto& c : completions_) open_ += static_cast<int>(c.size());
   }
@@ -37,7 +38,9 @@ class Relay {
  private:
   struct Sink : CompletionSink {
     Sink(Relay& relay, size_t index) : relay(relay), index(index) {}
-    void OnFinished(int32_t sample, Completion completion) override { relay.Finished(index, sample, std::move(completion)); }
+    void OnFinished(int32_t sample, Completion completion) override {
+      relay.Finished(index, sample, std::move(completion));
+    }
     Relay& relay;
     const size_t index;
   };
@@ -51,7 +54,7 @@ class Relay {
     EXPECT_TRUE(engine_.Submit(requests_[index], std::make_shared<Sink>(*this, index)).ok());
   }
   void Finished(size_t index, int32_t sample, Completion completion) {
-    if (sample == 0) SubmitNext();   // from the engine's own thread, in the middle of its work
+    if (sample == 0) SubmitNext();  // from the engine's own thread, in the middle of its work
     std::lock_guard lock(mutex_);
     completions_[index][sample] = std::move(completion);
     if (--open_ == 0) done_.notify_all();
@@ -66,7 +69,8 @@ class Relay {
   int open_ = 0;
 };
 
-class EngineTrainerParityTest : public ::testing::TestWithParam<std::tuple<Family, at::ScalarType>> {
+class EngineTrainerParityTest
+    : public ::testing::TestWithParam<std::tuple<Family, at::ScalarType>> {
  protected:
   std::vector<Datum> Datums(const std::vector<GenerateRequest>& requests,
                             const std::vector<std::vector<Completion>>& completions, bool shared) {
@@ -88,28 +92,32 @@ class EngineTrainerParityTest : public ::testing::TestWithParam<std::tuple<Famil
   }
   // Largest |sampler - trainer| over all tokens; NaN counts as infinite.
   static double LargestDifference(const std::vector<GenerateRequest>& requests,
-                                  const std::vector<std::vector<Completion>>& completions, const ForwardResult& forward) {
+                                  const std::vector<std::vector<Completion>>& completions,
+                                  const ForwardResult& forward) {
     double largest = 0.0;
     size_t datum = 0;
     for (size_t i = 0; i < requests.size(); ++i)
       for (const Completion& c : completions[i]) {
         const std::vector<float>& row = forward.logprobs[datum++];
         for (size_t t = 0; t < c.ids.size(); ++t) {
-          const double difference = std::abs(static_cast<double>(c.logprobs[t]) - row[requests[i].prompt.size() + t]);
+          const double difference =
+              std::abs(static_cast<double>(c.logprobs[t]) - row[requests[i].prompt.size() + t]);
           largest = std::max(largest, std::isnan(difference) ? INFINITY : difference);
         }
       }
     return largest;
   }
 
-
   // Two optimizer steps, each sampled by the engine and scored by the trainer; `seed` picks how the work is arranged.
   void SampleAndTrain(int num_requests, uint64_t seed, int sampler_threads, int trainer_threads) {
     const std::vector<GenerateRequest> requests = testing::RaggedRequests(num_requests, seed);
-    auto random = [&, n = uint64_t{0}](int64_t low, int64_t high) mutable { return RandomInt(low, high, seed, 1000000 + ++n); };
+    auto random = [&, n = uint64_t{0}](int64_t low, int64_t high) mutable {
+      return RandomInt(low, high, seed, 1000000 + ++n);
+    };
     auto trainer = *Trainer::Create(model_, {.token_budget = random(64, 2000)});
     const int64_t max_batch = random(2, 40), pages = random(14, 200);
-    auto engine = testing::StartEngine(model_, {.max_batch = max_batch, .max_batch_tokens = max_batch + random(0, 60)}, pages);
+    auto engine = testing::StartEngine(
+        model_, {.max_batch = max_batch, .max_batch_tokens = max_batch + random(0, 60)}, pages);
     for (int step = 0; step < 2; ++step) {
       SetNumThreads(sampler_threads);
       const auto completions = Relay(*engine, requests).Run(static_cast<int>(random(1, 30)));
@@ -117,9 +125,11 @@ class EngineTrainerParityTest : public ::testing::TestWithParam<std::tuple<Famil
       for (bool shared : {true, false}) {
         const auto forward = trainer->Forward(Datums(requests, completions, shared));
         ASSERT_TRUE(forward.ok()) << forward.status();
-        EXPECT_EQ(LargestDifference(requests, completions, *forward), 0.0) << "seed " << seed << ", shared " << shared;
+        EXPECT_EQ(LargestDifference(requests, completions, *forward), 0.0)
+            << "seed " << seed << ", shared " << shared;
       }
-      const auto pass = trainer->ForwardBackward(Datums(requests, completions, true), FindLoss("grpo").DefaultConfig());
+      const auto pass = trainer->ForwardBackward(Datums(requests, completions, true),
+                                                 FindLoss("grpo").DefaultConfig());
       ASSERT_TRUE(pass.ok() && pass->finite) << pass.status();
       EXPECT_EQ(pass->metrics.at("ratio_max"), 1.0);
       ASSERT_FALSE(trainer->OptimStep({.learning_rate = 0.01})->skipped);
@@ -128,7 +138,8 @@ class EngineTrainerParityTest : public ::testing::TestWithParam<std::tuple<Famil
   }
 
   const testing::ThreadCount one_thread_{1};
-  std::shared_ptr<CausalLm> model_ = testing::MakeTinyModel(std::get<0>(GetParam()), std::get<1>(GetParam()));
+  std::shared_ptr<CausalLm> model_ =
+      testing::MakeTinyModel(std::get<0>(GetParam()), std::get<1>(GetParam()));
 };
 
 TEST_P(EngineTrainerParityTest, SamplesAndTrainsOnTheSameBitsAfterEveryStep) {
@@ -144,7 +155,8 @@ INSTANTIATE_TEST_SUITE_P(Models, EngineTrainerParityTest,
                          ::testing::Combine(::testing::Values(Family::kLlama, Family::kQwen3),
                                             ::testing::Values(at::kFloat, at::kBFloat16)),
                          [](const auto& info) {
-                           return std::string(std::get<0>(info.param) == Family::kLlama ? "Llama" : "Qwen3") +
+                           return std::string(std::get<0>(info.param) == Family::kLlama ? "Llama"
+                                                                                        : "Qwen3") +
                                   (std::get<1>(info.param) == at::kFloat ? "Float32" : "Bf16");
                          });
 

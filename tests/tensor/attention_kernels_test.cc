@@ -27,7 +27,8 @@ struct Attention {
         q(As<T>(RandomRow(num_vectors * head_dim, 1, 3.0))),
         k(As<T>(RandomRow(num_keys * head_dim, 2, 2.0))),
         v(As<T>(RandomRow(num_keys * head_dim, 3))) {
-    for (int64_t r = 0; r < vectors; ++r) limits.push_back(1 + (r * 29 + 5) % keys);   // ragged, 1 .. keys
+    for (int64_t r = 0; r < vectors; ++r)
+      limits.push_back(1 + (r * 29 + 5) % keys);  // ragged, 1 .. keys
     limits.back() = keys;
   }
   int64_t blocks() const { return RoundUp(keys, kBlockKeys) / kBlockKeys; }
@@ -39,7 +40,8 @@ struct Attention {
   Result Run(const TypedKernels<T>& kernels, int64_t first, int64_t count) const {
     const int64_t dp = RoundUp(d, kBlockKeys);
     // NaN where no key is: what a page held before must not matter.
-    std::vector<T> kb(blocks() * d * kBlockKeys, FromFloat<T>(NAN)), vb(blocks() * kBlockKeys * dp, FromFloat<T>(NAN));
+    std::vector<T> kb(blocks() * d * kBlockKeys, FromFloat<T>(NAN)),
+        vb(blocks() * kBlockKeys * dp, FromFloat<T>(NAN));
     for (int64_t j = 0; j < keys; ++j) {
       StoreKey(k.data() + j * d, d, j % kBlockKeys, kb.data() + j / kBlockKeys * d * kBlockKeys);
       StoreValue(v.data() + j * d, d, j % kBlockKeys, vb.data() + j / kBlockKeys * kBlockKeys * dp);
@@ -52,7 +54,8 @@ struct Attention {
     Result result{std::vector<T>(count * d), std::vector<float>(count), std::vector<float>(count)};
     std::vector<AttentionRow<T>> rows;
     for (int64_t r = 0; r < count; ++r)
-      rows.push_back({q.data() + (first + r) * d, result.out.data() + r * d, limits[first + r], &result.max[r], &result.sum[r]});
+      rows.push_back({q.data() + (first + r) * d, result.out.data() + r * d, limits[first + r],
+                      &result.max[r], &result.sum[r]});
     std::vector<float> scratch(AttendScratch(keys, d));
     kernels.attend(rows.data(), count, k_blocks.data(), v_blocks.data(), d, scale, scratch.data());
     return result;
@@ -62,7 +65,8 @@ struct Attention {
     std::vector<double> s;
     for (int64_t j = 0; j < limits[r]; ++j) {
       double dot = 0.0;
-      for (int64_t i = 0; i < d; ++i) dot += static_cast<double>(ToFloat(q[r * d + i])) * ToFloat(k[j * d + i]);
+      for (int64_t i = 0; i < d; ++i)
+        dot += static_cast<double>(ToFloat(q[r * d + i])) * ToFloat(k[j * d + i]);
       s.push_back(dot * scale);
     }
     const double m = *std::max_element(s.begin(), s.end());
@@ -85,13 +89,15 @@ class AttentionKernelTest : public KernelTest {
  protected:
   template <typename T>
   void Check(const TypedKernels<T>& kernels, int64_t head_dim, int64_t keys, int64_t vectors) {
-    SCOPED_TRACE(::testing::Message() << "head dim " << head_dim << ", keys " << keys << ", vectors " << vectors);
+    SCOPED_TRACE(::testing::Message()
+                 << "head dim " << head_dim << ", keys " << keys << ", vectors " << vectors);
     const Attention<T> a(head_dim, keys, vectors);
     const auto result = a.Run(kernels, 0, vectors);
     for (int64_t r = 0; r < vectors; ++r) {
       double max, sum;
       a.Probabilities(r, &max, &sum);
-      testing::ExpectClose(std::vector<T>(result.out.begin() + r * head_dim, result.out.begin() + (r + 1) * head_dim),
+      testing::ExpectClose(std::vector<T>(result.out.begin() + r * head_dim,
+                                          result.out.begin() + (r + 1) * head_dim),
                            a.Output(r), 1.0, "out");
       EXPECT_NEAR(result.max[r], max, 1e-5);
       EXPECT_NEAR(result.sum[r], sum, 1e-5 * sum);
@@ -114,7 +120,8 @@ void ExpectVectorsAloneEqualTogether(const TypedKernels<T>& kernels) {
   const auto together = a.Run(kernels, 0, 23);
   for (int64_t r = 0; r < 23; ++r)
     for (int64_t count = 1; count <= std::min<int64_t>(9, 23 - r); ++count)
-      ASSERT_TRUE(SameBits(a.Run(kernels, r, count).out.data(), together.out.data() + r * 24, count * 24))
+      ASSERT_TRUE(
+          SameBits(a.Run(kernels, r, count).out.data(), together.out.data() + r * 24, count * 24))
           << "vectors " << r << " .. " << r + count;
 }
 
@@ -129,7 +136,8 @@ struct Gradients {
 };
 Gradients ReferenceGradients(const Attention<float>& a, const std::vector<float>& dout) {
   const int64_t d = a.d;
-  Gradients g{std::vector<double>(a.vectors * d), std::vector<double>(a.keys * d), std::vector<double>(a.keys * d)};
+  Gradients g{std::vector<double>(a.vectors * d), std::vector<double>(a.keys * d),
+              std::vector<double>(a.keys * d)};
   for (int64_t r = 0; r < a.vectors; ++r) {
     const std::vector<double> p = a.Probabilities(r), out = a.Output(r);
     double delta = 0.0;
@@ -160,32 +168,38 @@ class AttentionBackwardKernelTest : public KernelTest {
   static std::vector<float> Unpad(const std::vector<float>& x, int64_t count, int64_t d) {
     const int64_t dp = RoundUp(d, kBlockKeys);
     std::vector<float> y;
-    for (int64_t r = 0; r < count; ++r) y.insert(y.end(), x.begin() + r * dp, x.begin() + r * dp + d);
+    for (int64_t r = 0; r < count; ++r)
+      y.insert(y.end(), x.begin() + r * dp, x.begin() + r * dp + d);
     return y;
   }
   void Check(int64_t d, int64_t keys, int64_t vectors) {
-    SCOPED_TRACE(::testing::Message() << "head dim " << d << ", keys " << keys << ", vectors " << vectors);
+    SCOPED_TRACE(::testing::Message()
+                 << "head dim " << d << ", keys " << keys << ", vectors " << vectors);
     const Attention<float> a(d, keys, vectors);
     const std::vector<float> dout = RandomRow(vectors * d, 4);
     const auto forward = a.Run(GetParam()->f32, 0, vectors);
     const int64_t dp = RoundUp(d, kBlockKeys), padded = a.blocks() * kBlockKeys;
-    std::vector<float> kb(padded * d, 0.0f), vb(padded * d, 0.0f), dk(padded * dp, 0.5f), dv(padded * dp, 0.25f);
+    std::vector<float> kb(padded * d, 0.0f), vb(padded * d, 0.0f), dk(padded * dp, 0.5f),
+        dv(padded * dp, 0.25f);
     for (int64_t j = 0; j < keys; ++j) {
       StoreKey(a.k.data() + j * d, d, j % kBlockKeys, kb.data() + j / kBlockKeys * d * kBlockKeys);
       StoreKey(a.v.data() + j * d, d, j % kBlockKeys, vb.data() + j / kBlockKeys * d * kBlockKeys);
     }
-    const std::vector<float> q = Pad(a.q, vectors, d), g = Pad(dout, vectors, d), k_rows = Pad(a.k, keys, d);
+    const std::vector<float> q = Pad(a.q, vectors, d), g = Pad(dout, vectors, d),
+                             k_rows = Pad(a.k, keys, d);
     std::vector<float> dq(vectors * dp), scratch(8 * padded);
     std::vector<AttentionBackwardRow> rows;
     for (int64_t r = 0; r < vectors; ++r) {
       float delta = 0.0f;
       for (int64_t i = 0; i < d; ++i) delta += dout[r * d + i] * forward.out[r * d + i];
-      rows.push_back({&q[r * dp], &g[r * dp], delta, forward.max[r], forward.sum[r], a.limits[r], &dq[r * dp]});
+      rows.push_back({&q[r * dp], &g[r * dp], delta, forward.max[r], forward.sum[r], a.limits[r],
+                      &dq[r * dp]});
     }
-    GetParam()->attend_backward(rows.data(), vectors, {d, keys, a.scale, kb.data(), vb.data(), k_rows.data(), dk.data(),
-                                                       dv.data(), scratch.data()});
+    GetParam()->attend_backward(rows.data(), vectors,
+                                {d, keys, a.scale, kb.data(), vb.data(), k_rows.data(), dk.data(),
+                                 dv.data(), scratch.data()});
     Gradients expected = ReferenceGradients(a, dout);
-    for (double& x : expected.dk) x += 0.5;   // accumulated on what was there
+    for (double& x : expected.dk) x += 0.5;  // accumulated on what was there
     for (double& x : expected.dv) x += 0.25;
     testing::ExpectClose(Unpad(dq, vectors, d), expected.dq, 4.0, "dq");
     testing::ExpectClose(Unpad(dk, keys, d), expected.dk, 4.0, "dk");

@@ -17,7 +17,11 @@ template <typename T>
 class Problem {
  public:
   Problem(int64_t rows, int64_t k, int64_t n, uint64_t seed = 1)
-      : rows(rows), k(k), n(n), a(As<T>(RandomRow(rows * k, seed))), w(As<T>(RandomRow(n * k, seed + 1))) {}
+      : rows(rows),
+        k(k),
+        n(n),
+        a(As<T>(RandomRow(rows * k, seed))),
+        w(As<T>(RandomRow(n * k, seed + 1))) {}
 
   std::vector<double> Expected(const std::vector<float>& start = {}) const {
     const std::vector<double> x = Exact(a), y = Exact(w);
@@ -36,7 +40,8 @@ class Problem {
       const int64_t columns = std::min<int64_t>(kPanelWidth, n - n0);
       kernels.pack_panel(w.data() + n0 * k, 1, k, k, columns, panel.data());
       if constexpr (std::is_same_v<C, float>)
-        kernels.gemm_panel_float(a.data(), k, panel.data(), k, rows, columns, c.data() + n0, n, add);
+        kernels.gemm_panel_float(a.data(), k, panel.data(), k, rows, columns, c.data() + n0, n,
+                                 add);
       else
         kernels.gemm_panel(a.data(), k, panel.data(), k, rows, columns, c.data() + n0, n);
     }
@@ -54,7 +59,8 @@ TEST_P(GemmKernelTest, MultipliesFloatsForEveryNumberOfRows) {
       const Problem<float> p(rows, 37, n);
       std::vector<float> c(rows * n, NAN);
       p.Multiply(GetParam()->f32, c, false);
-      testing::ExpectClose(c, p.Expected(), 4.0, "rows " + std::to_string(rows) + ", n " + std::to_string(n));
+      testing::ExpectClose(c, p.Expected(), 4.0,
+                           "rows " + std::to_string(rows) + ", n " + std::to_string(n));
     }
 }
 
@@ -64,7 +70,8 @@ TEST_P(GemmKernelTest, MultipliesBf16IntoFloatsForEveryNumberOfRows) {
       const Problem<Bf16> p(rows, 38, n);
       std::vector<float> c(rows * n, NAN);
       p.Multiply(GetParam()->bf16, c, false);
-      testing::ExpectClose(c, p.Expected(), 4.0, "rows " + std::to_string(rows) + ", n " + std::to_string(n));
+      testing::ExpectClose(c, p.Expected(), 4.0,
+                           "rows " + std::to_string(rows) + ", n " + std::to_string(n));
     }
 }
 
@@ -86,7 +93,7 @@ TEST_P(GemmKernelTest, AddsToWhatIsThere) {
   testing::ExpectClose(d, q.Expected(start), 4.0, "bf16");
 }
 
-TEST_P(GemmKernelTest, PacksRowsAndColumnsAlike) {   // a matrix and its transpose give one panel
+TEST_P(GemmKernelTest, PacksRowsAndColumnsAlike) {  // a matrix and its transpose give one panel
   const std::vector<float> w = RandomRow(20 * 12, 3);
   std::vector<float> transposed(12 * 20), x(PanelElements<float>(12)), y(x.size());
   GetParam()->f32.transpose(w.data(), 20, 12, 12, transposed.data(), 20);
@@ -137,8 +144,10 @@ TEST_F(ThreadedGemmTest, GivesTheSameBitsForEveryThreadCountAndBatch) {
   const std::vector<float> f32 = Run<float>(150, 1), bf16 = Run<Bf16>(150, 1);
   for (int threads : {1, 2, 3})
     for (int64_t rows : {1, 8, 63, 149}) {
-      EXPECT_TRUE(SameBits(Run<float>(rows, threads).data(), f32.data(), rows * 100)) << threads << " threads";
-      EXPECT_TRUE(SameBits(Run<Bf16>(rows, threads).data(), bf16.data(), rows * 100)) << threads << " threads";
+      EXPECT_TRUE(SameBits(Run<float>(rows, threads).data(), f32.data(), rows * 100))
+          << threads << " threads";
+      EXPECT_TRUE(SameBits(Run<Bf16>(rows, threads).data(), bf16.data(), rows * 100))
+          << threads << " threads";
     }
 }
 

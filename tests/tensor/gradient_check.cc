@@ -14,10 +14,11 @@ namespace rft::testing {
 namespace {
 
 constexpr float kStep = 1e-2f;
-constexpr double kTolerance = 2e-3;   // the third derivative times kStep^2, and float32's rounding over kStep
+constexpr double kTolerance =
+    2e-3;  // the third derivative times kStep^2, and float32's rounding over kStep
 
-void CheckElements(const at::Tensor& values, const at::Tensor& gradient, const std::function<double()>& loss,
-                   const std::string& name) {
+void CheckElements(const at::Tensor& values, const at::Tensor& gradient,
+                   const std::function<double()>& loss, const std::string& name) {
   at::NoGradGuard no_grad;
   for (int64_t i = 0; i < values.numel(); ++i) {
     float& x = Data<float>(values)[i];
@@ -27,7 +28,9 @@ void CheckElements(const at::Tensor& values, const at::Tensor& gradient, const s
     x = before - kStep;
     const double difference = (up - loss()) / (2.0 * kStep);
     x = before;
-    ASSERT_NEAR(Data<float>(gradient)[i], difference, kTolerance * std::max(1.0, std::abs(difference))) << name << " [" << i << "]";
+    ASSERT_NEAR(Data<float>(gradient)[i], difference,
+                kTolerance * std::max(1.0, std::abs(difference)))
+        << name << " [" << i << "]";
   }
 }
 
@@ -45,7 +48,8 @@ Parameter RandomParameter(const std::string& name, std::vector<int64_t> shape, u
   return p;
 }
 
-void CheckGradients(const at::Tensor& x, const TensorFn& f, const std::vector<Parameter*>& parameters,
+void CheckGradients(const at::Tensor& x, const TensorFn& f,
+                    const std::vector<Parameter*>& parameters,
                     const std::function<void()>& refresh) {
   const ThreadCount one_thread(1);
   at::Tensor leaf = x.clone().requires_grad_(true);
@@ -56,7 +60,7 @@ void CheckGradients(const at::Tensor& x, const TensorFn& f, const std::vector<Pa
     refresh();
     return (f(x.clone()).to(at::kDouble) * g).sum().item<double>();
   };
-  const at::Tensor moved = x;   // what f is evaluated at
+  const at::Tensor moved = x;  // what f is evaluated at
   CheckElements(moved, leaf.grad().contiguous(), loss, "x");
   for (Parameter* p : parameters) CheckElements(p->value, p->grad, loss, p->name);
 }

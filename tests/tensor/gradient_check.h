@@ -20,7 +20,8 @@ Parameter RandomParameter(const std::string& name, std::vector<int64_t> shape, u
 
 // Fails if autograd's gradient of sum(f(x) * g) for a random g differs from differences of f, at any element of x or of
 // the parameters; `refresh` is called after a parameter was moved.
-void CheckGradients(const at::Tensor& x, const TensorFn& f, const std::vector<Parameter*>& parameters = {},
-                    const std::function<void()>& refresh = [] {});
+void CheckGradients(
+    const at::Tensor& x, const TensorFn& f, const std::vector<Parameter*>& parameters = {},
+    const std::function<void()>& refresh = [] {});
 
 }  // namespace rft::testing

@@ -19,7 +19,8 @@ namespace rft::testing {
 inline std::vector<float> RandomRow(int64_t count, uint64_t seed, double scale = 1.0) {
   std::vector<float> row(static_cast<size_t>(count));
   for (size_t i = 0; i < row.size(); ++i)
-    row[i] = static_cast<float>(scale * (static_cast<double>(BitsAt(seed, 0x6b, i) >> 11) * 0x1.0p-52 - 1.0));
+    row[i] = static_cast<float>(
+        scale * (static_cast<double>(BitsAt(seed, 0x6b, i) >> 11) * 0x1.0p-52 - 1.0));
   return row;
 }
 
@@ -43,10 +44,13 @@ constexpr double kRelative = std::is_same_v<T, float> ? 2e-6 : 0.0045;
 
 // Every value within kRelative<T> of `scale` (or of itself, if that is larger).
 template <typename T>
-void ExpectClose(const std::vector<T>& actual, const std::vector<double>& expected, double scale, const std::string& what) {
+void ExpectClose(const std::vector<T>& actual, const std::vector<double>& expected, double scale,
+                 const std::string& what) {
   ASSERT_EQ(actual.size(), expected.size()) << what;
   for (size_t i = 0; i < actual.size(); ++i)
-    ASSERT_NEAR(ToFloat(actual[i]), expected[i], kRelative<T> * std::max(scale, std::abs(expected[i]))) << what << " [" << i << "]";
+    ASSERT_NEAR(ToFloat(actual[i]), expected[i],
+                kRelative<T> * std::max(scale, std::abs(expected[i])))
+        << what << " [" << i << "]";
 }
 
 template <typename T>
@@ -62,10 +66,13 @@ inline std::vector<const Kernels*> AllKernels() {
 
 // TEST_P suites: GetParam() is one table.
 class KernelTest : public ::testing::TestWithParam<const Kernels*> {};
-inline std::string KernelName(const ::testing::TestParamInfo<const Kernels*>& info) { return info.param->name; }
+inline std::string KernelName(const ::testing::TestParamInfo<const Kernels*>& info) {
+  return info.param->name;
+}
 
 }  // namespace rft::testing
 
 // Instantiates a suite derived from KernelTest for every table.
-#define RFT_FOR_ALL_KERNELS(Suite) \
-  INSTANTIATE_TEST_SUITE_P(Kernels, Suite, ::testing::ValuesIn(::rft::testing::AllKernels()), ::rft::testing::KernelName)
+#define RFT_FOR_ALL_KERNELS(Suite)                                                            \
+  INSTANTIATE_TEST_SUITE_P(Kernels, Suite, ::testing::ValuesIn(::rft::testing::AllKernels()), \
+                           ::rft::testing::KernelName)

@@ -24,17 +24,20 @@ using testing::RandomTensor;
 at::Tensor Ids(std::vector<int64_t> ids) { return at::tensor(ids, at::kLong); }
 
 TEST(LinearTest, HasTheGradientOfItsInputAndOfEveryStackedPart) {
-  Parameter a = RandomParameter("a", {10, 9}, 1), b = RandomParameter("b", {43, 9}, 2), c = RandomParameter("c", {3, 9}, 3);
+  Parameter a = RandomParameter("a", {10, 9}, 1), b = RandomParameter("b", {43, 9}, 2),
+            c = RandomParameter("c", {3, 9}, 3);
   Weight w = Weight::Create({&a, &b, &c}, at::kFloat);
-  CheckGradients(RandomTensor({5, 9}, 4), [&](const at::Tensor& x) { return ops::Linear(x, w); }, {&a, &b, &c},
-                 [&] { w.Repack(); });
+  CheckGradients(
+      RandomTensor({5, 9}, 4), [&](const at::Tensor& x) { return ops::Linear(x, w); }, {&a, &b, &c},
+      [&] { w.Repack(); });
 }
 
 TEST(LinearTest, AddsToAGradientThatIsThere) {
   Parameter a = RandomParameter("a", {4, 6}, 1);
   const Weight w = Weight::Create({&a}, at::kFloat);
   auto pass = [&](uint64_t seed) {
-    ops::Linear(RandomTensor({3, 6}, seed).requires_grad_(true), w).backward(RandomTensor({3, 4}, seed + 1));
+    ops::Linear(RandomTensor({3, 6}, seed).requires_grad_(true), w)
+        .backward(RandomTensor({3, 4}, seed + 1));
     return a.grad.clone();
   };
   const at::Tensor first = pass(10);
@@ -56,7 +59,9 @@ TEST(LinearAddTest, HasTheGradientOfInputWeightAndResidual) {
   Parameter a = RandomParameter("a", {7, 6}, 1);
   Weight w = Weight::Create({&a}, at::kFloat);
   const at::Tensor residual = RandomTensor({5, 7}, 2), x = RandomTensor({5, 6}, 3);
-  CheckGradients(x, [&](const at::Tensor& t) { return ops::LinearAdd(t, w, residual.clone()); }, {&a}, [&] { w.Repack(); });
+  CheckGradients(
+      x, [&](const at::Tensor& t) { return ops::LinearAdd(t, w, residual.clone()); }, {&a},
+      [&] { w.Repack(); });
   CheckGradients(residual, [&](const at::Tensor& r) {
     return ops::LinearAdd(at::GradMode::is_enabled() ? x.clone().requires_grad_(true) : x, w, r);
   });
@@ -79,21 +84,25 @@ TEST(LinearTest, RefusesAnInputOfAnotherWidthOrType) {
 
 TEST(RmsNormTest, HasTheGradientOfInputAndWeight) {
   Parameter w = RandomParameter("w", {20}, 1);
-  CheckGradients(RandomTensor({4, 20}, 2),
-                 [&](const at::Tensor& x) { return ops::RmsNorm(x, w.value, &w, 1e-5, at::kFloat); }, {&w});
+  CheckGradients(
+      RandomTensor({4, 20}, 2),
+      [&](const at::Tensor& x) { return ops::RmsNorm(x, w.value, &w, 1e-5, at::kFloat); }, {&w});
 }
 
 TEST(RmsNormTest, SumsTheWeightGradientOverManyRowBlocks) {
-  Parameter w = RandomParameter("w", {3}, 1);   // 600 rows: three partial sums
+  Parameter w = RandomParameter("w", {3}, 1);  // 600 rows: three partial sums
   CheckGradients(RandomTensor({600, 3}, 2, 2.0),
-                 [&](const at::Tensor& x) { return ops::RmsNorm(x, w.value, &w, 0.5, at::kFloat); }, {&w});
+                 [&](const at::Tensor& x) { return ops::RmsNorm(x, w.value, &w, 0.5, at::kFloat); },
+                 {&w});
 }
 
 class RotateHeadsTest : public ::testing::Test {
  protected:
-  at::Tensor Rotate(const at::Tensor& qkv) { return ops::RotateHeads(qkv, layout_, norm_, positions_, angles_.cos(), angles_.sin()); }
+  at::Tensor Rotate(const at::Tensor& qkv) {
+    return ops::RotateHeads(qkv, layout_, norm_, positions_, angles_.cos(), angles_.sin());
+  }
 
-  const HeadLayout layout_{2, 1, 6};   // width 24
+  const HeadLayout layout_{2, 1, 6};  // width 24
   ops::HeadNorm norm_;
   const at::Tensor positions_ = Ids({0, 4, 2, 4}), angles_ = RandomTensor({5, 3}, 1, 3.0);
 };
@@ -105,7 +114,8 @@ TEST_F(RotateHeadsTest, HasTheGradientOfItsInput) {
 TEST_F(RotateHeadsTest, HasTheGradientThroughHeadNorms) {
   Parameter q = RandomParameter("q_norm", {6}, 3), k = RandomParameter("k_norm", {6}, 4);
   norm_ = {q.value, k.value, &q, &k, 0.1};
-  CheckGradients(RandomTensor({4, 24}, 2), [&](const at::Tensor& x) { return Rotate(x); }, {&q, &k});
+  CheckGradients(RandomTensor({4, 24}, 2), [&](const at::Tensor& x) { return Rotate(x); },
+                 {&q, &k});
 }
 
 TEST_F(RotateHeadsTest, LeavesTheValuesAlone) {
@@ -136,7 +146,9 @@ TEST(EmbeddingTest, AddsTheGradientOfRepeatedIds) {
 }
 
 TEST(SelectRowsTest, AddsTheGradientOfRepeatedRows) {
-  CheckGradients(RandomTensor({4, 3}, 1), [](const at::Tensor& x) { return ops::SelectRows(x, Ids({2, 0, 2, 2})); });
+  CheckGradients(RandomTensor({4, 3}, 1), [](const at::Tensor& x) {
+    return ops::SelectRows(x, Ids({2, 0, 2, 2}));
+  });
 }
 
 class TokenLogprobsTest : public ::testing::Test {
@@ -151,8 +163,10 @@ TEST_F(TokenLogprobsTest, IsTheLogSoftmaxOfTheProjectionAtATemperature) {
   for (double temperature : {1.0, 0.6, 2.0}) {
     at::Tensor entropy;
     const at::Tensor y = ops::TokenLogprobs(hidden_, weight_, targets_, temperature, &entropy);
-    const at::Tensor all = at::log_softmax(hidden_.to(at::kDouble).matmul(head_.value.to(at::kDouble).t()) / temperature, 1);
-    EXPECT_LT((y - all.gather(1, targets_.unsqueeze(1)).squeeze(1)).abs().max().item<double>(), 1e-5);
+    const at::Tensor all = at::log_softmax(
+        hidden_.to(at::kDouble).matmul(head_.value.to(at::kDouble).t()) / temperature, 1);
+    EXPECT_LT((y - all.gather(1, targets_.unsqueeze(1)).squeeze(1)).abs().max().item<double>(),
+              1e-5);
     EXPECT_LT((entropy + (all.exp() * all).sum(1)).abs().max().item<double>(), 1e-5);
   }
 }
@@ -160,8 +174,10 @@ TEST_F(TokenLogprobsTest, IsTheLogSoftmaxOfTheProjectionAtATemperature) {
 TEST_F(TokenLogprobsTest, HasTheGradientOfHiddenStatesAndHeadAtATemperature) {
   for (double temperature : {1.0, 0.6}) {
     head_.grad.zero_();
-    CheckGradients(hidden_, [&](const at::Tensor& x) { return ops::TokenLogprobs(x, weight_, targets_, temperature); },
-                   {&head_}, [&] { weight_.Repack(); });
+    CheckGradients(
+        hidden_,
+        [&](const at::Tensor& x) { return ops::TokenLogprobs(x, weight_, targets_, temperature); },
+        {&head_}, [&] { weight_.Repack(); });
   }
 }
 
@@ -178,7 +194,8 @@ TEST(LargeVocabularyTest, GivesARowTheSameBitsInEveryChunk) {
   const Weight w = Weight::Create({&head}, at::kFloat);
   auto pass = [&](const at::Tensor& hidden) {
     at::Tensor leaf = hidden.clone().requires_grad_(true);
-    const at::Tensor y = ops::TokenLogprobs(leaf, w, Ids(std::vector<int64_t>(hidden.size(0), 7)), 1.0);
+    const at::Tensor y =
+        ops::TokenLogprobs(leaf, w, Ids(std::vector<int64_t>(hidden.size(0), 7)), 1.0);
     y.sum().backward();
     return std::pair(y.detach(), leaf.grad());
   };
@@ -186,8 +203,10 @@ TEST(LargeVocabularyTest, GivesARowTheSameBitsInEveryChunk) {
   const auto together = pass(hidden), last = pass(hidden.narrow(0, kRows - 1, 1));
   EXPECT_TRUE(at::equal(together.first.narrow(0, kRows - 1, 1), last.first));
   EXPECT_TRUE(at::equal(together.second.narrow(0, kRows - 1, 1), last.second));
-  const at::Tensor logits = hidden[kRows - 1].to(at::kDouble).matmul(head.value.to(at::kDouble).t());
-  EXPECT_NEAR(last.first.item<double>(), at::log_softmax(logits, 0)[7].item<double>(), 5e-4);   // 2^20 terms in float32
+  const at::Tensor logits =
+      hidden[kRows - 1].to(at::kDouble).matmul(head.value.to(at::kDouble).t());
+  EXPECT_NEAR(last.first.item<double>(), at::log_softmax(logits, 0)[7].item<double>(),
+              5e-4);  // 2^20 terms in float32
 }
 
 }  // namespace

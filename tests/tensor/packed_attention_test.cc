@@ -13,7 +13,7 @@ namespace {
 
 using testing::RandomTensor;
 
-const HeadLayout kLayout{4, 2, 6};   // width 48
+const HeadLayout kLayout{4, 2, 6};  // width 48
 constexpr double kScale = 0.4;
 
 at::Tensor Attend(const at::Tensor& qkv, const std::vector<PackedSequence>& runs) {
@@ -38,31 +38,39 @@ std::vector<PackedSequence> LongGroup() {
 
 // Rows of run `i` with its prefix's rows in front: the sequence on its own.
 at::Tensor Unshared(const at::Tensor& x, const PackedSequence& run) {
-  return at::cat({x.narrow(0, run.prefix_begin, run.prefix_count), x.narrow(0, run.begin, run.count)});
+  return at::cat(
+      {x.narrow(0, run.prefix_begin, run.prefix_count), x.narrow(0, run.begin, run.count)});
 }
 
 TEST(PackedAttentionTest, HasTheGradientOfQueriesKeysAndValues) {
-  testing::CheckGradients(RandomTensor({15, 48}, 1, 2.0), [](const at::Tensor& x) { return Attend(x, Group()); });
+  testing::CheckGradients(RandomTensor({15, 48}, 1, 2.0),
+                          [](const at::Tensor& x) { return Attend(x, Group()); });
 }
 
 TEST(PackedAttentionTest, GivesSharedPrefixesTheBitsOfUnsharedOnes) {
   for (at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-    const at::Tensor x = RandomTensor({96, 48}, 2, 2.0).to(dtype), together = Attend(x, LongGroup());
+    const at::Tensor x = RandomTensor({96, 48}, 2, 2.0).to(dtype),
+                     together = Attend(x, LongGroup());
     for (const PackedSequence& run : LongGroup()) {
-      const at::Tensor alone = Attend(Unshared(x, run), {{.begin = 0, .count = run.prefix_count + run.count}});
-      EXPECT_TRUE(at::equal(together.narrow(0, run.begin, run.count), alone.narrow(0, run.prefix_count, run.count)));
+      const at::Tensor alone =
+          Attend(Unshared(x, run), {{.begin = 0, .count = run.prefix_count + run.count}});
+      EXPECT_TRUE(at::equal(together.narrow(0, run.begin, run.count),
+                            alone.narrow(0, run.prefix_count, run.count)));
     }
   }
 }
 
 TEST(PackedAttentionTest, SumsThePrefixGradientOverTheGroup) {
-  at::Tensor x = RandomTensor({96, 48}, 3, 2.0), shared = x.clone().requires_grad_(true), unshared = x.clone().requires_grad_(true);
+  at::Tensor x = RandomTensor({96, 48}, 3, 2.0), shared = x.clone().requires_grad_(true),
+             unshared = x.clone().requires_grad_(true);
   const at::Tensor g = RandomTensor({96, 24}, 4);
   Attend(shared, LongGroup()).backward(g);
   at::Tensor total;
   for (const PackedSequence& run : LongGroup()) {
-    const at::Tensor y = Attend(Unshared(unshared, run), {{.begin = 0, .count = run.prefix_count + run.count}});
-    const at::Tensor part = (y.narrow(0, run.prefix_count, run.count) * g.narrow(0, run.begin, run.count)).sum();
+    const at::Tensor y =
+        Attend(Unshared(unshared, run), {{.begin = 0, .count = run.prefix_count + run.count}});
+    const at::Tensor part =
+        (y.narrow(0, run.prefix_count, run.count) * g.narrow(0, run.begin, run.count)).sum();
     total = total.defined() ? total + part : part;
   }
   total.backward();
@@ -72,7 +80,7 @@ TEST(PackedAttentionTest, SumsThePrefixGradientOverTheGroup) {
 TEST(PackedAttentionTest, IsCausal) {
   const at::Tensor x = RandomTensor({15, 48}, 1);
   at::Tensor changed = x.clone();
-  changed.narrow(0, 7, 1).add_(1.0);   // the last token of the first answer
+  changed.narrow(0, 7, 1).add_(1.0);  // the last token of the first answer
   const at::Tensor y = Attend(x, Group()), z = Attend(changed, Group());
   EXPECT_TRUE(at::equal(y.narrow(0, 0, 7), z.narrow(0, 0, 7)));
   EXPECT_FALSE(at::equal(y.narrow(0, 7, 1), z.narrow(0, 7, 1)));
@@ -93,15 +101,18 @@ TEST(PackedAttentionTest, GivesTheSameGradientForEveryThreadCount) {
 
 TEST(PackedAttentionTest, RefusesRunsThatAreNoGroup) {
   const std::vector<std::vector<PackedSequence>> bad = {
-      {{.begin = 0, .count = 0}},                                                             // an empty run
-      {{.begin = 0, .count = 4, .prefix_begin = 0, .prefix_count = 2}},                       // a prefix before any run
-      {{.begin = 0, .count = 4}, {.begin = 4, .count = 2}},                                   // a second run without prefix
-      {{.begin = 0, .count = 4}, {.begin = 4, .count = 2, .prefix_begin = 1, .prefix_count = 3}},   // not from its start
-      {{.begin = 0, .count = 4}, {.begin = 4, .count = 2, .prefix_begin = 0, .prefix_count = 5}},   // longer than the run
+      {{.begin = 0, .count = 0}},                                        // an empty run
+      {{.begin = 0, .count = 4, .prefix_begin = 0, .prefix_count = 2}},  // a prefix before any run
+      {{.begin = 0, .count = 4}, {.begin = 4, .count = 2}},  // a second run without prefix
+      {{.begin = 0, .count = 4},
+       {.begin = 4, .count = 2, .prefix_begin = 1, .prefix_count = 3}},  // not from its start
+      {{.begin = 0, .count = 4},
+       {.begin = 4, .count = 2, .prefix_begin = 0, .prefix_count = 5}},  // longer than the run
       {{.begin = 0, .count = 4},
        {.begin = 4, .count = 2, .prefix_begin = 0, .prefix_count = 4},
-       {.begin = 6, .count = 2, .prefix_begin = 0, .prefix_count = 3}}};                      // of two lengths
-  for (const auto& runs : bad) EXPECT_THROW(PackedAttention{runs}, c10::Error) << &runs - bad.data();
+       {.begin = 6, .count = 2, .prefix_begin = 0, .prefix_count = 3}}};  // of two lengths
+  for (const auto& runs : bad)
+    EXPECT_THROW(PackedAttention{runs}, c10::Error) << &runs - bad.data();
 }
 
 TEST(PackedAttentionTest, RefusesRowsOfAnotherWidth) {

@@ -36,7 +36,8 @@ TEST_F(ParallelTest, CoversEveryIndexOnce) {
         for (int64_t i = begin; i < end; ++i) ++seen[i];
       });
       ParallelTasks(n, [&](int64_t i) { ++tasks[i]; });
-      for (int64_t i = 0; i < n; ++i) EXPECT_TRUE(seen[i] == 1 && tasks[i] == 1) << i << " of " << n;
+      for (int64_t i = 0; i < n; ++i)
+        EXPECT_TRUE(seen[i] == 1 && tasks[i] == 1) << i << " of " << n;
     }
 }
 
@@ -50,8 +51,9 @@ TEST_F(ParallelTest, StaysOnOneThreadBelowTheGrain) {
 TEST_F(ParallelTest, RunsSeriallyInsideAnotherLoop) {
   SetNumThreads(2);
   std::atomic<int> inner{0};
-  ParallelFor(2, 1, [&](int64_t, int64_t) { ParallelFor(100, 1, [&](int64_t, int64_t) { ++inner; }); });
-  EXPECT_EQ(inner, 2);   // one piece for each of the two
+  ParallelFor(2, 1,
+              [&](int64_t, int64_t) { ParallelFor(100, 1, [&](int64_t, int64_t) { ++inner; }); });
+  EXPECT_EQ(inner, 2);  // one piece for each of the two
 }
 
 TEST_F(ParallelTest, UsesAllCoresByDefault) {

@@ -12,9 +12,10 @@ using testing::ExpectClose;
 using testing::KernelTest;
 using testing::RandomRow;
 
-constexpr int64_t kSizes[] = {1, 15, 16, 17, 48, 100};   // whole vectors, parts, and both
+constexpr int64_t kSizes[] = {1, 15, 16, 17, 48, 100};  // whole vectors, parts, and both
 
-std::vector<double> NormReference(const std::vector<double>& x, const std::vector<double>& w, double eps, double& rstd) {
+std::vector<double> NormReference(const std::vector<double>& x, const std::vector<double>& w,
+                                  double eps, double& rstd) {
   double squares = 0.0;
   for (double v : x) squares += v * v;
   rstd = 1.0 / std::sqrt(squares / static_cast<double>(x.size()) + eps);
@@ -24,8 +25,10 @@ std::vector<double> NormReference(const std::vector<double>& x, const std::vecto
 }
 
 // dx and dw of y = x rstd(x) w.
-std::pair<std::vector<double>, std::vector<double>> NormGradient(const std::vector<double>& x, const std::vector<double>& w,
-                                                                 const std::vector<double>& dy, double rstd) {
+std::pair<std::vector<double>, std::vector<double>> NormGradient(const std::vector<double>& x,
+                                                                 const std::vector<double>& w,
+                                                                 const std::vector<double>& dy,
+                                                                 double rstd) {
   const auto n = static_cast<double>(x.size());
   double dot = 0.0;
   for (size_t i = 0; i < x.size(); ++i) dot += x[i] * w[i] * dy[i];
@@ -41,15 +44,18 @@ class NormKernelTest : public KernelTest {
  protected:
   template <typename T>
   void CheckResidual(const TypedKernels<T>& kernels, int64_t n) {
-    const std::vector<float> x = RandomRow(n, 1, 3.0), w = RandomRow(n, 2), before = RandomRow(n, 3);
+    const std::vector<float> x = RandomRow(n, 1, 3.0), w = RandomRow(n, 2),
+                             before = RandomRow(n, 3);
     const std::vector<T> dy = As<T>(RandomRow(n, 4));
     std::vector<T> y(n);
     double rstd;
     const std::vector<double> expected = NormReference(Exact(x), Exact(w), 1e-5, rstd);
-    EXPECT_NEAR(kernels.rms_norm_residual(x.data(), w.data(), 1e-5f, n, y.data()), rstd, 1e-6 * rstd);
+    EXPECT_NEAR(kernels.rms_norm_residual(x.data(), w.data(), 1e-5f, n, y.data()), rstd,
+                1e-6 * rstd);
     ExpectClose(y, expected, 1.0, "y");
     std::vector<float> dx = before, dw = before;
-    kernels.rms_norm_residual_backward(x.data(), w.data(), dy.data(), static_cast<float>(rstd), n, dx.data(), dw.data());
+    kernels.rms_norm_residual_backward(x.data(), w.data(), dy.data(), static_cast<float>(rstd), n,
+                                       dx.data(), dw.data());
     auto [gx, gw] = NormGradient(Exact(x), Exact(w), Exact(dy), rstd);
     for (int64_t i = 0; i < n; ++i) gx[i] += before[i], gw[i] += before[i];
     ExpectClose(dx, gx, 2.0, "dx");
@@ -59,13 +65,14 @@ class NormKernelTest : public KernelTest {
   void CheckHead(const TypedKernels<T>& kernels, int64_t n) {
     const std::vector<T> x = As<T>(RandomRow(n, 1, 3.0)), dy = As<T>(RandomRow(n, 4));
     const std::vector<float> w = RandomRow(n, 2);
-    std::vector<T> y(n), dx = dy;   // dx over dy, as RotateHeads' backward calls it
+    std::vector<T> y(n), dx = dy;  // dx over dy, as RotateHeads' backward calls it
     double rstd;
     const std::vector<double> expected = NormReference(Exact(x), Exact(w), 1e-6, rstd);
     kernels.rms_norm_head(x.data(), w.data(), 1e-6f, n, y.data());
     ExpectClose(y, expected, 1.0, "y");
     std::vector<float> dw(n, 0.0f);
-    kernels.rms_norm_head_backward(x.data(), w.data(), dx.data(), static_cast<float>(rstd), n, dx.data(), dw.data());
+    kernels.rms_norm_head_backward(x.data(), w.data(), dx.data(), static_cast<float>(rstd), n,
+                                   dx.data(), dw.data());
     const auto [gx, gw] = NormGradient(Exact(x), Exact(w), Exact(dy), rstd);
     ExpectClose(dx, gx, 1.0, "dx");
     ExpectClose(dw, gw, 2.0, "dw");
@@ -94,7 +101,8 @@ class RotationKernelTest : public KernelTest {
   void Check(const TypedKernels<T>& kernels, int64_t n, float sign) {
     const int64_t half = n / 2;
     std::vector<float> cos, sin;
-    for (float angle : RandomRow(half, 5, 3.0)) cos.push_back(std::cos(angle)), sin.push_back(std::sin(angle));
+    for (float angle : RandomRow(half, 5, 3.0))
+      cos.push_back(std::cos(angle)), sin.push_back(std::sin(angle));
     const std::vector<T> x = As<T>(RandomRow(n, 6));
     std::vector<double> expected(n);
     for (int64_t i = 0; i < half; ++i) {
@@ -124,10 +132,12 @@ class SwiGluKernelTest : public KernelTest {
  protected:
   template <typename T>
   void Check(const TypedKernels<T>& kernels, int64_t n) {
-    const std::vector<T> gate = As<T>(RandomRow(n, 1, 12.0)), up = As<T>(RandomRow(n, 2)), dout = As<T>(RandomRow(n, 3));
+    const std::vector<T> gate = As<T>(RandomRow(n, 1, 12.0)), up = As<T>(RandomRow(n, 2)),
+                         dout = As<T>(RandomRow(n, 3));
     std::vector<double> y, dgate, dup;
     for (int64_t i = 0; i < n; ++i) {
-      const double g = ToFloat(gate[i]), u = ToFloat(up[i]), d = ToFloat(dout[i]), s = 1.0 / (1.0 + std::exp(-g));
+      const double g = ToFloat(gate[i]), u = ToFloat(up[i]), d = ToFloat(dout[i]),
+                   s = 1.0 / (1.0 + std::exp(-g));
       y.push_back(g * s * u);
       dup.push_back(d * g * s);
       dgate.push_back(d * u * s * (1.0 + g * (1.0 - s)));
@@ -163,14 +173,16 @@ RFT_FOR_ALL_KERNELS(SwiGluKernelTest);
 class ConversionKernelTest : public KernelTest {};
 
 TEST_P(ConversionKernelTest, RoundsToNearestEvenAndKeepsSpecialValues) {
-  const std::vector<float> values = {0.0f, -0.0f, 1.0f, 1.00390625f, 1.01171875f, 3.4e38f, INFINITY, -INFINITY, NAN,
-                                     1e-40f, -2.7182818f, 65504.0f, 1.0000001f, 255.5f, 1e-3f, 7.0f, 1.0039063f};
-  const std::vector<Bf16> expected = As<Bf16>(values);   // the scalar conversion
+  const std::vector<float> values = {
+      0.0f,   -0.0f,       1.0f,     1.00390625f, 1.01171875f, 3.4e38f, INFINITY, -INFINITY, NAN,
+      1e-40f, -2.7182818f, 65504.0f, 1.0000001f,  255.5f,      1e-3f,   7.0f,     1.0039063f};
+  const std::vector<Bf16> expected = As<Bf16>(values);  // the scalar conversion
   std::vector<Bf16> actual(values.size());
   GetParam()->bf16.from_float(values.data(), values.size(), actual.data());
-  for (size_t i = 0; i < values.size(); ++i) EXPECT_EQ(actual[i].bits, expected[i].bits) << values[i];
-  EXPECT_EQ(expected[3].bits, 0x3f80);   // a tie goes to the even neighbour: down ...
-  EXPECT_EQ(expected[4].bits, 0x3f82);   // ... and up
+  for (size_t i = 0; i < values.size(); ++i)
+    EXPECT_EQ(actual[i].bits, expected[i].bits) << values[i];
+  EXPECT_EQ(expected[3].bits, 0x3f80);  // a tie goes to the even neighbour: down ...
+  EXPECT_EQ(expected[4].bits, 0x3f82);  // ... and up
   EXPECT_TRUE(std::isnan(ToFloat(actual[8])));
 }
 

@@ -34,14 +34,17 @@ class SoftmaxKernelTest : public KernelTest {
     const Softmax expected = Reference(x, scale);
     const RowStats stats = GetParam()->row_stats(x.data(), x.size(), scale, &entropy);
     EXPECT_EQ(stats.max, *std::max_element(x.begin(), x.end()) * scale) << what;
-    EXPECT_NEAR(stats.log_sum_exp, expected.log_sum_exp, 2e-6 * std::max(1.0, std::abs(expected.log_sum_exp))) << what;
+    EXPECT_NEAR(stats.log_sum_exp, expected.log_sum_exp,
+                2e-6 * std::max(1.0, std::abs(expected.log_sum_exp)))
+        << what;
     EXPECT_NEAR(entropy, expected.entropy, 1e-5 * std::max(1.0, expected.entropy)) << what;
   }
 };
 
 TEST_P(SoftmaxKernelTest, FindsLogSumExpAndEntropyOfRowsOfEveryLength) {
   for (int64_t n : {1, 2, 15, 16, 17, 63, 64, 65, 258, 5000})
-    for (float scale : {1.0f, 0.5f, 3.0f}) Check(RandomRow(n, 9, 8.0), scale, "n " + std::to_string(n));
+    for (float scale : {1.0f, 0.5f, 3.0f})
+      Check(RandomRow(n, 9, 8.0), scale, "n " + std::to_string(n));
 }
 
 TEST_P(SoftmaxKernelTest, CountsMinusInfinityAsImpossible) {
@@ -83,7 +86,8 @@ void CheckGradient(const TypedKernels<T>& kernels, int64_t n, float inv_temperat
   s.p[target] -= 1.0;
   for (double& p : s.p) p *= -0.7 * inv_temperature;
   std::vector<T> out(n);
-  kernels.softmax_gradient(x.data(), n, inv_temperature, static_cast<float>(s.log_sum_exp), target, -0.7f, out.data());
+  kernels.softmax_gradient(x.data(), n, inv_temperature, static_cast<float>(s.log_sum_exp), target,
+                           -0.7f, out.data());
   ExpectClose(out, s.p, 0.3, "n " + std::to_string(n));
 }
 
@@ -116,13 +120,15 @@ TEST_P(AdamWKernelTest, StepsAsTheFormulaInDouble) {
   for (int t = 1; t <= 10; ++t) {
     const std::vector<float> g = RandomRow(kCount, 100 + t);
     const double bias1 = 1.0 - std::pow(kBeta1, t), bias2 = 1.0 - std::pow(kBeta2, t);
-    GetParam()->adamw(w.data(), m.data(), v.data(), g.data(), kCount, kScale, kLr, kBeta1, kBeta2, kEps, kDecay,
-                      static_cast<float>(bias1), static_cast<float>(std::sqrt(bias2)));
+    GetParam()->adamw(w.data(), m.data(), v.data(), g.data(), kCount, kScale, kLr, kBeta1, kBeta2,
+                      kEps, kDecay, static_cast<float>(bias1),
+                      static_cast<float>(std::sqrt(bias2)));
     for (int64_t i = 0; i < kCount; ++i) {
       const double gi = g[i] * kScale;
       em[i] = kBeta1 * em[i] + (1.0 - kBeta1) * gi;
       ev[i] = kBeta2 * ev[i] + (1.0 - kBeta2) * gi * gi;
-      ew[i] = ew[i] * (1.0 - kLr * kDecay) - kLr * (em[i] / bias1) / (std::sqrt(ev[i] / bias2) + kEps);
+      ew[i] =
+          ew[i] * (1.0 - kLr * kDecay) - kLr * (em[i] / bias1) / (std::sqrt(ev[i] / bias2) + kEps);
     }
   }
   ExpectClose(w, ew, 1.0, "w");

@@ -26,17 +26,19 @@ Datum Row(std::vector<TokenId> ids, int prompt, int64_t prefix_id = -1) {
   return d;
 }
 
-TEST(BatcherTest, PacksTheExampleOfTheHeader) {   // a prompt of three tokens with answers of two and one
+TEST(BatcherTest,
+     PacksTheExampleOfTheHeader) {  // a prompt of three tokens with answers of two and one
   const std::vector<Datum> datums = {Row({1, 2, 3, 10, 11}, 3, 0), Row({1, 2, 3, 20}, 3, 0)};
   const std::vector<MicroBatch> batches = MakeMicroBatches(datums, 100);
   ASSERT_EQ(batches.size(), 1u);
   const MicroBatch& b = batches[0];
-  EXPECT_THAT(b.ids, ElementsAre(1, 2, 3, 10));   // 11 and 20 predict nothing
+  EXPECT_THAT(b.ids, ElementsAre(1, 2, 3, 10));  // 11 and 20 predict nothing
   EXPECT_THAT(b.positions, ElementsAre(0, 1, 2, 3));
   ASSERT_EQ(b.sequences.size(), 2u);
   EXPECT_EQ(b.sequences[1].prefix_count, 3);
   ASSERT_EQ(b.predictions.size(), 3u);
-  EXPECT_EQ(b.predictions[0].source, 2);   // the prompt's last token predicts the first of each answer
+  EXPECT_EQ(b.predictions[0].source,
+            2);  // the prompt's last token predicts the first of each answer
   EXPECT_EQ(b.predictions[0].target, 10);
   EXPECT_EQ(b.predictions[1].source, 3);
   EXPECT_EQ(b.predictions[1].target, 11);
@@ -54,7 +56,7 @@ TEST(BatcherTest, ComputesNothingBehindTheLastWantedPrediction) {
 }
 
 TEST(BatcherTest, StartsAMicroBatchWhenTheBudgetIsUsedUp) {
-  const std::vector<Datum> datums(5, Row({1, 2, 3, 4, 5}, 2));   // four computed tokens each
+  const std::vector<Datum> datums(5, Row({1, 2, 3, 4, 5}, 2));  // four computed tokens each
   std::vector<size_t> sizes;
   for (const MicroBatch& b : MakeMicroBatches(datums, 9)) sizes.push_back(b.ids.size());
   EXPECT_THAT(sizes, ElementsAre(8, 8, 4));
@@ -66,8 +68,9 @@ TEST(BatcherTest, LetsASingleDatumExceedTheBudget) {
 }
 
 TEST(BatcherTest, KeepsAGroupTogetherWhileItFits) {
-  std::vector<Datum> datums = {Row({9, 9, 9, 9}, 1)};                       // three tokens
-  for (TokenId i = 0; i < 3; ++i) datums.push_back(Row({1, 2, 3, i, i, i}, 3, 7));   // 3 + 3 x 2 tokens
+  std::vector<Datum> datums = {Row({9, 9, 9, 9}, 1)};  // three tokens
+  for (TokenId i = 0; i < 3; ++i)
+    datums.push_back(Row({1, 2, 3, i, i, i}, 3, 7));  // 3 + 3 x 2 tokens
   const auto batches = MakeMicroBatches(datums, 10);
   ASSERT_EQ(batches.size(), 2u);
   EXPECT_THAT(batches[0].datums, ElementsAre(0));
@@ -78,15 +81,17 @@ TEST(BatcherTest, KeepsAGroupTogetherWhileItFits) {
 TEST(BatcherTest, SplitsAGroupLargerThanTheBudgetAndRepeatsItsPrefix) {
   std::vector<Datum> datums;
   for (TokenId i = 0; i < 5; ++i) datums.push_back(Row({1, 2, 3, i, i, i}, 3, 7));
-  const auto batches = MakeMicroBatches(datums, 7);   // prefix and two answers
+  const auto batches = MakeMicroBatches(datums, 7);  // prefix and two answers
   ASSERT_EQ(batches.size(), 3u);
   EXPECT_THAT(batches[0].datums, ElementsAre(0, 1));
   EXPECT_THAT(batches[2].datums, ElementsAre(4));
-  for (const MicroBatch& b : batches) EXPECT_THAT(std::vector<int64_t>(b.ids.begin(), b.ids.begin() + 3), ElementsAre(1, 2, 3));
+  for (const MicroBatch& b : batches)
+    EXPECT_THAT(std::vector<int64_t>(b.ids.begin(), b.ids.begin() + 3), ElementsAre(1, 2, 3));
 }
 
 TEST(BatcherTest, CollectsAGroupWhoseDatumsAreApart) {
-  const std::vector<Datum> datums = {Row({1, 2, 3, 4}, 2, 7), Row({5, 6}, 1), Row({1, 2, 8, 9}, 2, 7)};
+  const std::vector<Datum> datums = {Row({1, 2, 3, 4}, 2, 7), Row({5, 6}, 1),
+                                     Row({1, 2, 8, 9}, 2, 7)};
   const auto batches = MakeMicroBatches(datums, 100);
   ASSERT_EQ(batches.size(), 1u);
   EXPECT_THAT(batches[0].datums, ElementsAre(0, 2, 1));
@@ -129,7 +134,8 @@ TEST(ValidateDatumsTest, NamesTheDatumAndTheField) {
       {"ref_logprobs: has 1 entries", [](Datum& d) { d.ref_logprobs = {0.0f}; }},
       {"prefix_length: 4 does not lie within the 4 tokens", [](Datum& d) { d.prefix_length = 4; }},
       {"prefix_length: -1 does not lie within", [](Datum& d) { d.prefix_length = -1; }},
-      {"prefix_id 7: the prefix differs from that of datums[0]", [](Datum& d) { d.prefix_length = 1; }},
+      {"prefix_id 7: the prefix differs from that of datums[0]",
+       [](Datum& d) { d.prefix_length = 1; }},
       {"prefix_id 7: the prefix differs from that of datums[0]", [](Datum& d) { d.ids[1] = 50; }}};
   for (const auto& [message, change] : cases) {
     std::vector<Datum> datums(2, Row({1, 2, 3, 4}, 2, 7));

@@ -14,9 +14,11 @@ std::vector<Datum> RandomDatums(int groups, uint64_t seed) {
     for (int64_t a = 0; a < answers; ++a) {
       Datum d;
       d.ids = prompt;
-      for (TokenId id : RandomIds(random(1, 30), seed * 1000 + 500 + 10 * g + a)) d.ids.push_back(id);
+      for (TokenId id : RandomIds(random(1, 30), seed * 1000 + 500 + 10 * g + a))
+        d.ids.push_back(id);
       d.weights.assign(prompt.size(), 0.0f);
-      for (size_t t = prompt.size(); t < d.ids.size(); ++t) d.weights.push_back(random(0, 4) > 0 ? 1.0f : 0.0f);
+      for (size_t t = prompt.size(); t < d.ids.size(); ++t)
+        d.weights.push_back(random(0, 4) > 0 ? 1.0f : 0.0f);
       d.weights[prompt.size()] = 1.0f;
       d.advantages.assign(d.ids.size(), static_cast<float>(RandomIn(-1.0, 1.0, seed, ++n)));
       d.prefix_id = g % 2 == 0 ? g : -1;

@@ -30,8 +30,10 @@ struct Pass {
 
 class TrainerGradientTest : public ::testing::TestWithParam<Family> {
  protected:
-  Pass Run(const std::vector<Datum>& datums, int64_t token_budget, const char* loss = "grpo", double temperature = 1.0) {
-    auto trainer = Trainer::Create(model_, {.token_budget = token_budget, .temperature = temperature});
+  Pass Run(const std::vector<Datum>& datums, int64_t token_budget, const char* loss = "grpo",
+           double temperature = 1.0) {
+    auto trainer =
+        Trainer::Create(model_, {.token_budget = token_budget, .temperature = temperature});
     EXPECT_TRUE(trainer.ok()) << trainer.status();
     (*trainer)->ZeroGrad();
     auto result = (*trainer)->ForwardBackward(datums, FindLoss(loss).DefaultConfig());
@@ -64,12 +66,14 @@ TEST_P(TrainerGradientTest, DoesNotDependOnTheOrderOfDatums) {
   for (uint64_t seed = 1; seed <= 4; ++seed) {
     std::vector<size_t> order(datums.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-    for (size_t i = order.size(); i-- > 1;) std::swap(order[i], order[testing::RandomInt(0, i, seed, i)]);
+    for (size_t i = order.size(); i-- > 1;)
+      std::swap(order[i], order[testing::RandomInt(0, i, seed, i)]);
     std::vector<Datum> shuffled;
     for (size_t i : order) shuffled.push_back(datums[i]);
     const Pass pass = Run(shuffled, 200);
     EXPECT_LT(Difference(pass.gradient, ordered.gradient), 1e-5);
-    for (size_t i = 0; i < order.size(); ++i) EXPECT_EQ(pass.result.logprobs[i], ordered.result.logprobs[order[i]]);
+    for (size_t i = 0; i < order.size(); ++i)
+      EXPECT_EQ(pass.result.logprobs[i], ordered.result.logprobs[order[i]]);
   }
 }
 
@@ -123,14 +127,19 @@ TEST_P(TrainerGradientTest, IsTheDerivativeOfTheWholeModel) {
     at::NoGradGuard no_grad;
     const auto weights = model_->PackNewVersion();
     const at::Tensor hidden = testing::HiddenStates(*model_, *weights, d.ids);
-    const at::Tensor targets = at::tensor(std::vector<int64_t>(d.ids.begin() + 1, d.ids.end()), at::kLong);
-    return -ops::TokenLogprobs(hidden.narrow(0, 0, 23).contiguous(), weights->head, targets, kTemperature).sum(at::kDouble).item<double>();
+    const at::Tensor targets =
+        at::tensor(std::vector<int64_t>(d.ids.begin() + 1, d.ids.end()), at::kLong);
+    return -ops::TokenLogprobs(hidden.narrow(0, 0, 23).contiguous(), weights->head, targets,
+                               kTemperature)
+                .sum(at::kDouble)
+                .item<double>();
   };
   uint64_t n = 0;
   for (const Parameter& p : model_->parameters().all()) {
     // Where the gradient is largest, and two random places.
     const int64_t largest = p.grad.abs().argmax().item<int64_t>(), last = p.value.numel() - 1;
-    for (int64_t i : {largest, testing::RandomInt(0, last, 1, ++n), testing::RandomInt(0, last, 1, ++n)}) {
+    for (int64_t i :
+         {largest, testing::RandomInt(0, last, 1, ++n), testing::RandomInt(0, last, 1, ++n)}) {
       float& x = Data<float>(p.value)[i];
       const float before = x;
       x = before + kStep;
@@ -139,13 +148,16 @@ TEST_P(TrainerGradientTest, IsTheDerivativeOfTheWholeModel) {
       const double difference = (up - loss()) / (2.0 * kStep);
       x = before;
       const double actual = Data<float>(gradient)[model_->parameters().OffsetOf(p) + i];
-      EXPECT_NEAR(actual, difference, 0.02 * std::max(1.0, std::abs(difference))) << p.name << " [" << i << "]";
+      EXPECT_NEAR(actual, difference, 0.02 * std::max(1.0, std::abs(difference)))
+          << p.name << " [" << i << "]";
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, TrainerGradientTest, ::testing::Values(Family::kLlama, Family::kQwen3),
-                         [](const auto& info) { return info.param == Family::kLlama ? "Llama" : "Qwen3"; });
+INSTANTIATE_TEST_SUITE_P(Families, TrainerGradientTest,
+                         ::testing::Values(Family::kLlama, Family::kQwen3), [](const auto& info) {
+                           return info.param == Family::kLlama ? "Llama" : "Qwen3";
+                         });
 
 }  // namespace
 }  // namespace rft

@@ -44,7 +44,9 @@ class TrainerTest : public ::testing::Test {
     return *FileSystem::Default().ReadFile(JoinPath(dir, kTrainerStateFile));
   }
   std::string State() { return State(*trainer_); }
-  at::Tensor Hidden() { return testing::HiddenStates(*model_, *model_->weights(), testing::RandomIds(10, 1)); }
+  at::Tensor Hidden() {
+    return testing::HiddenStates(*model_, *model_->weights(), testing::RandomIds(10, 1));
+  }
 
   const testing::ThreadCount one_thread_{1};
   const LossConfig grpo_ = FindLoss("grpo").DefaultConfig();
@@ -56,7 +58,12 @@ class TrainerTest : public ::testing::Test {
 
 // Ten steps against AdamW in double, fed with the gradients that the trainer accumulated.
 TEST_F(TrainerTest, StepsAsAdamWInDoubleWithClippingAndDecay) {
-  const AdamParams params{.learning_rate = 0.01, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .grad_clip_norm = 0.5};
+  const AdamParams params{.learning_rate = 0.01,
+                          .beta1 = 0.9,
+                          .beta2 = 0.95,
+                          .eps = 1e-8,
+                          .weight_decay = 0.1,
+                          .grad_clip_norm = 0.5};
   const int64_t n = model_->parameters().values().numel();
   const float* start = Data<float>(model_->parameters().values());
   std::vector<double> w(start, start + n), m(n, 0.0), v(n, 0.0);
@@ -64,22 +71,25 @@ TEST_F(TrainerTest, StepsAsAdamWInDoubleWithClippingAndDecay) {
     LossConfig loss = FindLoss("cross-entropy").DefaultConfig();
     const auto pass = trainer_->ForwardBackward(RandomDatums(4, t), loss);
     ASSERT_TRUE(pass.ok()) << pass.status();
-    const at::Tensor g = model_->parameters().grads().to(at::kDouble) / static_cast<double>(pass->num_tokens);
+    const at::Tensor g =
+        model_->parameters().grads().to(at::kDouble) / static_cast<double>(pass->num_tokens);
     const double norm = g.norm().item<double>(), clip = norm > 0.5 ? 0.5 / (norm + 1e-6) : 1.0;
     const auto step = trainer_->OptimStep(params);
     ASSERT_TRUE(step.ok()) << step.status();
     EXPECT_NEAR(step->grad_norm, norm, 1e-5 * norm);
-    EXPECT_GT(norm, 0.5);   // or clipping is not tested
+    EXPECT_GT(norm, 0.5);  // or clipping is not tested
     for (int64_t i = 0; i < n; ++i) {
       const double gi = Data<double>(g)[i] * clip;
       m[i] = 0.9 * m[i] + 0.1 * gi;
       v[i] = 0.95 * v[i] + 0.05 * gi * gi;
       w[i] -= 0.01 * 0.1 * w[i];
-      w[i] -= 0.01 * (m[i] / (1.0 - std::pow(0.9, t))) / (std::sqrt(v[i] / (1.0 - std::pow(0.95, t))) + 1e-8);
+      w[i] -= 0.01 * (m[i] / (1.0 - std::pow(0.9, t))) /
+              (std::sqrt(v[i] / (1.0 - std::pow(0.95, t))) + 1e-8);
     }
   }
   double worst = 0.0;
-  for (int64_t i = 0; i < n; ++i) worst = std::max(worst, std::abs(w[i] - Data<float>(model_->parameters().values())[i]));
+  for (int64_t i = 0; i < n; ++i)
+    worst = std::max(worst, std::abs(w[i] - Data<float>(model_->parameters().values())[i]));
   EXPECT_LT(worst, 2e-5);
   EXPECT_EQ(trainer_->num_steps(), 10);
 }
@@ -131,13 +141,13 @@ TEST_F(TrainerTest, SkipsAStepThatSawNaN) {
   const auto pass = trainer_->ForwardBackward(datums, grpo_);
   ASSERT_TRUE(pass.ok()) << pass.status();
   EXPECT_FALSE(pass->finite);
-  Accumulate(RandomDatums(4, 3));   // a good call does not heal the step
+  Accumulate(RandomDatums(4, 3));  // a good call does not heal the step
   const auto step = trainer_->OptimStep(kAdam);
   ASSERT_TRUE(step.ok()) << step.status();
   EXPECT_TRUE(step->skipped);
   EXPECT_EQ(step->version, 2);
   EXPECT_TRUE(State() == before);
-  Step(4);   // and the next one is as good as new
+  Step(4);  // and the next one is as good as new
   EXPECT_FALSE(State() == before);
 }
 
@@ -161,11 +171,14 @@ TEST_F(TrainerTest, ChangesNothingOnABadDatum) {
   without_advantages[1].advantages.clear();
   LossConfig unknown = grpo_;
   unknown.name = "grppo";
-  EXPECT_THAT(std::string(trainer_->ForwardBackward(bad, grpo_).status().message()), HasSubstr("datums[2]: ids[0]: 258"));
+  EXPECT_THAT(std::string(trainer_->ForwardBackward(bad, grpo_).status().message()),
+              HasSubstr("datums[2]: ids[0]: 258"));
   EXPECT_THAT(std::string(trainer_->Forward(bad).status().message()), HasSubstr("datums[2]"));
   EXPECT_THAT(std::string(trainer_->ForwardBackward(without_advantages, grpo_).status().message()),
               HasSubstr("datums[1].advantages: loss grpo needs them"));
-  EXPECT_THAT(std::string(trainer_->ForwardBackward(RandomDatums(1, 1), unknown).status().message()), HasSubstr("grppo"));
+  EXPECT_THAT(
+      std::string(trainer_->ForwardBackward(RandomDatums(1, 1), unknown).status().message()),
+      HasSubstr("grppo"));
   EXPECT_TRUE(at::equal(model_->parameters().grads(), gradient));
   EXPECT_TRUE(trainer_->OptimStep(kAdam).ok());
 }
@@ -199,16 +212,24 @@ TEST_F(TrainerTest, ComputesACustomLossAsTheBuiltInOne) {
 TEST_F(TrainerTest, RefusesACustomLossOfTheWrongShape) {
   const std::vector<Datum> datums = RandomDatums(3, 1);
   auto run = [&](std::function<void(CustomLossResult&)> change) {
-    return trainer_->ForwardBackwardCustom(datums, [&](const auto& logprobs) {
-      CustomLossResult result{.dlogprobs = logprobs};
-      change(result);
-      return absl::StatusOr<CustomLossResult>(result);
-    }).status();
+    return trainer_
+        ->ForwardBackwardCustom(datums,
+                                [&](const auto& logprobs) {
+                                  CustomLossResult result{.dlogprobs = logprobs};
+                                  change(result);
+                                  return absl::StatusOr<CustomLossResult>(result);
+                                })
+        .status();
   };
-  EXPECT_EQ(run([](auto& r) { r.dlogprobs.pop_back(); }).code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(run([](auto& r) { r.dlogprobs[1].pop_back(); }).message()), HasSubstr("dlogprobs[1]"));
-  EXPECT_EQ(trainer_->ForwardBackwardCustom(datums, [](const auto&) { return absl::AbortedError("mine"); }).status(),
-            absl::AbortedError("mine"));
+  EXPECT_EQ(run([](auto& r) { r.dlogprobs.pop_back(); }).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(run([](auto& r) { r.dlogprobs[1].pop_back(); }).message()),
+              HasSubstr("dlogprobs[1]"));
+  EXPECT_EQ(
+      trainer_
+          ->ForwardBackwardCustom(datums, [](const auto&) { return absl::AbortedError("mine"); })
+          .status(),
+      absl::AbortedError("mine"));
   EXPECT_EQ(trainer_->OptimStep(kAdam).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
@@ -236,7 +257,7 @@ TEST_F(TrainerTest, GoesOnFromASavedStateBitForBit) {
   ASSERT_TRUE(trainer_->SaveState(saved).ok());
   for (uint64_t seed = 4; seed <= 6; ++seed) Step(seed);
   const std::string straight = State();
-  model_ = testing::MakeTinyModel(testing::Family::kQwen3, at::kFloat, 99);   // other weights
+  model_ = testing::MakeTinyModel(testing::Family::kQwen3, at::kFloat, 99);  // other weights
   trainer_ = *Trainer::Create(model_, {.token_budget = 200});
   ASSERT_TRUE(trainer_->LoadState(saved).ok());
   EXPECT_EQ(trainer_->num_steps(), 3);
@@ -251,11 +272,12 @@ TEST_F(TrainerTest, ChangesNothingWhenAStateIsDamaged) {
   const at::Tensor hidden = Hidden();
   const std::string dir = dir_ / "damaged", file = JoinPath(dir, kTrainerStateFile);
   ASSERT_TRUE(fs.CreateDirs(dir).ok());
-  EXPECT_FALSE(trainer_->LoadState(dir).ok());   // nothing there
+  EXPECT_FALSE(trainer_->LoadState(dir).ok());  // nothing there
   std::string renamed = good, stepless = good;
   renamed.replace(renamed.find("adam_v.model.norm.weight"), 6, "adam_x");
   stepless.replace(stepless.find("\"step\""), 6, "\"stop\"");
-  for (const std::string& bytes : {good.substr(0, good.size() - 1), good.substr(0, 100), std::string("no safetensors"), renamed, stepless}) {
+  for (const std::string& bytes : {good.substr(0, good.size() - 1), good.substr(0, 100),
+                                   std::string("no safetensors"), renamed, stepless}) {
     ASSERT_TRUE(WriteFile(fs, file, bytes).ok());
     const absl::Status status = trainer_->LoadState(dir);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
@@ -270,7 +292,8 @@ TEST_F(TrainerTest, RefusesTheStateOfAnotherModel) {
   const std::string dir = dir_ / "llama", before = State();
   ASSERT_TRUE(FileSystem::Default().CreateDirs(dir).ok());
   ASSERT_TRUE((*Trainer::Create(other, {}))->SaveState(dir).ok());
-  EXPECT_EQ(trainer_->LoadState(dir).code(), absl::StatusCode::kInvalidArgument);   // it has no q_norm
+  EXPECT_EQ(trainer_->LoadState(dir).code(),
+            absl::StatusCode::kInvalidArgument);  // it has no q_norm
   EXPECT_TRUE(State() == before);
 }
 
@@ -279,12 +302,15 @@ TEST_F(TrainerTest, SavesAModelThatLoads) {
   ASSERT_TRUE(trainer_->SaveModel(dir_ / "model").ok());
   const auto loaded = LoadModel(dir_ / "model", at::kFloat);
   ASSERT_TRUE(loaded.ok()) << loaded.status();
-  EXPECT_TRUE(at::equal((*loaded)->parameters().values(), model_->parameters().values().to(at::kBFloat16).to(at::kFloat)));
+  EXPECT_TRUE(at::equal((*loaded)->parameters().values(),
+                        model_->parameters().values().to(at::kBFloat16).to(at::kFloat)));
 }
 
 TEST_F(TrainerTest, RefusesOptionsItCannotTrainWith) {
-  EXPECT_EQ(Trainer::Create(model_, {.token_budget = 0}).status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(Trainer::Create(model_, {.temperature = 0.0}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Trainer::Create(model_, {.token_budget = 0}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Trainer::Create(model_, {.temperature = 0.0}).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace
