@@ -22,7 +22,7 @@ from rft.tasks import arithmetic
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "01_arithmetic"
 # The tiny model's supervised training: enough for the form of an answer and a guess at its value, not for arithmetic.
-TINY_SFT_STEPS, TINY_SFT_ROWS, TINY_SFT_RIGHT = 500, 4096, 0.4
+TINY_SFT_STEPS, TINY_SFT_ROWS, TINY_SFT_RIGHT = 300, 4096, 0.4
 # Only comparisons: there are enough of them to learn something that holds for those never seen.
 TINY_TRAIN, TINY_HELDOUT, TINY_KINDS = 2000, 100, ("larger",)
 

@@ -236,22 +236,23 @@ class LocalEngine : public InferenceEngine {
           draws.push_back({s, static_cast<int64_t>(i), {}});
     }
     const int64_t vocab = weights_->head.n;
-    ParallelFor(static_cast<int64_t>(draws.size()), 1, [&](int64_t begin, int64_t end) {
-      std::vector<float> row(vocab);
-      for (int64_t i = begin; i < end; ++i) {
-        Draw& d = draws[i];
-        const GenerateRequest& request = d.sequence->owner->request;
-        const auto position = static_cast<int64_t>(d.sequence->completion.ids.size());
-        RngKey key = request.rng;
-        key.rollout += static_cast<uint32_t>(d.sequence->sample);
-        std::copy_n(Data<float>(logits_) + d.row * vocab, vocab, row.data());
-        static const std::vector<TokenId> kNone;
-        d.token =
-            SampleToken(row.data(), vocab, request.sampling,
+    ParallelFor(static_cast<int64_t>(draws.size()), GrainFor(4 * vocab),
+                [&](int64_t begin, int64_t end) {
+                  std::vector<float> row(vocab);
+                  for (int64_t i = begin; i < end; ++i) {
+                    Draw& d = draws[i];
+                    const GenerateRequest& request = d.sequence->owner->request;
+                    const auto position = static_cast<int64_t>(d.sequence->completion.ids.size());
+                    RngKey key = request.rng;
+                    key.rollout += static_cast<uint32_t>(d.sequence->sample);
+                    std::copy_n(Data<float>(logits_) + d.row * vocab, vocab, row.data());
+                    static const std::vector<TokenId> kNone;
+                    d.token = SampleToken(
+                        row.data(), vocab, request.sampling,
                         position < request.sampling.min_tokens ? d.sequence->owner->end_ids : kNone,
                         UniformAt(key, static_cast<uint32_t>(position)));
-      }
-    });
+                  }
+                });
     CountTokens(
         0, static_cast<int64_t>(draws.size()));  // before anyone learns of a finished completion
     for (const Draw& d : draws) Append(d.sequence, d.token);

@@ -80,11 +80,15 @@ at::Tensor PagedAttention::Attend(int64_t layer, const at::Tensor& qkv_TX, const
       at::empty({qkv_TX.size(0), layout.num_heads * layout.head_dim}, qkv_TX.options());
   DispatchFloat(qkv_TX.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    ParallelTasks(static_cast<int64_t>(sequences_.size()) * layout.num_kv_heads, [&](int64_t task) {
-      AttendSequence(cache_, sequences_[task / layout.num_kv_heads], layer,
-                     task % layout.num_kv_heads, Data<T>(qkv_TX), static_cast<float>(scale),
-                     Data<T>(out));
-    });
+    int64_t pairs = 0;
+    for (const PagedSequence& s : sequences_) pairs += s.count * (s.start + s.count);
+    const int64_t work = 2 * pairs * layout.num_heads * layout.head_dim;
+    ParallelTasks(static_cast<int64_t>(sequences_.size()) * layout.num_kv_heads, work,
+                  [&](int64_t task) {
+                    AttendSequence(cache_, sequences_[task / layout.num_kv_heads], layer,
+                                   task % layout.num_kv_heads, Data<T>(qkv_TX),
+                                   static_cast<float>(scale), Data<T>(out));
+                  });
   });
   return out;
 }

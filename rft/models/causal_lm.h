@@ -99,7 +99,7 @@ using ModelRegistry =
 // --- Hugging Face folders (rft/models/hf_folder.cc) ---
 
 // Reads config.json and the safetensors (single or sharded; bf16, fp16, fp32) of `dir`. dtype: compute dtype, kFloat or
-// kBFloat16. Errors: kNotFound (what is missing), kInvalidArgument (unknown architecture: lists the known ones; a missing
+// kBFloat16. Errors: kNotFound (a missing file or tensor, by name), kInvalidArgument (unknown architecture: lists the known ones; a missing
 // or misshapen tensor, by name; NaN or Inf in a tensor; pickle files), kResourceExhausted.
 absl::StatusOr<std::shared_ptr<CausalLm>> LoadModel(const std::string& dir, at::ScalarType dtype);
 

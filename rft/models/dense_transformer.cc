@@ -59,7 +59,7 @@ void CopyRows(const at::Tensor& from, at::ScalarType dtype, at::Tensor& to) {
   DispatchFloat(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const int64_t n = from.size(1);
-    ParallelFor(from.size(0), 64, [&](int64_t begin, int64_t end) {
+    ParallelFor(from.size(0), GrainFor(n), [&](int64_t begin, int64_t end) {
       GetKernels().typed<T>().from_float(Data<float>(from) + begin * n, (end - begin) * n,
                                          Data<T>(to) + begin * n);
     });

@@ -30,6 +30,13 @@ std::vector<std::pair<size_t, size_t>> GroupRanges(const Sequences& sequences) {
   return ranges;
 }
 
+// Multiply-adds of the scores and the weighted values.
+int64_t AttentionWork(const Sequences& sequences, const HeadLayout& layout) {
+  int64_t pairs = 0;
+  for (const PackedSequence& s : sequences) pairs += s.count * (s.prefix_count + s.count);
+  return 2 * pairs * layout.num_heads * layout.head_dim;
+}
+
 // Row of the packed stream that holds logical key `j` of a run.
 int64_t TokenOf(const PackedSequence& s, int64_t j) {
   return j < s.prefix_count ? s.prefix_begin + j : s.begin + (j - s.prefix_count);
@@ -199,11 +206,13 @@ at::Tensor AttendForward(const at::Tensor& qkv, const Sequences& sequences,
   const auto groups = GroupRanges(sequences);
   DispatchFloat(qkv.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    ParallelTasks(static_cast<int64_t>(groups.size()) * layout.num_kv_heads, [&](int64_t task) {
-      AttendGroup(Data<T>(qkv), sequences, groups[task / layout.num_kv_heads],
-                  task % layout.num_kv_heads, layout, static_cast<float>(scale), Data<T>(out),
-                  max ? Data<float>(*max) : nullptr, sum ? Data<float>(*sum) : nullptr);
-    });
+    ParallelTasks(static_cast<int64_t>(groups.size()) * layout.num_kv_heads,
+                  AttentionWork(sequences, layout), [&](int64_t task) {
+                    AttendGroup(Data<T>(qkv), sequences, groups[task / layout.num_kv_heads],
+                                task % layout.num_kv_heads, layout, static_cast<float>(scale),
+                                Data<T>(out), max ? Data<float>(*max) : nullptr,
+                                sum ? Data<float>(*sum) : nullptr);
+                  });
   });
   return out;
 }
@@ -242,11 +251,13 @@ struct AttendFunction : torch::autograd::Function<AttendFunction> {
     const auto groups = GroupRanges(sequences);
     DispatchFloat(qkv.scalar_type(), [&](auto tag) {
       using T = typename decltype(tag)::type;
-      ParallelTasks(static_cast<int64_t>(groups.size()) * layout.num_kv_heads, [&](int64_t task) {
-        AttendGroupBackward(Data<T>(qkv), Data<T>(out), Data<T>(dout), Data<float>(max),
-                            Data<float>(sum), sequences, groups[task / layout.num_kv_heads],
-                            task % layout.num_kv_heads, layout, scale, Data<T>(dqkv));
-      });
+      ParallelTasks(static_cast<int64_t>(groups.size()) * layout.num_kv_heads,
+                    AttentionWork(sequences, layout), [&](int64_t task) {
+                      AttendGroupBackward(Data<T>(qkv), Data<T>(out), Data<T>(dout),
+                                          Data<float>(max), Data<float>(sum), sequences,
+                                          groups[task / layout.num_kv_heads],
+                                          task % layout.num_kv_heads, layout, scale, Data<T>(dqkv));
+                    });
     });
     return {dqkv, at::Tensor(), at::Tensor(), at::Tensor()};
   }

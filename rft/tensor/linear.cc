@@ -1,4 +1,5 @@
 // Embedding, SelectRows, Linear and LinearAdd of ops.h.
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -81,7 +82,7 @@ at::Tensor Gather(const at::Tensor& ids, const at::Tensor& table) {
   DispatchFloat(table.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto to_float = GetKernels().typed<T>().to_float;
-    ParallelFor(t, 64, [&](int64_t begin, int64_t end) {
+    ParallelFor(t, GrainFor(h), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
         to_float(Data<T>(table) + id[i] * h, h, Data<float>(y) + i * h);
     });
@@ -105,7 +106,7 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
       const int64_t* id = Data<int64_t>(ids);
       float* grad = Data<float>(parameter->grad);
       // Threads own columns, so tokens are added in order whatever the thread count.
-      ParallelFor(h, 16, [&](int64_t begin, int64_t end) {
+      ParallelFor(h, std::max<int64_t>(16, GrainFor(t)), [&](int64_t begin, int64_t end) {
         for (int64_t i = 0; i < t; ++i)
           for (int64_t c = begin; c < end; ++c) grad[id[i] * h + c] += Data<float>(g)[i * h + c];
       });
@@ -137,7 +138,7 @@ struct SelectFunction : torch::autograd::Function<SelectFunction> {
     at::Tensor dx = at::zeros({rows, h}, g.options().dtype(at::kFloat));
     DispatchFloat(g.scalar_type(), [&](auto tag) {
       using T = typename decltype(tag)::type;
-      ParallelFor(h, 16, [&](int64_t begin, int64_t end) {
+      ParallelFor(h, std::max<int64_t>(16, GrainFor(n)), [&](int64_t begin, int64_t end) {
         for (int64_t i = 0; i < n; ++i)
           for (int64_t c = begin; c < end; ++c)
             Data<float>(dx)[source[i] * h + c] += ToFloat(Data<T>(g)[i * h + c]);

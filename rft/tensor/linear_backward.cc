@@ -25,7 +25,7 @@ at::Tensor PackTransposed(const Weight& w, at::ScalarType dtype) {
     packed = at::empty({PackedElements<T>(w.n, w.k)}, w.packed.options().dtype(dtype));
     const auto pack = GetKernels().typed<T>().pack_panel_from_float;
     const int64_t panels = RoundUp(w.k, kPanelWidth) / kPanelWidth;
-    ParallelFor(panels, 1, [&](int64_t begin, int64_t end) {
+    ParallelFor(panels, GrainFor(w.n * kPanelWidth), [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; ++p) {
         const int64_t c0 = p * kPanelWidth, columns = std::min<int64_t>(kPanelWidth, w.k - c0);
         T* out = Data<T>(packed) + p * PanelElements<T>(w.n);
@@ -63,7 +63,7 @@ void AccumulateWeightGradient(const at::Tensor& x, const at::Tensor& dy, const W
     for (int64_t t0 = 0; t0 < tokens; t0 += block) {
       const int64_t count = std::min(block, tokens - t0), even = RoundUp(count, 2);
       Pack(RowsSource(Data<T>(x) + t0 * w.k, w.k), count, w.k, Data<T>(x_packed));
-      ParallelFor(RoundUp(w.n, 64) / 64, 1, [&](int64_t begin, int64_t end) {
+      ParallelFor(RoundUp(w.n, 64) / 64, GrainFor(64 * count), [&](int64_t begin, int64_t end) {
         for (int64_t b = begin; b < end; ++b) {
           const int64_t n0 = b * 64, columns = std::min<int64_t>(64, w.n - n0);
           T* out = Data<T>(dy_t) + n0 * padded;

@@ -29,7 +29,7 @@ template <typename Rows>
 void SumOverRows(int64_t num_rows, int64_t width, const at::Tensor& grad, const Rows& rows) {
   const int64_t blocks = (num_rows + kRowBlock - 1) / kRowBlock;
   std::vector<float> partial(blocks * width, 0.0f);
-  ParallelFor(blocks, 1, [&](int64_t begin, int64_t end) {
+  ParallelFor(blocks, GrainFor(4 * kRowBlock * width), [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b)
       rows(b * kRowBlock, std::min(num_rows, (b + 1) * kRowBlock), partial.data() + b * width);
   });
@@ -47,7 +47,7 @@ at::Tensor NormForward(const at::Tensor& x, const at::Tensor& w, double eps, at:
   DispatchFloat(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto norm = GetKernels().typed<T>().rms_norm_residual;
-    ParallelFor(t, 32, [&](int64_t begin, int64_t end) {
+    ParallelFor(t, GrainFor(2 * h), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const float r = norm(Data<float>(x) + i * h, Data<float>(w), static_cast<float>(eps), h,
                              Data<T>(y) + i * h);
@@ -93,7 +93,7 @@ template <typename T,
 void ForHeads(const at::Tensor& qkv, const HeadLayout& l, const Body& body) {
   const int64_t width = l.width(), heads = l.num_heads + l.num_kv_heads;
   T* data = Data<T>(qkv);
-  ParallelFor(qkv.size(0), 16, [&](int64_t begin, int64_t end) {
+  ParallelFor(qkv.size(0), GrainFor(2 * heads * l.head_dim), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t)
       for (int64_t h = 0; h < heads; ++h) body(t, h, data + t * width + h * l.head_dim);
   });
@@ -182,7 +182,7 @@ at::Tensor SwiGluForward(const at::Tensor& gu) {
   DispatchFloat(gu.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto kernel = GetKernels().typed<T>().swiglu;
-    ParallelFor(t, 8, [&](int64_t begin, int64_t end) {
+    ParallelFor(t, GrainFor(8 * i), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         const T* row = Data<T>(gu) + r * 2 * i;
         kernel(row, row + i, i, Data<T>(y) + r * i);
@@ -204,7 +204,7 @@ struct SwiGluFunction : torch::autograd::Function<SwiGluFunction> {
     DispatchFloat(gu.scalar_type(), [&](auto tag) {
       using T = typename decltype(tag)::type;
       const auto kernel = GetKernels().typed<T>().swiglu_backward;
-      ParallelFor(t, 8, [&](int64_t begin, int64_t end) {
+      ParallelFor(t, GrainFor(8 * i), [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {
           const T* row = Data<T>(gu) + r * 2 * i;
           T* out = Data<T>(dgu) + r * 2 * i;

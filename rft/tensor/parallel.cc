@@ -20,8 +20,7 @@ int NumThreads() {
 void SetNumThreads(int n) { g_threads.store(std::max(n, 0), std::memory_order_relaxed); }
 
 void ParallelFor(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
-  const int64_t pieces =
-      std::min<int64_t>(NumThreads(), (n + grain - 1) / std::max<int64_t>(grain, 1));
+  const int64_t pieces = std::min<int64_t>(NumThreads(), n / std::max<int64_t>(grain, 1));
   if (pieces <= 1 || omp_in_parallel()) {
     if (n > 0) body(0, n);
     return;
@@ -34,8 +33,8 @@ void ParallelFor(int64_t n, int64_t grain, const std::function<void(int64_t, int
   }
 }
 
-void ParallelTasks(int64_t n, const std::function<void(int64_t)>& body) {
-  if (n <= 1 || NumThreads() == 1 || omp_in_parallel()) {
+void ParallelTasks(int64_t n, int64_t work, const std::function<void(int64_t)>& body) {
+  if (n <= 1 || work < 2 * kMinParallelWork || NumThreads() == 1 || omp_in_parallel()) {
     for (int64_t i = 0; i < n; ++i) body(i);
     return;
   }

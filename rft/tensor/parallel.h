@@ -15,7 +15,17 @@ void SetNumThreads(int n);  // 0 = all cores
 void ParallelFor(int64_t n, int64_t grain,
                  const std::function<void(int64_t begin, int64_t end)>& body);
 
-// Hands out the indices [0, n) one by one to whichever thread is free: for tasks of unequal size.
-void ParallelTasks(int64_t n, const std::function<void(int64_t index)>& body);
+// Hands out the indices [0, n) one by one to whichever thread is free: for tasks of unequal size. `work` is the total
+// number of element operations (a multiply-add counts as one): too little of it runs serially.
+void ParallelTasks(int64_t n, int64_t work, const std::function<void(int64_t index)>& body);
+
+// Element operations below which waking a second thread costs more than it gains. On a busy machine a barrier may
+// wait for a whole time slice, so small models must not have one per operator.
+inline constexpr int64_t kMinParallelWork = 1 << 16;
+
+// The `grain` for ParallelFor when one index stands for `work` element operations.
+inline int64_t GrainFor(int64_t work) {
+  return work >= kMinParallelWork ? 1 : kMinParallelWork / (work > 0 ? work : 1);
+}
 
 }  // namespace rft

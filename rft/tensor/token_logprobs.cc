@@ -46,7 +46,7 @@ at::Tensor Forward(const at::Tensor& hidden, const Weight& head, const at::Tenso
   if (entropy) *entropy = at::empty({n}, options);
   const float scale = static_cast<float>(1.0 / temperature);
   ForLogitChunks(hidden, head, [&](int64_t r0, int64_t rows, const float* logits) {
-    ParallelFor(rows, 1, [&](int64_t begin, int64_t end) {
+    ParallelFor(rows, GrainFor(4 * head.n), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         const float* row = logits + r * head.n;
         const RowStats stats = GetKernels().row_stats(
@@ -86,7 +86,7 @@ struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
       DispatchFloat(hidden.scalar_type(), [&](auto tag) {
         using T = typename decltype(tag)::type;
         const auto kernel = GetKernels().typed<T>().softmax_gradient;
-        ParallelFor(rows, 1, [&](int64_t begin, int64_t end) {
+        ParallelFor(rows, GrainFor(4 * head.n), [&](int64_t begin, int64_t end) {
           for (int64_t r = begin; r < end; ++r)
             kernel(logits + r * head.n, head.n, scale, Data<float>(log_sum_exp)[r0 + r],
                    Data<int64_t>(targets)[r0 + r], -Data<float>(g)[r0 + r],

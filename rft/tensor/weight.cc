@@ -42,7 +42,7 @@ void Weight::Repack() {
     for (const Parameter* p : parts)
       for (int64_t i = 0; i < p->value.size(0); ++i) row_of[row++] = Data<float>(p->value) + i * k;
     const int64_t panels = RoundUp(n, kPanelWidth) / kPanelWidth;
-    ParallelFor(panels, 1, [&](int64_t begin, int64_t end) {
+    ParallelFor(panels, GrainFor(k * kPanelWidth), [&](int64_t begin, int64_t end) {
       std::vector<float> straddling;
       for (int64_t p = begin; p < end; ++p) {
         const int64_t n0 = p * kPanelWidth, columns = std::min<int64_t>(kPanelWidth, n - n0);

@@ -1,6 +1,7 @@
 // One set of tensors, one forward: the log-probability that the sampler recorded for a token is the trainer's, to the bit.
 // Requests of all lengths join and leave while others run; chunks, batch sizes and threads differ; prefixes are shared or
 // not; and it holds again after every optimizer step.
+#include <chrono>
 #include <cmath>
 #include <condition_variable>
 #include <mutex>

@@ -35,7 +35,7 @@ TEST_F(ParallelTest, CoversEveryIndexOnce) {
       ParallelFor(n, 3, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) ++seen[i];
       });
-      ParallelTasks(n, [&](int64_t i) { ++tasks[i]; });
+      ParallelTasks(n, kMinParallelWork * 4, [&](int64_t i) { ++tasks[i]; });
       for (int64_t i = 0; i < n; ++i)
         EXPECT_TRUE(seen[i] == 1 && tasks[i] == 1) << i << " of " << n;
     }
