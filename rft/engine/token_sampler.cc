@@ -83,7 +83,8 @@ int64_t Draw(const std::vector<float>& probs, double uniform) {
 SampledToken SampleToken(float* logits, int64_t vocab_size, const SamplingParams& params,
                          const std::vector<TokenId>& forbidden, double uniform) {
   const Kernels& kernels = GetKernels();
-  const float log_sum_exp = kernels.row_stats(logits, vocab_size, 1.0f, nullptr).log_sum_exp;
+  const RowStats plain = kernels.row_stats(logits, vocab_size, 1.0f, nullptr);
+  const float log_sum_exp = plain.log_sum_exp;
   thread_local std::vector<std::pair<TokenId, float>> hidden;
   hidden.clear();
   for (TokenId id : forbidden) {
@@ -97,7 +98,9 @@ SampledToken SampleToken(float* logits, int64_t vocab_size, const SamplingParams
     return token;
   }
   const float scale = static_cast<float>(1.0 / params.temperature);
-  const RowStats stats = kernels.row_stats(logits, vocab_size, scale, nullptr);
+  const RowStats stats = scale == 1.0f && forbidden.empty()
+                             ? plain
+                             : kernels.row_stats(logits, vocab_size, scale, nullptr);
   thread_local std::vector<float> probs;
   probs.resize(vocab_size);
   kernels.row_exp(logits, vocab_size, scale, stats.max, probs.data());

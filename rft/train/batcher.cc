@@ -1,6 +1,7 @@
 #include "rft/train/batcher.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "absl/strings/str_cat.h"
@@ -108,8 +109,8 @@ absl::Status ValidateDatums(absl::Span<const Datum> datums, int64_t vocab_size,
       if (d.ids[t] < 0 || d.ids[t] >= vocab_size)
         return Invalid(i, absl::StrCat("ids[", t, "]: ", d.ids[t], " is outside the vocabulary of ",
                                        vocab_size));
-      if (!(d.weights[t] >= 0.0f))
-        return Invalid(i, absl::StrCat("weights[", t, "]: must not be negative or NaN"));
+      if (!(d.weights[t] >= 0.0f) || std::isinf(d.weights[t]))
+        return Invalid(i, absl::StrCat("weights[", t, "]: must be finite and at least 0"));
     }
     const std::pair<const char*, const std::vector<float>*> optional[] = {
         {"advantages", &d.advantages},

@@ -164,6 +164,11 @@ class LocalTrainer : public Trainer {
       if (datums[i].advantages.empty())
         return absl::InvalidArgumentError(
             absl::StrCat("datums[", i, "].advantages: loss ", config.name, " needs them"));
+      for (size_t t = 0; t < datums[i].weights.size(); ++t)
+        if (datums[i].weights[t] != 0.0f && datums[i].weights[t] != 1.0f)
+          return absl::InvalidArgumentError(absl::StrCat("datums[", i, "].weights[", t, "]: loss ",
+                                                         config.name, " takes 0 or 1, got ",
+                                                         datums[i].weights[t]));
       if (config.kl_coef != 0.0 && datums[i].ref_logprobs.empty())
         return absl::InvalidArgumentError(
             absl::StrCat("datums[", i, "].ref_logprobs: a loss with kl_coef != 0 needs them"));
