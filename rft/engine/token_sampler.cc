@@ -51,8 +51,14 @@ int64_t Draw(const std::vector<float>& probs, double uniform) {
   sums.clear();
   double total = 0.0;
   for (int64_t b = 0; b < n; b += kBlock) {
-    double sum = 0.0;
-    for (int64_t i = b; i < std::min(n, b + kBlock); ++i) sum += probs[i];
+    // Eight running sums: one chain of additions would wait for itself.
+    double lanes[8] = {};
+    const int64_t end = std::min(n, b + kBlock), whole = b + (end - b) / 8 * 8;
+    for (int64_t i = b; i < whole; i += 8)
+      for (int j = 0; j < 8; ++j) lanes[j] += probs[i + j];
+    for (int64_t i = whole; i < end; ++i) lanes[0] += probs[i];
+    const double sum = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
+                       ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
     sums.push_back(sum);
     total += sum;
   }

@@ -103,12 +103,25 @@ inline void Tile(const T* a, int64_t lda, const T* panel, int64_t k, int64_t n, 
     for (int v = 0; v < kVecs; ++v) Emit(c + r * ldc + v * kLanes, acc[r][v], n - v * kLanes, add);
 }
 
+// Asks for the `part`-th of `parts` of the panel that follows this one in memory, while the rows of this one keep the
+// arithmetic busy: a decode batch reads every weight from memory exactly once. Past the last panel it asks for nothing real,
+// which is harmless.
+inline void PrefetchNextPanel(const char* panel, int64_t bytes, int64_t part, int64_t parts) {
+  constexpr int64_t kLine = 64;
+  const int64_t begin = bytes * part / parts, end = bytes * (part + 1) / parts;
+  for (int64_t i = begin; i < end; i += kLine) __builtin_prefetch(panel + bytes + i, 0, 2);
+}
+
 template <typename T, typename C>
 void GemmPanel(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows, int64_t n, C* c,
                int64_t ldc, bool add) {
   int64_t r = 0;
-  for (; r + kMaxRows <= rows; r += kMaxRows)
+  const int64_t tiles = rows / kMaxRows,
+                bytes = PanelElements<T>(k) * static_cast<int64_t>(sizeof(T));
+  for (; r + kMaxRows <= rows; r += kMaxRows) {
+    PrefetchNextPanel(reinterpret_cast<const char*>(panel), bytes, r / kMaxRows, tiles);
     Tile<kMaxRows>(a + r * lda, lda, panel, k, n, c + r * ldc, ldc, add);
+  }
   a += r * lda;
   c += r * ldc;
   switch (rows - r) {
