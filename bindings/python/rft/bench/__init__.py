@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 BENCHES = {"engine": "rft.bench.engine", "grpo-step": "rft.bench.grpo_step"}
-CHECKS = {"model": "rft.bench.check_model", "parity": "rft.bench.check_parity"}
+CHECKS = {"model": "rft.bench.check_model"}
 DEFAULT_MODEL = Path("models/smollm2-135m-instruct")
 
 Log = Callable[[str], None]
