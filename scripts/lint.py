@@ -24,16 +24,17 @@ ROOMS: dict[str, set[str]] = {
     "rft/io": CORE,
     "rft/config": CORE | {"rft/io"},
     "rft/api": CORE,
-    "graders": BASE | {"rft/api"},
+    "rft/net": CORE | {"rft/io"},
+    "graders": BASE | {"rft/api", "rft/net"},
     "rollout": BASE | {"rft/api", "graders"},
-    "rft/serve": BASE | {"rft/api"},
+    "rft/serve": BASE | {"rft/api", "rft/net"},
     "losses": CORE,
     "rft/tensor": CORE,
     "rft/models": BASE | {"rft/tensor"},
-    "rft/engine": BASE | {"rft/api", "rft/models", "rft/tensor"},
+    "rft/engine": BASE | {"rft/api", "rft/net", "rft/models", "rft/tensor"},
     "rft/train": BASE | {"rft/api", "rft/models", "rft/tensor", "losses"},
 }
-TORCH_FREE = {"rft/core", "rft/io", "rft/config", "rft/api", "graders", "rollout", "rft/serve"}
+TORCH_FREE = {"rft/core", "rft/io", "rft/config", "rft/api", "rft/net", "graders", "rollout", "rft/serve"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 TORCH = re.compile(r"^(torch|ATen|c10)/")
 PYTHON = re.compile(r"^(pybind11/|Python\.h)")
