@@ -118,19 +118,20 @@ py::dict Stats(PyEngine& self) {
                   py::arg("tokens_prefilled") = s.tokens_prefilled,
                   py::arg("iterations") = s.iterations, py::arg("busy_s") = s.busy_s,
                   py::arg("running") = s.running, py::arg("waiting") = s.waiting,
-                  py::arg("pages_total") = s.pages_total, py::arg("pages_used") = s.pages_used,
-                  py::arg("preemptions") = s.preemptions);
+                  py::arg("page_bytes") = s.page_bytes, py::arg("pages_total") = s.pages_total,
+                  py::arg("pages_used") = s.pages_used, py::arg("preemptions") = s.preemptions);
 }
 
 std::unique_ptr<PyEngine> MakeEngine(std::shared_ptr<CausalLm> model,
                                      std::shared_ptr<TextCodec> codec, int64_t max_batch,
                                      int64_t max_batch_tokens, int64_t kv_memory_mb,
-                                     int64_t queue_limit) {
-  return std::make_unique<PyEngine>(std::move(model), std::move(codec),
-                                    EngineOptions{.max_batch = max_batch,
-                                                  .max_batch_tokens = max_batch_tokens,
-                                                  .kv_memory_bytes = kv_memory_mb << 20,
-                                                  .queue_limit = queue_limit});
+                                     int64_t queue_limit, int64_t kv_memory_bytes) {
+  return std::make_unique<PyEngine>(
+      std::move(model), std::move(codec),
+      EngineOptions{.max_batch = max_batch,
+                    .max_batch_tokens = max_batch_tokens,
+                    .kv_memory_bytes = kv_memory_bytes > 0 ? kv_memory_bytes : kv_memory_mb << 20,
+                    .queue_limit = queue_limit});
 }
 
 }  // namespace
@@ -143,9 +144,12 @@ void BindEngine(py::module_& m) {
       .def(py::init(&MakeEngine), py::arg("model"), py::arg("codec") = nullptr,
            py::arg("max_batch") = 64, py::arg("max_batch_tokens") = 1024,
            py::arg("kv_memory_mb") = 1024, py::arg("queue_limit") = 65536,
+           py::arg("kv_memory_bytes") = 0,
            "max_batch: sequences that decode at once. max_batch_tokens: tokens per iteration, "
            "prefill included. kv_memory_mb: "
-           "cache, MiB. codec: needed for stop strings only.")
+           "cache, MiB (kv_memory_bytes: the same in bytes, where a MiB is too coarse). codec: "
+           "needed "
+           "for stop strings only.")
       .def("generate", &Generate, py::arg("prompts"), py::arg("n") = 1,
            py::arg("temperature") = 1.0, py::arg("top_p") = 1.0, py::arg("top_k") = 0,
            py::arg("min_p") = 0.0, py::arg("max_tokens") = 64, py::arg("min_tokens") = 0,

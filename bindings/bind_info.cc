@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 
 #include <ATen/Context.h>
+#include <ATen/Parallel.h>
 #include <torch/version.h>
 
 #include "absl/strings/str_cat.h"
@@ -87,6 +88,18 @@ void BindInfo(py::module_& m) {
       "build_info", &BuildInfo,
       "version, compiler, torch (that this was built with), cpu_flags, kernel (the CPU kernels in "
       "use), threads (of tensor work), cuda (whether torch sees a device).");
+  m.def(
+      "set_threads",
+      [](int threads) {
+        if (threads < 0)
+          throw StatusException(
+              absl::InvalidArgumentError(absl::StrCat("threads: ", threads, " is negative")));
+        SetNumThreads(threads);
+        at::set_num_threads(threads > 0 ? threads : NumThreads());
+      },
+      py::arg("threads"),
+      "Threads of all tensor work of this process from now on; 0: all cores. No result depends on "
+      "it.");
   m.def("roofline", &MeasuredRoofline, py::arg("threads") = 0,
         "What this machine can do at most, measured in about two seconds: bf16_gflops, "
         "fp32_gflops, dram_gbps. threads: 0: as "

@@ -68,9 +68,10 @@ struct EngineStats {
   int64_t tokens_sampled = 0;    // since start
   int64_t tokens_prefilled = 0;  // prompt tokens actually computed
   int64_t iterations = 0;
-  double busy_s = 0.0;  // wall time inside iterations
-  int64_t running = 0;  // sequences in the batch
-  int64_t waiting = 0;  // requests not yet admitted
+  double busy_s = 0.0;     // wall time inside iterations
+  int64_t running = 0;     // sequences in the batch
+  int64_t waiting = 0;     // requests not yet admitted
+  int64_t page_bytes = 0;  // keys and values of 16 tokens, all layers
   int64_t pages_total = 0;
   int64_t pages_used = 0;
   int64_t preemptions = 0;

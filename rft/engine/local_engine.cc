@@ -41,6 +41,8 @@ class LocalEngine : public InferenceEngine {
         scheduler_(num_pages, {options.max_batch, options.max_batch_tokens, kPageTokens},
                    [this](PageId from, PageId to) { cache_.CopyPage(from, to); }) {
     stats_.pages_total = num_pages;
+    stats_.page_bytes =
+        PagedCache::PageBytes(model_->config().num_layers, model_->head_layout(), model_->dtype());
     thread_ = std::thread([this] { Loop(); });
   }
   ~LocalEngine() override { Shutdown(); }

@@ -103,7 +103,7 @@ using ModelRegistry =
 // or misshapen tensor, by name; NaN or Inf in a tensor; pickle files), kResourceExhausted.
 absl::StatusOr<std::shared_ptr<CausalLm>> LoadModel(const std::string& dir, at::ScalarType dtype);
 
-// A model of random weights (normal, std 0.02; norms 1) from the text of a config.json.
+// A model of random weights (normal, std config.initializer_range; norms 1) from the text of a config.json.
 absl::StatusOr<std::shared_ptr<CausalLm>> CreateRandomModel(const std::string& config_json,
                                                             at::ScalarType dtype, uint64_t seed);
 

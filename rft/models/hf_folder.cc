@@ -172,7 +172,8 @@ absl::StatusOr<std::shared_ptr<CausalLm>> CreateRandomModel(const std::string& c
       const uint64_t bits = BitsAt(seed, salt, static_cast<uint64_t>(i));  // Box-Muller
       const double u = (static_cast<double>(bits >> 32) + 0.5) * 0x1.0p-32;
       const double v = static_cast<double>(bits & 0xffffffffu) * 0x1.0p-32;
-      out[i] = static_cast<float>(0.02 * std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * M_PI * v));
+      out[i] = static_cast<float>(config.initializer_range * std::sqrt(-2.0 * std::log(u)) *
+                                  std::cos(2.0 * M_PI * v));
     }
   }
   return model;

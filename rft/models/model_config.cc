@@ -142,6 +142,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& config_json,
   c.max_positions = r.Int("max_position_embeddings", 2048, 1, 1 << 26);
   c.rms_norm_eps = r.Double("rms_norm_eps", 1e-6);
   c.tie_word_embeddings = r.Bool("tie_word_embeddings", false);
+  c.initializer_range = r.Double("initializer_range", 0.02);
   c.end_ids = r.Ids("eos_token_id");
   if (c.num_heads % c.num_kv_heads != 0)
     r.Fail("num_key_value_heads", "must divide num_attention_heads");

@@ -1,4 +1,6 @@
 // A rollout's tokens depend on its own prompt, key and weights only: same ids, same bits, however the work was arranged.
+#include <set>
+
 #include <gtest/gtest.h>
 
 #include "tests/engine/engine_testing.h"
@@ -65,6 +67,38 @@ TEST_P(BatchInvarianceTest, ReportsTheLogprobsOfAModelThatReadsTheTokensOneByOne
     EXPECT_EQ(completions[i][0].logprobs, testing::Replay(*model_, {{1, model_->weights()}},
                                                           requests_[i].prompt, completions[i][0]))
         << i;
+}
+
+TEST_P(BatchInvarianceTest, GivesOneGreedyCompletionAThousandTimes) {
+  GenerateRequest greedy = testing::MakeRequest(testing::RandomIds(37, 9), 12);
+  greedy.sampling.temperature = 0.0;
+  greedy.sampling.ignore_eos = true;
+  std::set<std::pair<std::vector<TokenId>, std::vector<float>>> unique;
+  int made = 0;
+  for (uint64_t round = 0; made < 1000; ++round) {
+    auto random = [&, n = uint64_t{0}](int64_t low, int64_t high) mutable {
+      return testing::RandomInt(low, high, 77 + round, ++n);
+    };
+    std::vector<GenerateRequest> requests = RaggedRequests(12, round);
+    const size_t others = requests.size();
+    for (int i = 0; i < 6; ++i) {
+      greedy.num_samples = static_cast<int32_t>(random(1, 60));
+      requests.insert(requests.begin() + random(0, static_cast<int64_t>(requests.size())), greedy);
+    }
+    SetNumThreads(round % 4 == 0 ? static_cast<int>(random(1, 2)) : 1);
+    const int64_t max_batch = random(1, 64);
+    auto engine =
+        StartEngine(model_, {.max_batch = max_batch, .max_batch_tokens = random(64, 200)});
+    const auto completions = Generate(*engine, requests);
+    ASSERT_EQ(completions.size(), others + 6);
+    for (size_t i = 0; i < completions.size(); ++i)
+      if (requests[i].prompt == greedy.prompt)
+        for (const Completion& c : completions[i]) {
+          unique.emplace(c.ids, c.logprobs);
+          ++made;
+        }
+  }
+  EXPECT_EQ(unique.size(), 1u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, BatchInvarianceTest,

@@ -32,7 +32,7 @@ _EXPORTS = {
     "sft": "rft.sft",
     **{name: "rft._native" for name in (
         "RunConfig", "Model", "Engine", "Datum", "Completion", "StepReport", "EvalReport", "FBResult", "OptimResult",
-        "Weights", "TextCodec", "grade_rows", "loss_forward", "read_dataset", "registered", "build_info", "roofline",
+        "Weights", "TextCodec", "grade_rows", "loss_forward", "read_dataset", "registered", "build_info", "roofline", "set_threads",
         "Error", "ConfigError", "NotFoundError", "ResourceError", "StateError", "DeadlineError", "DataLossError")},
 }
 __all__ = ["__version__", "losses", *_EXPORTS]
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         read_dataset,
         registered,
         roofline,
+        set_threads,
     )
     from rft.codec import load_codec  # noqa: F401
     from rft.graders import grader  # noqa: F401

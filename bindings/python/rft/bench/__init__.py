@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 BENCHES = {"engine": "rft.bench.engine", "grpo-step": "rft.bench.grpo_step"}
-CHECKS = {"model": "rft.bench.check_model"}
+CHECKS = {"model": "rft.bench.check_model", "parity": "rft.bench.check_parity"}
 DEFAULT_MODEL = Path("models/smollm2-135m-instruct")
 
 Log = Callable[[str], None]
@@ -32,6 +32,7 @@ class BenchOptions:
     model: Path | None = None
     rounds: int = 3
     only: str = ""
+    family: str = ""
 
     def model_dir(self) -> Path:
         """The model to measure; FileNotFoundError says how to get one."""

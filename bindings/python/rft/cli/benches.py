@@ -28,11 +28,13 @@ def bench(
 def check(
     name: Annotated[str, typer.Argument(help="Which check; `list` names them.")],
     model: Annotated[Path | None, typer.Option(help="Model folder; default: models/smollm2-135m-instruct.")] = None,
+    family: Annotated[str, typer.Option(help="Only this family of models (parity).")] = "",
+    only: Annotated[str, typer.Option(help="Only rows whose name contains this.")] = "",
 ) -> None:
     """Compare our numbers with a reference; `limit` is the most that `ours` may be."""
     from rft.bench import CHECKS, BenchOptions, run
 
-    _run(name, sorted(CHECKS), lambda log: run(CHECKS[name], BenchOptions(model=model), log))
+    _run(name, sorted(CHECKS), lambda log: run(CHECKS[name], BenchOptions(model=model, family=family, only=only), log))
 
 
 def _run(name: str, known: list[str], start: Callable[[Callable[[str], None]], Iterator[dict[str, Any]]]) -> None:
