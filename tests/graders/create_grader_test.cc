@@ -12,7 +12,8 @@ TEST(CreateGraderTest, ListsTheKnownTypesAndSuggestsTheNearest) {
       message,
       HasSubstr(
           "graders[format].type: unknown grader type \"regex_mach\"; did you mean regex_match?"));
-  EXPECT_THAT(message, HasSubstr("known types: number_match, python, regex_match, string_check"));
+  EXPECT_THAT(message, HasSubstr("(known types: "));
+  EXPECT_THAT(message, HasSubstr("number_match, "));
 }
 
 TEST(CreateGraderTest, SuggestsNothingWhenNothingIsNear) {

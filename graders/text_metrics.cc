@@ -1,0 +1,396 @@
+#include "graders/text_metrics.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <iterator>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "graders/porter_stemmer.h"
+#include "graders/unicode_text.h"
+#include "rft/core/text.h"
+
+namespace rft {
+namespace {
+
+constexpr int kBleuOrder = 4;
+
+// Words as numbers: the same word, the same number, in both texts.
+struct WordIds {
+  std::vector<uint32_t> candidate;
+  std::vector<uint32_t> reference;
+};
+
+class Interner {
+ public:
+  uint32_t Id(std::string_view word) {
+    const absl::string_view key(word.data(), word.size());
+    return ids_.try_emplace(key, static_cast<uint32_t>(ids_.size())).first->second;
+  }
+
+ private:
+  absl::flat_hash_map<absl::string_view, uint32_t> ids_;
+};
+
+// The words must outlive the call only.
+WordIds ToIds(const std::vector<std::string_view>& candidate,
+              const std::vector<std::string_view>& reference) {
+  Interner interner;
+  WordIds ids;
+  for (const std::string_view word : candidate) ids.candidate.push_back(interner.Id(word));
+  for (const std::string_view word : reference) ids.reference.push_back(interner.Id(word));
+  return ids;
+}
+
+struct Overlap {
+  int64_t common = 0;  // n-grams in both, each as often as in the text that has fewer of it
+  int64_t candidate = 0;
+  int64_t reference = 0;
+};
+
+// Overlaps of 1-grams, 2-grams, ... one call after the other. An n-gram's number is that of the pair ((n-1)-gram, word).
+class NgramOverlaps {
+ public:
+  explicit NgramOverlaps(WordIds ids) : words_(ids), grams_(std::move(ids)) {}
+
+  Overlap Next() {
+    if (order_++ > 0) {
+      absl::flat_hash_map<uint64_t, uint32_t> pairs;
+      Extend(words_.candidate, &grams_.candidate, &pairs);
+      Extend(words_.reference, &grams_.reference, &pairs);
+    }
+    absl::flat_hash_map<uint32_t, int64_t> counts;
+    for (const uint32_t gram : grams_.reference) ++counts[gram];
+    Overlap overlap{0, std::ssize(grams_.candidate), std::ssize(grams_.reference)};
+    for (const uint32_t gram : grams_.candidate) {
+      const auto found = counts.find(gram);
+      if (found == counts.end() || found->second == 0) continue;
+      --found->second;
+      ++overlap.common;
+    }
+    return overlap;
+  }
+
+ private:
+  void Extend(const std::vector<uint32_t>& words, std::vector<uint32_t>* grams,
+              absl::flat_hash_map<uint64_t, uint32_t>* pairs) const {
+    if (!grams->empty()) grams->pop_back();
+    const size_t last = static_cast<size_t>(order_) - 1;
+    for (size_t i = 0; i < grams->size(); ++i) {
+      const uint64_t pair = (uint64_t{(*grams)[i]} << 32) | words[i + last];
+      (*grams)[i] = pairs->try_emplace(pair, static_cast<uint32_t>(pairs->size())).first->second;
+    }
+  }
+
+  const WordIds words_;
+  WordIds grams_;
+  int order_ = 0;
+};
+
+// Length of the longest common subsequence, 64 rows of the table at a time (Hyyro 2004, "Bit-parallel LCS-length
+// computation revisited").
+template <typename T>
+size_t CommonSubsequence(const T* a, size_t a_size, const T* b, size_t b_size) {
+  size_t common = 0;
+  while (a_size > 0 && b_size > 0 && *a == *b) ++a, ++b, --a_size, --b_size, ++common;
+  while (a_size > 0 && b_size > 0 && a[a_size - 1] == b[b_size - 1]) --a_size, --b_size, ++common;
+  if (a_size > b_size) std::swap(a, b), std::swap(a_size, b_size);
+  if (a_size == 0) return common;
+  const size_t num_words = (a_size + 63) / 64;
+  // Where each symbol stands in `a`: its lists of (word, bits).
+  absl::flat_hash_map<T, std::vector<std::pair<uint32_t, uint64_t>>> positions;
+  for (size_t i = 0; i < a_size; ++i) {
+    auto& list = positions[a[i]];
+    if (list.empty() || list.back().first != i / 64) list.emplace_back(i / 64, 0);
+    list.back().second |= uint64_t{1} << (i % 64);
+  }
+  std::vector<uint64_t> state(num_words, ~uint64_t{0});
+  for (size_t j = 0; j < b_size; ++j) {
+    const auto found = positions.find(b[j]);
+    if (found == positions.end()) continue;  // no match: the state stays
+    auto next = found->second.begin();
+    const auto end = found->second.end();
+    uint64_t carry = 0;
+    for (size_t w = next->first; w < num_words; ++w) {
+      uint64_t match = 0;
+      if (next != end && next->first == w) match = (next++)->second;
+      if (match == 0 && carry == 0) {
+        if (next == end) break;
+        w = next->first - 1;
+        continue;
+      }
+      const uint64_t u = state[w] & match;
+      uint64_t sum = state[w] + carry;
+      uint64_t overflow = sum < carry ? 1 : 0;
+      sum += u;
+      overflow |= sum < u ? 1 : 0;
+      state[w] = sum | (state[w] - u);
+      carry = overflow;
+    }
+  }
+  for (size_t w = 0; w < num_words; ++w) {
+    const size_t bits = std::min<size_t>(64, a_size - 64 * w);
+    const uint64_t mask = bits == 64 ? ~uint64_t{0} : (uint64_t{1} << bits) - 1;
+    common += static_cast<size_t>(__builtin_popcountll(~state[w] & mask));
+  }
+  return common;
+}
+
+absl::Status CheckLength(size_t a, size_t b, const char* unit) {
+  if (a == 0 || b <= kMaxAlignedProduct / a) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat("texts of ", a, " and ", b, " ", unit,
+                                                   " are too long to compare (65536 each would do)"));
+}
+
+absl::StatusOr<double> FuzzyMatch(std::string_view candidate, std::string_view reference) {
+  const std::u32string a = DecodeUtf8(candidate);
+  const std::u32string b = DecodeUtf8(reference);
+  if (a.empty() && b.empty()) return 1.0;
+  if (absl::Status status = CheckLength(a.size(), b.size(), "characters"); !status.ok()) return status;
+  const size_t common = CommonSubsequence(a.data(), a.size(), b.data(), b.size());
+  return 2.0 * static_cast<double>(common) / static_cast<double>(a.size() + b.size());
+}
+
+// mteval-v13a's tokeniser, as sacrebleu's four substitutions, one pass each. `text` gets the words' characters.
+std::vector<std::string_view> Tokenize13a(std::string_view line, std::string* text) {
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  const auto is_stop = [](char c) { return c == '.' || c == ','; };
+  const std::vector<std::string_view> words = SplitWords(line);
+  const size_t end = words.empty() ? 0 : static_cast<size_t>(words.back().data() - line.data()) + words.back().size();
+  std::string raw(line.substr(0, end));
+  for (const auto& [from, to] : {std::pair<const char*, const char*>{"<skipped>", ""}, {"-\n", ""}, {"\n", " "},
+                                 {"&quot;", "\""}, {"&amp;", "&"}, {"&lt;", "<"}, {"&gt;", ">"}}) {
+    if (raw.find(from) != std::string::npos) raw = absl::StrReplaceAll(raw, {{from, to}});
+  }
+  std::string a = " ";
+  for (const char c : raw) {
+    const bool symbol = (c >= '{' && c <= '~') || (c >= '[' && c <= '`') || (c >= ' ' && c <= '&') ||
+                        (c >= '(' && c <= '+') || (c >= ':' && c <= '@') || c == '/';
+    if (symbol) a += ' ';
+    a += c;
+    if (symbol) a += ' ';
+  }
+  a += ' ';
+  // A pair of characters that `first` and `second` accept gets spaces; the search goes on behind the pair.
+  const auto pass = [](const std::string& in, auto first, auto second, std::array<bool, 3> space) {
+    std::string out;
+    out.reserve(in.size() + in.size() / 4);
+    for (size_t i = 0; i < in.size(); ++i) {
+      if (i + 1 == in.size() || !first(in[i]) || !second(in[i + 1])) {
+        out += in[i];
+        continue;
+      }
+      if (space[0]) out += ' ';
+      out += in[i];
+      if (space[1]) out += ' ';
+      out += in[++i];
+      if (space[2]) out += ' ';
+    }
+    return out;
+  };
+  const auto not_digit = [&](char c) { return !is_digit(c); };
+  const auto is_dash = [](char c) { return c == '-'; };
+  *text = pass(a, not_digit, is_stop, {false, true, true});
+  *text = pass(*text, is_stop, not_digit, {true, true, false});
+  *text = pass(*text, is_digit, is_dash, {false, true, true});
+  return SplitWords(*text);
+}
+
+double Bleu(std::string_view candidate, std::string_view reference) {
+  std::string candidate_text, reference_text;
+  WordIds ids = ToIds(Tokenize13a(candidate, &candidate_text), Tokenize13a(reference, &reference_text));
+  const auto length = static_cast<double>(ids.candidate.size());
+  const auto wanted = static_cast<double>(ids.reference.size());
+  NgramOverlaps overlaps(std::move(ids));
+  double sum_of_logs = 0.0;
+  double smoothing = 1.0;
+  int order = 0;
+  bool any = false;
+  for (int n = 1; n <= kBleuOrder; ++n) {
+    const Overlap overlap = overlaps.Next();
+    if (overlap.candidate == 0) break;
+    any = any || overlap.common > 0;
+    order = n;
+    const auto total = static_cast<double>(overlap.candidate);
+    if (overlap.common == 0) smoothing *= 2;
+    sum_of_logs += std::log(overlap.common == 0 ? 100.0 / (smoothing * total)
+                                                : 100.0 * static_cast<double>(overlap.common) / total);
+  }
+  if (!any) return 0.0;
+  const double brevity = length < wanted ? std::exp(1.0 - wanted / length) : 1.0;
+  return brevity * std::exp(sum_of_logs / order) / 100.0;
+}
+
+double Gleu(std::string_view candidate, std::string_view reference) {
+  NgramOverlaps overlaps(ToIds(SplitWords(candidate), SplitWords(reference)));
+  Overlap sum;
+  for (int n = 1; n <= kBleuOrder; ++n) {
+    const Overlap overlap = overlaps.Next();
+    sum.common += overlap.common;
+    sum.candidate += overlap.candidate;
+    sum.reference += overlap.reference;
+  }
+  const int64_t all = std::max(sum.candidate, sum.reference);
+  return all == 0 ? 0.0 : static_cast<double>(sum.common) / static_cast<double>(all);
+}
+
+// Pairs equal words, from the last word of the candidate on, each with the last free one of the reference. -1: no partner.
+void MatchWords(const std::vector<std::string>& candidate, const std::vector<std::string>& reference,
+                std::vector<int64_t>* partner, std::vector<bool>* taken) {
+  absl::flat_hash_map<absl::string_view, std::vector<size_t>> free;
+  for (size_t j = 0; j < reference.size(); ++j) {
+    if (!(*taken)[j]) free[reference[j]].push_back(j);
+  }
+  for (size_t i = candidate.size(); i-- > 0;) {
+    if ((*partner)[i] >= 0) continue;
+    const auto found = free.find(candidate[i]);
+    if (found == free.end() || found->second.empty()) continue;
+    (*partner)[i] = static_cast<int64_t>(found->second.back());
+    (*taken)[found->second.back()] = true;
+    found->second.pop_back();
+  }
+}
+
+// A. Lavie, A. Agarwal, "METEOR", 2007, with NLTK's alpha, beta and gamma.
+double Meteor(std::string_view candidate_text, std::string_view reference_text) {
+  constexpr double kAlpha = 0.9, kBeta = 3.0, kGamma = 0.5;
+  const auto words_of = [](std::string_view text) {
+    std::vector<std::string> words;
+    for (const std::string_view word : SplitWords(text)) words.push_back(LowerUtf8(word));
+    return words;
+  };
+  std::vector<std::string> candidate = words_of(candidate_text);
+  std::vector<std::string> reference = words_of(reference_text);
+  std::vector<int64_t> partner(candidate.size(), -1);
+  std::vector<bool> taken(reference.size(), false);
+  MatchWords(candidate, reference, &partner, &taken);
+  for (size_t i = 0; i < candidate.size(); ++i) {
+    if (partner[i] < 0) candidate[i] = PorterStem(candidate[i]);
+  }
+  for (size_t j = 0; j < reference.size(); ++j) {
+    if (!taken[j]) reference[j] = PorterStem(reference[j]);
+  }
+  MatchWords(candidate, reference, &partner, &taken);
+  int64_t matches = 0, chunks = 0;
+  for (size_t i = 0; i < partner.size(); ++i) {
+    if (partner[i] < 0) continue;
+    ++matches;
+    if (i == 0 || partner[i - 1] < 0 || partner[i] != partner[i - 1] + 1) ++chunks;
+  }
+  if (matches == 0) return 0.0;
+  const double precision = static_cast<double>(matches) / static_cast<double>(candidate.size());
+  const double recall = static_cast<double>(matches) / static_cast<double>(reference.size());
+  const double mean = precision * recall / (kAlpha * precision + (1 - kAlpha) * recall);
+  const double fragments = static_cast<double>(chunks) / static_cast<double>(matches);
+  return (1 - kGamma * std::pow(fragments, kBeta)) * mean;
+}
+
+double Cosine(std::string_view candidate, std::string_view reference) {
+  const std::string a = LowerUtf8(candidate), b = LowerUtf8(reference);
+  absl::flat_hash_map<absl::string_view, std::pair<double, double>> counts;
+  for (const std::string_view word : SplitWords(a)) counts[{word.data(), word.size()}].first += 1;
+  for (const std::string_view word : SplitWords(b)) counts[{word.data(), word.size()}].second += 1;
+  double dot = 0, a_square = 0, b_square = 0;  // whole numbers: exact in any order
+  for (const auto& [word, count] : counts) {
+    dot += count.first * count.second;
+    a_square += count.first * count.first;
+    b_square += count.second * count.second;
+  }
+  return dot == 0 ? 0.0 : std::min(1.0, dot / std::sqrt(a_square * b_square));
+}
+
+// rouge_score's words: runs of [a-z0-9] after str.lower(), which makes an ASCII letter of two others.
+std::vector<std::string_view> RougeWords(std::string_view text, std::string* lower) {
+  lower->assign(text);
+  if (text.find("\xE2\x84\xAA") != std::string_view::npos) {  // Kelvin sign
+    *lower = absl::StrReplaceAll(*lower, {{"\xE2\x84\xAA", "k"}});
+  }
+  if (text.find("\xC4\xB0") != std::string_view::npos) {  // capital I with dot above
+    *lower = absl::StrReplaceAll(*lower, {{"\xC4\xB0", "i\xCC\x87"}});
+  }
+  std::vector<std::string_view> words;
+  size_t begin = 0;
+  for (size_t i = 0; i <= lower->size(); ++i) {
+    if (i < lower->size()) {
+      char& c = (*lower)[i];
+      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+      if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')) continue;
+    }
+    if (i > begin) words.emplace_back(lower->data() + begin, i - begin);
+    begin = i + 1;
+  }
+  return words;
+}
+
+double FMeasure(double common, double candidate, double reference) {
+  const double precision = common / std::max(candidate, 1.0);
+  const double recall = common / std::max(reference, 1.0);
+  return precision + recall > 0 ? 2 * precision * recall / (precision + recall) : 0.0;
+}
+
+WordIds RougeIds(std::string_view candidate, std::string_view reference) {
+  std::string a, b;
+  const std::vector<std::string_view> candidate_words = RougeWords(candidate, &a);
+  return ToIds(candidate_words, RougeWords(reference, &b));
+}
+
+double RougeN(int n, std::string_view candidate, std::string_view reference) {
+  NgramOverlaps overlaps(RougeIds(candidate, reference));
+  Overlap overlap;
+  for (int i = 0; i < n; ++i) overlap = overlaps.Next();
+  return FMeasure(static_cast<double>(overlap.common), static_cast<double>(overlap.candidate),
+                  static_cast<double>(overlap.reference));
+}
+
+absl::StatusOr<double> RougeL(std::string_view candidate, std::string_view reference) {
+  const WordIds ids = RougeIds(candidate, reference);
+  const auto &a = ids.candidate, &b = ids.reference;
+  if (absl::Status status = CheckLength(a.size(), b.size(), "words"); !status.ok()) return status;
+  const size_t common = CommonSubsequence(a.data(), a.size(), b.data(), b.size());
+  return FMeasure(static_cast<double>(common), static_cast<double>(a.size()), static_cast<double>(b.size()));
+}
+
+}  // namespace
+
+const std::vector<std::string>& TextMetricNames() {
+  static const auto* names = new std::vector<std::string>{
+      "fuzzy_match", "bleu",    "gleu",    "meteor",  "cosine", "rouge_1",
+      "rouge_2",     "rouge_3", "rouge_4", "rouge_5", "rouge_l"};
+  return *names;
+}
+
+absl::StatusOr<TextMetric> ParseTextMetric(std::string_view name) {
+  const std::vector<std::string>& names = TextMetricNames();
+  const auto found = std::find(names.begin(), names.end(), name);
+  if (found != names.end()) return static_cast<TextMetric>(found - names.begin());
+  const std::optional<std::string> near = DidYouMean(name, names);
+  return absl::InvalidArgumentError(absl::StrCat("\"", std::string(name), "\" is not one of ", absl::StrJoin(names, ", "),
+                                                 near ? "; did you mean " + *near + "?" : ""));
+}
+
+absl::StatusOr<double> CompareTexts(TextMetric metric, std::string_view candidate, std::string_view reference) {
+  switch (metric) {
+    case TextMetric::kFuzzyMatch:
+      return FuzzyMatch(candidate, reference);
+    case TextMetric::kBleu:
+      return Bleu(candidate, reference);
+    case TextMetric::kGleu:
+      return Gleu(candidate, reference);
+    case TextMetric::kMeteor:
+      return Meteor(candidate, reference);
+    case TextMetric::kCosine:
+      return Cosine(candidate, reference);
+    case TextMetric::kRougeL:
+      return RougeL(candidate, reference);
+    default:
+      return RougeN(static_cast<int>(metric) - static_cast<int>(TextMetric::kRouge1) + 1, candidate, reference);
+  }
+}
+
+}  // namespace rft
