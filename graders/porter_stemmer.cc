@@ -10,10 +10,10 @@ namespace rft {
 namespace {
 
 constexpr std::pair<std::string_view, std::string_view> kIrregular[] = {
-    {"sky", "sky"},         {"skies", "sky"},        {"dying", "die"},      {"lying", "lie"},
-    {"tying", "tie"},       {"news", "news"},        {"innings", "inning"}, {"inning", "inning"},
-    {"outings", "outing"},  {"outing", "outing"},    {"canning", "canning"}, {"cannings", "canning"},
-    {"howe", "howe"},       {"proceed", "proceed"},  {"exceed", "exceed"},  {"succeed", "succeed"},
+    {"sky", "sky"},        {"skies", "sky"},       {"dying", "die"},       {"lying", "lie"},
+    {"tying", "tie"},      {"news", "news"},       {"innings", "inning"},  {"inning", "inning"},
+    {"outings", "outing"}, {"outing", "outing"},   {"canning", "canning"}, {"cannings", "canning"},
+    {"howe", "howe"},      {"proceed", "proceed"}, {"exceed", "exceed"},   {"succeed", "succeed"},
 };
 
 struct Rule {
@@ -23,10 +23,10 @@ struct Rule {
 
 // In steps 2 and 3 the stem's measure must be above 0, in step 4 above 1. The first suffix that fits decides.
 constexpr Rule kStep2[] = {
-    {"ational", "ate"}, {"tional", "tion"}, {"enci", "ence"},   {"anci", "ance"},   {"izer", "ize"},
-    {"bli", "ble"},     {"alli", "al"},     {"entli", "ent"},   {"eli", "e"},       {"ousli", "ous"},
-    {"ization", "ize"}, {"ation", "ate"},   {"ator", "ate"},    {"alism", "al"},    {"iveness", "ive"},
-    {"fulness", "ful"}, {"ousness", "ous"}, {"aliti", "al"},    {"iviti", "ive"},   {"biliti", "ble"},
+    {"ational", "ate"}, {"tional", "tion"}, {"enci", "ence"}, {"anci", "ance"}, {"izer", "ize"},
+    {"bli", "ble"},     {"alli", "al"},     {"entli", "ent"}, {"eli", "e"},     {"ousli", "ous"},
+    {"ization", "ize"}, {"ation", "ate"},   {"ator", "ate"},  {"alism", "al"},  {"iveness", "ive"},
+    {"fulness", "ful"}, {"ousness", "ous"}, {"aliti", "al"},  {"iviti", "ive"}, {"biliti", "ble"},
     {"fulli", "ful"},   {"logi", "log"},
 };
 constexpr Rule kStep3[] = {{"icate", "ic"}, {"ative", ""}, {"alize", "al"}, {"iciti", "ic"},
@@ -48,7 +48,8 @@ bool IsConsonant(std::string_view word, size_t index) {
   size_t begin = index;
   while (begin > 0 && word[begin] == 'y') --begin;
   bool consonant = NextIsConsonant(word[begin], true, false);
-  for (size_t i = begin + 1; i <= index; ++i) consonant = NextIsConsonant(word[i], false, consonant);
+  for (size_t i = begin + 1; i <= index; ++i)
+    consonant = NextIsConsonant(word[i], false, consonant);
   return consonant;
 }
 
@@ -104,7 +105,8 @@ std::string Step1a(const std::string& word) {
 std::string Step1b(const std::string& word) {
   if (word.ends_with("ied")) return Replaced(word, 3, word.size() == 4 ? "ie" : "i");
   if (word.ends_with("eed")) {
-    return Measure(std::string_view(word).substr(0, word.size() - 3)) > 0 ? Replaced(word, 1, "") : word;
+    return Measure(std::string_view(word).substr(0, word.size() - 3)) > 0 ? Replaced(word, 1, "")
+                                                                          : word;
   }
   size_t drop = 0;
   for (const std::string_view suffix : {std::string_view("ed"), std::string_view("ing")}) {
@@ -119,7 +121,9 @@ std::string Step1b(const std::string& word) {
   const char last = stem.back();
   // "*d" is the paper's name for a double consonant; NLTK's code takes these two characters for one as well.
   if (EndsInDoubleConsonant(stem) || stem.ends_with("*d")) {
-    return last == 'l' || last == 's' || last == 'z' ? stem : Replaced(stem, 2, std::string_view(&last, 1));
+    return last == 'l' || last == 's' || last == 'z'
+               ? stem
+               : Replaced(stem, 2, std::string_view(&last, 1));
   }
   return Measure(stem) == 1 && EndsInCvc(stem) ? stem + "e" : stem;
 }
@@ -155,7 +159,8 @@ std::string Step5(std::string word) {
     const int measure = Measure(stem);
     if (measure > 1 || (measure == 1 && !EndsInCvc(stem))) word.pop_back();
   }
-  if (word.ends_with("ll") && Measure(std::string_view(word).substr(0, word.size() - 1)) > 1) word.pop_back();
+  if (word.ends_with("ll") && Measure(std::string_view(word).substr(0, word.size() - 1)) > 1)
+    word.pop_back();
   return word;
 }
 

@@ -144,15 +144,16 @@ size_t CommonSubsequence(const T* a, size_t a_size, const T* b, size_t b_size) {
 
 absl::Status CheckLength(size_t a, size_t b, const char* unit) {
   if (a == 0 || b <= kMaxAlignedProduct / a) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat("texts of ", a, " and ", b, " ", unit,
-                                                   " are too long to compare (65536 each would do)"));
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "texts of ", a, " and ", b, " ", unit, " are too long to compare (65536 each would do)"));
 }
 
 absl::StatusOr<double> FuzzyMatch(std::string_view candidate, std::string_view reference) {
   const std::u32string a = DecodeUtf8(candidate);
   const std::u32string b = DecodeUtf8(reference);
   if (a.empty() && b.empty()) return 1.0;
-  if (absl::Status status = CheckLength(a.size(), b.size(), "characters"); !status.ok()) return status;
+  if (absl::Status status = CheckLength(a.size(), b.size(), "characters"); !status.ok())
+    return status;
   const size_t common = CommonSubsequence(a.data(), a.size(), b.data(), b.size());
   return 2.0 * static_cast<double>(common) / static_cast<double>(a.size() + b.size());
 }
@@ -162,16 +163,24 @@ std::vector<std::string_view> Tokenize13a(std::string_view line, std::string* te
   const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
   const auto is_stop = [](char c) { return c == '.' || c == ','; };
   const std::vector<std::string_view> words = SplitWords(line);
-  const size_t end = words.empty() ? 0 : static_cast<size_t>(words.back().data() - line.data()) + words.back().size();
+  const size_t end =
+      words.empty() ? 0
+                    : static_cast<size_t>(words.back().data() - line.data()) + words.back().size();
   std::string raw(line.substr(0, end));
-  for (const auto& [from, to] : {std::pair<const char*, const char*>{"<skipped>", ""}, {"-\n", ""}, {"\n", " "},
-                                 {"&quot;", "\""}, {"&amp;", "&"}, {"&lt;", "<"}, {"&gt;", ">"}}) {
+  for (const auto& [from, to] : {std::pair<const char*, const char*>{"<skipped>", ""},
+                                 {"-\n", ""},
+                                 {"\n", " "},
+                                 {"&quot;", "\""},
+                                 {"&amp;", "&"},
+                                 {"&lt;", "<"},
+                                 {"&gt;", ">"}}) {
     if (raw.find(from) != std::string::npos) raw = absl::StrReplaceAll(raw, {{from, to}});
   }
   std::string a = " ";
   for (const char c : raw) {
-    const bool symbol = (c >= '{' && c <= '~') || (c >= '[' && c <= '`') || (c >= ' ' && c <= '&') ||
-                        (c >= '(' && c <= '+') || (c >= ':' && c <= '@') || c == '/';
+    const bool symbol = (c >= '{' && c <= '~') || (c >= '[' && c <= '`') ||
+                        (c >= ' ' && c <= '&') || (c >= '(' && c <= '+') ||
+                        (c >= ':' && c <= '@') || c == '/';
     if (symbol) a += ' ';
     a += c;
     if (symbol) a += ' ';
@@ -204,7 +213,8 @@ std::vector<std::string_view> Tokenize13a(std::string_view line, std::string* te
 
 double Bleu(std::string_view candidate, std::string_view reference) {
   std::string candidate_text, reference_text;
-  WordIds ids = ToIds(Tokenize13a(candidate, &candidate_text), Tokenize13a(reference, &reference_text));
+  WordIds ids =
+      ToIds(Tokenize13a(candidate, &candidate_text), Tokenize13a(reference, &reference_text));
   const auto length = static_cast<double>(ids.candidate.size());
   const auto wanted = static_cast<double>(ids.reference.size());
   NgramOverlaps overlaps(std::move(ids));
@@ -219,8 +229,9 @@ double Bleu(std::string_view candidate, std::string_view reference) {
     order = n;
     const auto total = static_cast<double>(overlap.candidate);
     if (overlap.common == 0) smoothing *= 2;
-    sum_of_logs += std::log(overlap.common == 0 ? 100.0 / (smoothing * total)
-                                                : 100.0 * static_cast<double>(overlap.common) / total);
+    sum_of_logs +=
+        std::log(overlap.common == 0 ? 100.0 / (smoothing * total)
+                                     : 100.0 * static_cast<double>(overlap.common) / total);
   }
   if (!any) return 0.0;
   const double brevity = length < wanted ? std::exp(1.0 - wanted / length) : 1.0;
@@ -241,8 +252,9 @@ double Gleu(std::string_view candidate, std::string_view reference) {
 }
 
 // Pairs equal words, from the last word of the candidate on, each with the last free one of the reference. -1: no partner.
-void MatchWords(const std::vector<std::string>& candidate, const std::vector<std::string>& reference,
-                std::vector<int64_t>* partner, std::vector<bool>* taken) {
+void MatchWords(const std::vector<std::string>& candidate,
+                const std::vector<std::string>& reference, std::vector<int64_t>* partner,
+                std::vector<bool>* taken) {
   absl::flat_hash_map<absl::string_view, std::vector<size_t>> free;
   for (size_t j = 0; j < reference.size(); ++j) {
     if (!(*taken)[j]) free[reference[j]].push_back(j);
@@ -353,7 +365,8 @@ absl::StatusOr<double> RougeL(std::string_view candidate, std::string_view refer
   const auto &a = ids.candidate, &b = ids.reference;
   if (absl::Status status = CheckLength(a.size(), b.size(), "words"); !status.ok()) return status;
   const size_t common = CommonSubsequence(a.data(), a.size(), b.data(), b.size());
-  return FMeasure(static_cast<double>(common), static_cast<double>(a.size()), static_cast<double>(b.size()));
+  return FMeasure(static_cast<double>(common), static_cast<double>(a.size()),
+                  static_cast<double>(b.size()));
 }
 
 }  // namespace
@@ -370,11 +383,13 @@ absl::StatusOr<TextMetric> ParseTextMetric(std::string_view name) {
   const auto found = std::find(names.begin(), names.end(), name);
   if (found != names.end()) return static_cast<TextMetric>(found - names.begin());
   const std::optional<std::string> near = DidYouMean(name, names);
-  return absl::InvalidArgumentError(absl::StrCat("\"", std::string(name), "\" is not one of ", absl::StrJoin(names, ", "),
+  return absl::InvalidArgumentError(absl::StrCat("\"", std::string(name), "\" is not one of ",
+                                                 absl::StrJoin(names, ", "),
                                                  near ? "; did you mean " + *near + "?" : ""));
 }
 
-absl::StatusOr<double> CompareTexts(TextMetric metric, std::string_view candidate, std::string_view reference) {
+absl::StatusOr<double> CompareTexts(TextMetric metric, std::string_view candidate,
+                                    std::string_view reference) {
   switch (metric) {
     case TextMetric::kFuzzyMatch:
       return FuzzyMatch(candidate, reference);
@@ -389,7 +404,8 @@ absl::StatusOr<double> CompareTexts(TextMetric metric, std::string_view candidat
     case TextMetric::kRougeL:
       return RougeL(candidate, reference);
     default:
-      return RougeN(static_cast<int>(metric) - static_cast<int>(TextMetric::kRouge1) + 1, candidate, reference);
+      return RougeN(static_cast<int>(metric) - static_cast<int>(TextMetric::kRouge1) + 1, candidate,
+                    reference);
   }
 }
 

@@ -26,7 +26,8 @@ class TextSimilarity : public Grader {
     const std::string metric = params.Choice("evaluation_metric", TextMetricNames());
     grader->reference_ = ReadTemplate(params, "reference");
     grader->input_ = ReadTemplate(params, "input", "{{sample.output_text}}");
-    if (params.Has("pass_threshold")) grader->threshold_ = params.Double("pass_threshold", 1.0, 0.0);
+    if (params.Has("pass_threshold"))
+      grader->threshold_ = params.Double("pass_threshold", 1.0, 0.0);
     RFT_RETURN_IF_ERROR(params.Finish());
     RFT_ASSIGN_OR_RETURN(grader->metric_, ParseTextMetric(metric));
     return grader;

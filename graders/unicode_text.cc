@@ -107,8 +107,8 @@ std::string LowerUtf8(std::string_view text) {
     if (points[i] == 0x130) {  // capital I with dot above: i and a combining dot
       out += "i\xCC\x87";
     } else if (points[i] == 0x3A3) {  // capital sigma: another letter at the end of a word
-      const bool ends_word = i > 0 && IsLetter(points[i - 1]) &&
-                             (i + 1 == points.size() || !IsLetter(points[i + 1]));
+      const bool ends_word =
+          i > 0 && IsLetter(points[i - 1]) && (i + 1 == points.size() || !IsLetter(points[i + 1]));
       AppendUtf8(ends_word ? 0x3C2 : 0x3C3, &out);
     } else {
       AppendUtf8(Lower(points[i]), &out);

@@ -52,13 +52,15 @@ TEST(TextMetricsLimits, RefuseTextsThatWouldTakeTooLong) {
 TEST(TextMetricsLimits, ReadAMebibyteInLinearTime) {
   std::string big;
   while (big.size() < (1 << 20)) big += "a,b.c-d &amp; ";
-  for (const TextMetric metric : {TextMetric::kBleu, TextMetric::kGleu, TextMetric::kRouge5, TextMetric::kCosine}) {
+  for (const TextMetric metric :
+       {TextMetric::kBleu, TextMetric::kGleu, TextMetric::kRouge5, TextMetric::kCosine}) {
     EXPECT_DOUBLE_EQ(*CompareTexts(metric, big, big), 1.0);
   }
 }
 
 TEST(TextMetricsLimits, SuggestTheNearestName) {
-  EXPECT_THAT(std::string(ParseTextMetric("rogue_l").status().message()), HasSubstr("did you mean rouge_l?"));
+  EXPECT_THAT(std::string(ParseTextMetric("rogue_l").status().message()),
+              HasSubstr("did you mean rouge_l?"));
 }
 
 TEST(UnicodeTextTest, DecodesBrokenUtf8WithoutReadingBeyondIt) {
@@ -68,13 +70,15 @@ TEST(UnicodeTextTest, DecodesBrokenUtf8WithoutReadingBeyondIt) {
 }
 
 TEST(TextSimilarityTest, ScoresTheCompletionAgainstTheReference) {
-  const GraderSpec spec = Spec("text_similarity", {{"evaluation_metric", "rouge_l"}, {"reference", "{{item.answer}}"}});
+  const GraderSpec spec =
+      Spec("text_similarity", {{"evaluation_metric", "rouge_l"}, {"reference", "{{item.answer}}"}});
   EXPECT_DOUBLE_EQ(ScoreOf(GradeText(spec, "the cat sat", {{"answer", "The cat sat."}})), 1.0);
   EXPECT_DOUBLE_EQ(ScoreOf(GradeText(spec, "a dog", {{"answer", "The cat sat."}})), 0.0);
 }
 
 TEST(TextSimilarityTest, PassesAtTheThreshold) {
-  const Params params = {{"evaluation_metric", "fuzzy_match"}, {"reference", "abcd"}, {"pass_threshold", "0.75"}};
+  const Params params = {
+      {"evaluation_metric", "fuzzy_match"}, {"reference", "abcd"}, {"pass_threshold", "0.75"}};
   const Grade grade = GradeText(Spec("text_similarity", params), "abce");
   EXPECT_EQ(ScoreOf(grade), 1.0);
   EXPECT_EQ(std::get<Score>(grade).sub_scores.at("similarity"), 0.75);
@@ -82,8 +86,9 @@ TEST(TextSimilarityTest, PassesAtTheThreshold) {
 }
 
 TEST(TextSimilarityTest, NamesTheMetricsItKnows) {
-  EXPECT_THAT(CreationError(Spec("text_similarity", {{"evaluation_metric", "blue"}, {"reference", "x"}})),
-              HasSubstr("graders[g].evaluation_metric: \"blue\" is not one of fuzzy_match, bleu"));
+  EXPECT_THAT(
+      CreationError(Spec("text_similarity", {{"evaluation_metric", "blue"}, {"reference", "x"}})),
+      HasSubstr("graders[g].evaluation_metric: \"blue\" is not one of fuzzy_match, bleu"));
 }
 
 }  // namespace
