@@ -14,6 +14,7 @@
 #include <limits>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -39,6 +40,9 @@ class ParamReader {
 
   // Adds a mistake found by the caller: "graders[NAME].KEY: MESSAGE".
   void AddError(std::string_view key, std::string_view message);
+
+  // A mistake that says itself where it is.
+  void AddLine(std::string line) { errors_.push_back(std::move(line)); }
 
   // OK, or kInvalidArgument with one line per mistake, unknown keys (with a suggestion) included.
   absl::Status Finish();

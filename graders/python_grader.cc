@@ -3,6 +3,7 @@
 //
 //   function             "path/to/file.py:name"; a relative path starts at the folder of run.yaml
 //   pickle               base64 of cloudpickle.dumps(function), what notebooks send; instead of `function`
+//   source               Python text that defines grade(sample, item), as OpenAI's graders; instead of `function`
 //   workers              processes, default 1
 //   memory_limit_mb      address space per worker in MiB (RLIMIT_AS), default 0 = no limit
 //   startup_deadline_s   for starting Python and importing the function's module, default 120
@@ -25,13 +26,16 @@ namespace json = boost::json;
 json::object ReadFunction(ParamReader& params, const GraderSpec& spec) {
   const std::string function = params.String("function", "");
   const std::string pickle = params.String("pickle", "");
-  if (function.empty() == pickle.empty()) {
-    params.AddError("function", function.empty()
-                                    ? "required, as \"path/to/file.py:name\" (or pickle)"
-                                    : "give either function or pickle, not both");
+  const std::string source = params.String("source", "");
+  const int given = !function.empty() + !pickle.empty() + !source.empty();
+  if (given != 1) {
+    params.AddError("function", given == 0
+                                    ? "required, as \"path/to/file.py:name\" (or pickle, or source)"
+                                    : "give one of function, pickle and source");
     return {};
   }
   if (!pickle.empty()) return {{"pickle", pickle}};
+  if (!source.empty()) return {{"source", source}, {"name", "grade"}};
   const size_t colon = function.rfind(':');
   if (colon == std::string::npos || colon + 1 == function.size() ||
       !function.substr(0, colon).ends_with(".py")) {

@@ -3,7 +3,7 @@
 //   operation   eq | ne | like | ilike     like: `input` contains `reference`; ilike: the same, ignoring case (Unicode)
 //   reference   template, e.g. {{item.answer}}
 //   input       template, default {{sample.output_text}}
-// Nothing is trimmed. GradeError: a column the row doesn't have.
+// Nothing is trimmed. GradeError: a column the row doesn't have. Score 0: a part the completion doesn't have (output_json).
 
 #include <algorithm>
 #include <string>
@@ -37,9 +37,9 @@ class StringCheck : public Grader {
 
   Grade Run(const GradeInput& input) const override {
     absl::StatusOr<std::string> text = input_.Render(input);
-    if (!text.ok()) return GradeError{std::string(text.status().message())};
+    if (!text.ok()) return GradeWithoutText(text.status());
     absl::StatusOr<std::string> reference = reference_.Render(input);
-    if (!reference.ok()) return GradeError{std::string(reference.status().message())};
+    if (!reference.ok()) return GradeWithoutText(reference.status());
     if (operation_ == "eq") return Verdict(*text == *reference);
     if (operation_ == "ne") return Verdict(*text != *reference);
     if (operation_ == "like") return Verdict(text->find(*reference) != std::string::npos);

@@ -1,13 +1,15 @@
-// Text with placeholders, as in OpenAI's graders: "{{item.answer}}" is the row's column `answer`,
-// "{{sample.output_text}}" the completion. Spaces inside the braces are allowed.
+// Text with placeholders, as in OpenAI's graders: "{{item.answer}}" is the row's column `answer`, "{{sample.output_text}}"
+// what the model wrote (graders/sample.h). Spaces inside the braces are allowed. Parts of a value are reached by path:
 //
-//   Template::Parse("{{ item.a }} and {{item.b}}")  with columns a = "1", b = "2"  renders  "1 and 2"
+//   {{item.person.name}}   {{item.tags[0]}}   {{item["due date"]}}   {{sample.output_tools[0].function.name}}
+//   {{sample.output_json.total}}   {{sample.choices[0].message.content}}
 //
-// Immutable after Parse; Render may be called from several threads.
+// Text is inserted as it is, any other value as JSON. Immutable after Parse; Render may be called from several threads.
 #pragma once
 
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -20,22 +22,33 @@ class Template {
  public:
   Template() = default;  // renders ""
 
-  // kInvalidArgument: an unclosed "{{", or a placeholder that is neither item.COLUMN nor sample.output_text.
+  // kInvalidArgument: an unclosed "{{", a path that can't be read, or one that begins neither with item. nor with a field
+  // of sample.
   static absl::StatusOr<Template> Parse(std::string_view text);
 
-  // kNotFound names the column and lists those the row has.
+  // kNotFound: the row has no such value; names the column and lists those the row has.
+  // kFailedPrecondition: the completion has no such part (it is not JSON, calls no tool, ...).
   absl::StatusOr<std::string> Render(const GradeInput& input) const;
 
  private:
-  enum class Kind { kText, kColumn, kOutputText };
+  using Step = std::variant<std::string, size_t>;  // a member, or an element
   struct Piece {
-    Kind kind;
-    std::string text;  // literal text, or the column's name
+    enum Kind { kText, kItem, kSample } kind;
+    std::string text;         // the literal text; the placeholder as written
+    std::string field;        // item: the column; sample: output_text, ...
+    std::vector<Step> steps;  // into that value
   };
+  static absl::StatusOr<Piece> ParsePlaceholder(std::string_view text);
+  static absl::StatusOr<std::string> RenderItem(const Piece& piece, const Row& row);
+
   std::vector<Piece> pieces_;
 };
 
 // Parses the template in parameter `key`; `fallback` empty = required. Mistakes are added to `params`.
 Template ReadTemplate(ParamReader& params, std::string_view key, std::string_view fallback = "");
+
+// The grade when Render failed. What the row lacks is the dataset's mistake: GradeError, the rollout is not used. What the
+// completion lacks is the model's: the lowest score, with the reason.
+Grade GradeWithoutText(const absl::Status& failure, double lowest_score = 0.0);
 
 }  // namespace rft

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "graders/sample.h"
 #include "rft/core/text.h"
 
 namespace rft {
@@ -58,7 +59,13 @@ std::string EncodeItem(int64_t id, const GradeJob& job) {
                                  ",\"completion\":", JsonQuote(job.completion), ",\"token_ids\":[");
   for (size_t i = 0; i < job.token_ids.size(); ++i)
     absl::StrAppend(&out, i == 0 ? "" : ",", job.token_ids[i]);
-  absl::StrAppend(&out, "],\"finish_reason\":\"", FinishReasonName(job.finish_reason), "\"}");
+  absl::StrAppend(&out, "],\"finish_reason\":\"", FinishReasonName(job.finish_reason), "\"");
+  if (HasToolCallMarkup(job.completion)) {
+    const Sample sample = ParseSample(job.completion, job.finish_reason);
+    absl::StrAppend(&out, ",\"text\":", JsonQuote(sample.text),
+                    ",\"tool_calls\":", json::serialize(ToolCallsJson(sample)));
+  }
+  out += "}";
   return out;
 }
 

@@ -1,8 +1,10 @@
 // The JSON inside the frames (graders/worker_frame.h). The other side is bindings/python/rft/_worker.py.
 //
-//   to the worker     first {"function": {"file": PATH, "name": F} | {"pickle": BASE64}, "label": NAME, "sys_path": [...]}
+//   to the worker     first {"function": {"file": PATH, "name": F} | {"pickle": BASE64} | {"source": TEXT, "name": F},
+//                          "label": NAME, "sys_path": [...]}
 //                     then  {"items": [{"id": 7, "row": "<the row's JSON, as a string>", "completion": "...",
-//                                       "token_ids": [...], "finish_reason": "stop"}, ...]}
+//                                       "token_ids": [...], "finish_reason": "stop"}, ...]}; where the completion calls
+//                   tools, also "text" (the completion without them) and "tool_calls" (graders/sample.h)
 //   from the worker   first {"ready": true} | {"failed": MESSAGE}
 //                     then, per item in the order sent, {"id": 7, ...} with one of
 //                       "score": x [, "reason": text, "sub_scores": {name: x}]  |  "abstain": REASON  |  "error": MESSAGE

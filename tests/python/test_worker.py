@@ -116,7 +116,7 @@ def test_passes_what_the_function_names(start):
         """
         def f(finish_reason, row, token_ids, completion, *, answer, sample, item, unit="m", **rest):
             assert (finish_reason, token_ids, completion) == ("stop", [1, 2], "hi")
-            assert row == item == {"answer": 4, "level": "easy"} and sample == {"output_text": "hi"}
+            assert row == item == {"answer": 4, "level": "easy"} and sample["output_text"] == "hi"
             assert rest == {"level": "easy"}
             return answer
         """
@@ -265,3 +265,8 @@ def test_a_pickle_that_can_not_be_loaded_is_reported():
     worker = Worker({"pickle": base64.b64encode(b"nonsense").decode()})
     assert "loading the function raised" in worker.first["failed"]
     worker.close()
+
+
+def test_gives_the_whole_conversation(start):
+    worker = start("def f(messages): return float(messages == [{'role': 'user', 'content': 'q'}, {'role': 'assistant', 'content': 'a'}])")
+    assert worker.grade("a", {"messages": [{"role": "user", "content": "q"}]}) == {"score": 1.0}

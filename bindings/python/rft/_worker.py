@@ -9,7 +9,8 @@ What a grader function may take: any of
     row            the line of the dataset, as a dict
     token_ids      the completion's ids
     finish_reason  "stop", "length", "cancelled" or "error"
-    sample, item   as OpenAI's Python graders: {"output_text": completion}, and the row
+    messages       the whole conversation: the row's messages and what the model wrote
+    sample, item   as OpenAI's Python graders: {"output_text", "output_json", "output_tools", "choices"}, and the row
 and any column of the row, by its name. It may be `async`.
 What it may return:
     a number or a bool         the score
@@ -28,16 +29,18 @@ import decimal
 import importlib.util
 import inspect
 import json
+import linecache
 import math
 import numbers
 import os
 import struct
 import sys
 import traceback
+import types
 
 MAX_FRAME_BYTES = 64 << 20
 MAX_TEXT = 16 << 10  # of one reason or error message
-BUILT_IN = ("completion", "row", "token_ids", "finish_reason", "sample", "item")
+BUILT_IN = ("completion", "row", "token_ids", "finish_reason", "messages", "sample", "item")
 
 
 class GraderMistake(Exception):
@@ -101,6 +104,8 @@ def load(spec: dict):
                 "or put the function into a file of its own"
             ) from None
         return cloudpickle.loads(base64.b64decode(spec["pickle"]))
+    if "source" in spec:
+        return load_source(spec["source"], spec["name"])
     path, name = spec["file"], spec["name"]
     sys.path.insert(0, os.path.dirname(path))  # modules beside the file can be imported, as when running it
     # Under a name of its own: a grader file may be called json.py.
@@ -121,6 +126,53 @@ def load(spec: dict):
     return function
 
 
+def load_source(source: str, name: str):
+    """The function `name` of Python text, called with its two arguments by position, as OpenAI's service does."""
+    file = "<source>"
+    linecache.cache[file] = (len(source), None, source.splitlines(True), file)  # so that tracebacks show the lines
+    module = types.ModuleType("_rft_grader_source")
+    sys.modules[module.__name__] = module
+    exec(compile(source, file, "exec"), module.__dict__)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise GraderMistake(f"the source defines no function {name}(sample, item)")
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if {p.name for p in parameters} == {"sample", "item"} or len(parameters) < 2:
+        return function
+
+    def grade(sample, item):
+        return function(sample, item)
+
+    return grade
+
+
+# ---------------------------------------------------------------- what a function is given
+
+
+def assistant_message(item: dict) -> dict:
+    """What the model wrote, as a chat message."""
+    message = {"role": "assistant", "content": item.get("text", item["completion"])}
+    if item.get("tool_calls"):
+        message["tool_calls"] = item["tool_calls"]
+    return message
+
+
+def openai_sample(item: dict) -> dict:
+    """The `sample` of OpenAI's graders."""
+    message = assistant_message(item)
+    sample = {
+        "output_text": message["content"],
+        "output_json": None,
+        "output_tools": item.get("tool_calls", []),
+        "choices": [{"index": 0, "message": message, "finish_reason": item["finish_reason"]}],
+    }
+    try:
+        sample["output_json"] = json.loads(message["content"])
+    except ValueError:
+        pass  # not JSON
+    return sample
+
+
 class Function:
     """A grader function, and how to call it."""
 
@@ -128,6 +180,8 @@ class Function:
         self._function = function
         self.name = getattr(function, "__name__", None) or label
         self._parameters = list(inspect.signature(function).parameters.values())
+        names = {p.name for p in self._parameters}
+        self._wants = names & {"messages", "sample"}  # they cost something to make
         self._loop = None  # of asyncio, once needed
 
     def __call__(self, item: dict) -> object:
@@ -143,7 +197,11 @@ class Function:
     def _arguments(self, item: dict, row: dict) -> tuple[list, dict]:
         values = dict(row)
         values.update({key: item[key] for key in ("completion", "token_ids", "finish_reason")})
-        values.update(row=row, item=row, sample={"output_text": item["completion"]})
+        values.update(row=row, item=row)
+        if "messages" in self._wants:
+            values["messages"] = [*row.get("messages", []), assistant_message(item)]
+        if "sample" in self._wants:
+            values["sample"] = openai_sample(item)
         args: list = []
         kwargs: dict = {}
         for parameter in self._parameters:

@@ -16,8 +16,9 @@ Grades = list[dict[str, Any]]
 def grade(
     data: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Rows with a `completion` beside their columns.")],
     run_yaml: Annotated[Path | None, typer.Option("--run", metavar="RUN.yaml", help="Use this run file's graders.")] = None,
-    grader: Annotated[list[str], typer.Option("--grader", metavar="TYPE:K=V,...", help="A grader, for instance "
-                      "'number_match:pick=first'; values may be quoted as JSON; may be repeated.")] = [],  # noqa: B006
+    grader: Annotated[list[str], typer.Option("--grader", metavar="GRADER", help="TYPE:KEY=VALUE,... (for instance "
+                      "'number_match:pick=first'; values may be quoted as JSON) or OpenAI's grader.json; may be "
+                      "repeated.")] = [],  # noqa: B006
     json_: Annotated[bool, typer.Option("--json", help="One JSON object per completion instead of tables.")] = False,
     rows: Annotated[int, typer.Option(min=0, help="Completions shown one by one.")] = 20,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0: all cores.")] = 0,
@@ -57,7 +58,10 @@ def make_spec(entry: dict[str, Any], base_dir: str) -> dict[str, Any]:
 
 
 def parse_grader(text: str) -> dict[str, Any]:
-    """`type:key=value,key="va,lue"` as a spec; `name`, `weight` and `deadline_s` are keys like the others."""
+    """`type:key=value,key="va,lue"` as a spec; `name`, `weight` and `deadline_s` are keys like the others. Also the path
+    of OpenAI's grader JSON."""
+    if text.endswith(".json"):
+        return openai_spec(Path(text))
     kind, _, rest = text.partition(":")
     entry: dict[str, Any] = {"type": kind.strip()}
     while rest:
@@ -76,8 +80,19 @@ def parse_grader(text: str) -> dict[str, Any]:
     return make_spec(entry, str(Path.cwd()))
 
 
+def openai_spec(path: Path) -> dict[str, Any]:
+    """OpenAI's grader JSON, called by its own name."""
+    try:
+        name = json.loads(path.read_text(encoding="utf-8")).get("name")
+    except (ValueError, AttributeError):
+        name = None  # C++ says what is wrong with it
+    entry = {"type": "openai", "name": name if isinstance(name, str) and name else path.stem, "file": str(path.resolve())}
+    return make_spec(entry, str(Path.cwd()))
+
+
 def read_completions(path: Path) -> tuple[list[str], list[str]]:
-    """The lines and their `completion` fields; all bad lines are reported together."""
+    """The lines and their completions; all bad lines are reported together. A line is a row with a `completion`, or
+    OpenAI's {"item": row, "sample": {"output_text": ...}}, or a row with such a `sample`."""
     lines, completions, problems = [], [], []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
@@ -87,17 +102,31 @@ def read_completions(path: Path) -> tuple[list[str], list[str]]:
         except ValueError as error:
             problems.append(f"{path}:{number}: not valid JSON ({error})")
             continue
-        completion = row.get("completion") if isinstance(row, dict) else None
+        completion = completion_of(row) if isinstance(row, dict) else None
         if not isinstance(completion, str):
-            problems.append(f"{path}:{number}: needs a text field `completion`")
+            problems.append(f"{path}:{number}: needs a text field `completion` (or a `sample` with `output_text`)")
             continue
-        lines.append(line)
+        item = row.get("item")
+        lines.append(json.dumps(item) if isinstance(item, dict) and "sample" in row else line)
         completions.append(completion)
     if problems:
         raise ValueError("\n".join(problems))
     if not lines:
         raise ValueError(f"{path}: no rows")
     return lines, completions
+
+
+def completion_of(row: dict[str, Any]) -> Any:
+    """What the model wrote; tool calls of a `sample` as models write them (see graders/sample.h)."""
+    sample = row.get("sample")
+    if not isinstance(sample, dict):
+        return row.get("completion")
+    text = sample.get("output_text")
+    for call in sample.get("output_tools") or []:
+        function = call["function"]
+        markup = f'{{"name": {json.dumps(function["name"])}, "arguments": {function["arguments"]}}}'
+        text = f"{text or ''}\n<tool_call>\n{markup}\n</tool_call>"
+    return text
 
 
 def reward(specs: list[dict[str, Any]], grades: Grades) -> float | None:
