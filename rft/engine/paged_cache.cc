@@ -1,11 +1,13 @@
 #include "rft/engine/paged_cache.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include <ATen/ops/empty.h>
 
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/key_blocks.h"
+#include "rft/tensor/large_tensor.h"
 #include "rft/tensor/parallel.h"
 
 namespace rft {
@@ -14,43 +16,100 @@ namespace {
 int64_t KeyElements(const HeadLayout& l) { return l.head_dim * kBlockKeys; }
 int64_t ValueElements(const HeadLayout& l) { return RoundUp(l.head_dim, kBlockKeys) * kBlockKeys; }
 
-// Stores this iteration's keys and values of one (sequence, kv head), then attends its queries over all keys.
+// Attention of one layer for runs of (sequence, kv head) tasks. While a task computes, memory is asked for what the next
+// one reads first: decode attention does little with each key, so waiting for the first lines would cost as much again.
 template <typename T>
-void AttendSequence(const PagedCache& cache, const PagedSequence& s, int64_t layer, int64_t kv_head,
-                    const T* qkv, float scale, T* out) {
-  const HeadLayout& l = cache.layout();
-  const int64_t d = l.head_dim, width = l.width(), heads_per_kv = l.num_heads / l.num_kv_heads;
-  const int64_t k_column = (l.num_heads + kv_head) * d,
-                v_column = (l.num_heads + l.num_kv_heads + kv_head) * d;
-  for (int64_t t = 0; t < s.count; ++t) {
-    const int64_t position = s.start + t, slot = position % kBlockKeys;
-    const PageId page = (*s.pages)[position / kBlockKeys];
-    const T* row = qkv + (s.begin + t) * width;
-    StoreKey(row + k_column, d, slot, cache.Keys<T>(page, layer, kv_head));
-    StoreValue(row + v_column, d, slot, cache.Values<T>(page, layer, kv_head));
-  }
-  thread_local std::vector<const T*> k_blocks, v_blocks;
-  thread_local std::vector<AttentionRow<T>> rows;
-  thread_local std::vector<float> scratch;
-  const int64_t keys = s.start + s.count, blocks = RoundUp(keys, kBlockKeys) / kBlockKeys;
-  k_blocks.resize(blocks);
-  v_blocks.resize(blocks);
-  for (int64_t b = 0; b < blocks; ++b) {
-    k_blocks[b] = cache.Keys<T>((*s.pages)[b], layer, kv_head);
-    v_blocks[b] = cache.Values<T>((*s.pages)[b], layer, kv_head);
-  }
-  rows.clear();
-  for (int64_t t = 0; t < s.count; ++t)
-    for (int64_t h = 0; h < heads_per_kv; ++h) {
-      const int64_t head = kv_head * heads_per_kv + h;
-      rows.push_back({qkv + (s.begin + t) * width + head * d,
-                      out + ((s.begin + t) * l.num_heads + head) * d, s.start + t + 1, nullptr,
-                      nullptr});
+class PagedAttend {
+ public:
+  PagedAttend(const PagedCache& cache, const std::vector<PagedSequence>& sequences, int64_t layer,
+              const T* qkv, float scale, T* out)
+      : cache_(cache), sequences_(sequences), layer_(layer), qkv_(qkv), scale_(scale), out_(out) {}
+
+  void Run(int64_t begin, int64_t end) const {
+    for (int64_t task = begin; task < end; ++task) {
+      if (task + 1 < end) PrefetchSlots(task + 1);
+      Store(task);
+      Attend(task, task + 1 < end ? task + 1 : task);
     }
-  scratch.resize(AttendScratch(keys, d));
-  GetKernels().typed<T>().attend(rows.data(), static_cast<int64_t>(rows.size()), k_blocks.data(),
-                                 v_blocks.data(), d, scale, scratch.data());
-}
+  }
+
+ private:
+  const PagedSequence& Sequence(int64_t task) const {
+    return sequences_[task / cache_.layout().num_kv_heads];
+  }
+  int64_t KvHead(int64_t task) const { return task % cache_.layout().num_kv_heads; }
+  const T* Keys(int64_t task, int64_t block) const {
+    return cache_.Keys<T>((*Sequence(task).pages)[block], layer_, KvHead(task));
+  }
+  static int64_t NumBlocks(const PagedSequence& s) {
+    return RoundUp(s.start + s.count, kBlockKeys) / kBlockKeys;
+  }
+
+  // The lines that the task's first new key and value go to. A key is spread over all lines of its block.
+  void PrefetchSlots(int64_t task) const {
+    const PagedSequence& s = Sequence(task);
+    const PageId page = (*s.pages)[s.start / kBlockKeys];
+    const int64_t slot = s.start % kBlockKeys, d = cache_.layout().head_dim,
+                  dp = RoundUp(d, kBlockKeys), line = 64 / static_cast<int64_t>(sizeof(T));
+    const T* k = cache_.Keys<T>(page, layer_, KvHead(task));
+    const T* v = cache_.Values<T>(page, layer_, KvHead(task)) + slot * dp;
+    for (int64_t i = 0; i < d * kBlockKeys; i += line) __builtin_prefetch(k + i, 1, 3);
+    for (int64_t i = 0; i < dp; i += line) __builtin_prefetch(v + i, 1, 3);
+  }
+
+  void Store(int64_t task) const {
+    const HeadLayout& l = cache_.layout();
+    const PagedSequence& s = Sequence(task);
+    const int64_t kv_head = KvHead(task), k_column = (l.num_heads + kv_head) * l.head_dim,
+                  v_column = (l.num_heads + l.num_kv_heads + kv_head) * l.head_dim;
+    for (int64_t t = 0; t < s.count; ++t) {
+      const int64_t position = s.start + t, slot = position % kBlockKeys;
+      const PageId page = (*s.pages)[position / kBlockKeys];
+      const T* row = qkv_ + (s.begin + t) * l.width();
+      StoreKey(row + k_column, l.head_dim, slot, cache_.Keys<T>(page, layer_, kv_head));
+      StoreValue(row + v_column, l.head_dim, slot, cache_.Values<T>(page, layer_, kv_head));
+    }
+  }
+
+  void Attend(int64_t task, int64_t next) const {
+    const HeadLayout& l = cache_.layout();
+    const PagedSequence& s = Sequence(task);
+    const int64_t d = l.head_dim, kv_head = KvHead(task),
+                  heads_per_kv = l.num_heads / l.num_kv_heads;
+    thread_local std::vector<const T*> k_blocks, v_blocks;
+    thread_local std::vector<AttentionRow<T>> rows;
+    thread_local std::vector<float> scratch;
+    const int64_t keys = s.start + s.count, blocks = NumBlocks(s);
+    k_blocks.resize(blocks + kBlocksAhead);
+    v_blocks.resize(blocks + kBlocksAhead);
+    for (int64_t b = 0; b < blocks; ++b) {
+      k_blocks[b] = cache_.Keys<T>((*s.pages)[b], layer_, kv_head);
+      v_blocks[b] = cache_.Values<T>((*s.pages)[b], layer_, kv_head);
+    }
+    for (int64_t i = 0; i < kBlocksAhead; ++i) {
+      k_blocks[blocks + i] = v_blocks[std::min(i, blocks - 1)];
+      v_blocks[blocks + i] = Keys(next, std::min(i, NumBlocks(Sequence(next)) - 1));
+    }
+    rows.clear();
+    for (int64_t t = 0; t < s.count; ++t)
+      for (int64_t h = 0; h < heads_per_kv; ++h) {
+        const int64_t head = kv_head * heads_per_kv + h;
+        rows.push_back({qkv_ + (s.begin + t) * l.width() + head * d,
+                        out_ + ((s.begin + t) * l.num_heads + head) * d, s.start + t + 1, nullptr,
+                        nullptr});
+      }
+    scratch.resize(AttendScratch(keys, d));
+    GetKernels().typed<T>().attend(rows.data(), static_cast<int64_t>(rows.size()), k_blocks.data(),
+                                   v_blocks.data(), d, scale_, scratch.data());
+  }
+
+  const PagedCache& cache_;
+  const std::vector<PagedSequence>& sequences_;
+  int64_t layer_;
+  const T* qkv_;
+  float scale_;
+  T* out_;
+};
 
 }  // namespace
 
@@ -61,7 +120,7 @@ PagedCache::PagedCache(int64_t num_pages, int64_t num_layers, const HeadLayout& 
       v_elements_(ValueElements(layout)),
       layer_elements_(layout.num_kv_heads * (k_elements_ + v_elements_)),
       page_elements_(num_layers * layer_elements_),
-      storage_(at::empty({num_pages * page_elements_}, dtype)) {}
+      storage_(LargeTensor(num_pages * page_elements_, dtype)) {}
 
 int64_t PagedCache::PageBytes(int64_t num_layers, const HeadLayout& layout, at::ScalarType dtype) {
   return num_layers * layout.num_kv_heads * (KeyElements(layout) + ValueElements(layout)) *
@@ -83,12 +142,11 @@ at::Tensor PagedAttention::Attend(int64_t layer, const at::Tensor& qkv_TX, const
     int64_t pairs = 0;
     for (const PagedSequence& s : sequences_) pairs += s.count * (s.start + s.count);
     const int64_t work = 2 * pairs * layout.num_heads * layout.head_dim;
-    ParallelTasks(static_cast<int64_t>(sequences_.size()) * layout.num_kv_heads, work,
-                  [&](int64_t task) {
-                    AttendSequence(cache_, sequences_[task / layout.num_kv_heads], layer,
-                                   task % layout.num_kv_heads, Data<T>(qkv_TX),
-                                   static_cast<float>(scale), Data<T>(out));
-                  });
+    const int64_t tasks = static_cast<int64_t>(sequences_.size()) * layout.num_kv_heads;
+    const PagedAttend<T> attend(cache_, sequences_, layer, Data<T>(qkv_TX),
+                                static_cast<float>(scale), Data<T>(out));
+    ParallelFor(tasks, GrainFor(work / std::max<int64_t>(tasks, 1)),
+                [&](int64_t begin, int64_t end) { attend.Run(begin, end); });
   });
   return out;
 }

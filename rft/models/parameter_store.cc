@@ -2,11 +2,10 @@
 
 #include <numeric>
 
-#include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 #include <c10/util/Exception.h>
 
 #include "rft/tensor/kernels.h"
+#include "rft/tensor/large_tensor.h"
 
 namespace rft {
 
@@ -21,7 +20,7 @@ ParameterStore::ParameterStore(const std::vector<Spec>& specs) {
     num_parameters_ += n;
     total += RoundUp(n, kAlign);
   }
-  values_ = at::zeros({total}, at::kFloat);
+  values_ = LargeTensor(total, at::kFloat);
   parameters_.reserve(specs.size());
   for (size_t i = 0; i < specs.size(); ++i) {
     const int64_t n = std::accumulate(specs[i].shape.begin(), specs[i].shape.end(), int64_t{1},
@@ -43,7 +42,7 @@ const Parameter* ParameterStore::Find(std::string_view name) const {
 
 void ParameterStore::EnableGradients() {
   if (grads_.defined()) return;
-  grads_ = at::zeros_like(values_);
+  grads_ = LargeTensor(values_.numel(), at::kFloat);
   for (Parameter& p : parameters_)
     p.grad = grads_.narrow(0, OffsetOf(p), p.value.numel()).view(p.value.sizes());
 }

@@ -89,6 +89,8 @@ void AttendGroup(const T* qkv, const Sequences& sequences, std::pair<size_t, siz
       k_blocks[b] = b < shared ? first_k.data() + b * k_block : k.data() + (b - shared) * k_block;
       v_blocks[b] = b < shared ? first_v.data() + b * v_block : v.data() + (b - shared) * v_block;
     }
+    k_blocks.resize(blocks + kBlocksAhead, v_blocks[0]);
+    v_blocks.resize(blocks + kBlocksAhead, k_blocks[0]);
     rows.clear();
     for (int64_t t = 0; t < s.count; ++t)
       for (int64_t h = 0; h < c.heads_per_kv; ++h) {

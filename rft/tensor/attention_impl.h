@@ -15,26 +15,56 @@ namespace {  // unnamed: the linker must never lend these to another ISA's file
 
 inline constexpr int kAttendTile = 8;  // query vectors that share a pass over the key blocks
 
+// Asks memory for a block of 16 x width elements.
+template <typename K>
+inline void PrefetchBlock(const K* block, int64_t width) {
+  const char* bytes = reinterpret_cast<const char*>(block);
+  const int64_t size = kBlockKeys * width * static_cast<int64_t>(sizeof(K));
+  for (int64_t i = 0; i < size; i += 64) __builtin_prefetch(bytes + i, 0, 3);
+}
+
+// The scores of N neighbouring blocks, in registers: with few vectors it takes several blocks to keep the multipliers busy.
+template <int R, int N, typename K>
+inline void ScoreBlocks(const float* q, int64_t ldq, const K* const* k_blocks, int64_t head_dim,
+                        float scale, const int64_t* limits, int64_t first_key, float* scores,
+                        int64_t lds) {
+  Vec acc[R][N];
+  for (int r = 0; r < R; ++r)
+    for (int n = 0; n < N; ++n) acc[r][n] = Zero();
+  for (int64_t d = 0; d < head_dim; ++d) {
+    Vec kd[N];
+    for (int n = 0; n < N; ++n) kd[n] = Load(k_blocks[n] + d * kBlockKeys);
+    for (int r = 0; r < R; ++r) {
+      const Vec x = Set1(q[r * ldq + d]);
+      for (int n = 0; n < N; ++n) acc[r][n] = Fma(x, kd[n], acc[r][n]);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int n = 0; n < N; ++n) {
+      const int64_t key = first_key + n * kBlockKeys, visible = limits[r] - key;
+      Vec s = Mul(acc[r][n], Set1(scale));
+      if (visible < kBlockKeys)
+        s = Blend(s, Set1(-INFINITY), visible > 0 ? static_cast<int>(visible) : 0);
+      Store(scores + r * lds + key, s);
+    }
+}
+
 // scores[r][0..keys) = scale * q_r . k, -inf where not visible. q: [R][head_dim] float.
 template <int R, typename K>
 inline void Scores(const float* q, int64_t ldq, const K* const* k_blocks, int64_t num_blocks,
-                   int64_t head_dim, float scale, const int64_t* limits, float* scores,
-                   int64_t lds) {
-  for (int64_t b = 0; b < num_blocks; ++b) {
-    Vec acc[R];
-    for (int r = 0; r < R; ++r) acc[r] = Zero();
-    const K* k = k_blocks[b];
-    for (int64_t d = 0; d < head_dim; ++d) {
-      const Vec kd = Load(k + d * kBlockKeys);
-      for (int r = 0; r < R; ++r) acc[r] = Fma(Set1(q[r * ldq + d]), kd, acc[r]);
-    }
-    for (int r = 0; r < R; ++r) {
-      const int64_t visible = limits[r] - b * kBlockKeys;
-      Vec s = Mul(acc[r], Set1(scale));
-      if (visible < kBlockKeys)
-        s = Blend(s, Set1(-INFINITY), visible > 0 ? static_cast<int>(visible) : 0);
-      Store(scores + r * lds + b * kBlockKeys, s);
-    }
+                   int64_t head_dim, float scale, const int64_t* limits, float* scores, int64_t lds,
+                   bool prefetch) {
+  constexpr int kTogether = R <= 2 ? 4 : R <= 4 ? 2 : 1;
+  int64_t b = 0;
+  for (; b + kTogether <= num_blocks; b += kTogether) {
+    if (prefetch)
+      for (int n = 0; n < kTogether; ++n) PrefetchBlock(k_blocks[b + n + kBlocksAhead], head_dim);
+    ScoreBlocks<R, kTogether>(q, ldq, k_blocks + b, head_dim, scale, limits, b * kBlockKeys, scores,
+                              lds);
+  }
+  for (; b < num_blocks; ++b) {
+    if (prefetch) PrefetchBlock(k_blocks[b + kBlocksAhead], head_dim);
+    ScoreBlocks<R, 1>(q, ldq, k_blocks + b, head_dim, scale, limits, b * kBlockKeys, scores, lds);
   }
 }
 
@@ -56,17 +86,21 @@ inline void ExpRow(float* scores, int64_t num_blocks, float& max, float& sum) {
 // out[r][d0 .. d0 + 16 V) = sum_j p[r][j] v[j]
 template <int R, int V, typename K>
 inline void WeightedValues(const float* p, int64_t ldp, const K* const* v_blocks, int64_t num_keys,
-                           int64_t dp, int64_t d0, float* out, int64_t ldo) {
+                           int64_t dp, int64_t d0, float* out, int64_t ldo, bool prefetch) {
   Vec acc[R][V];
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) acc[r][v] = Zero();
-  for (int64_t j = 0; j < num_keys; ++j) {
-    const K* row = v_blocks[j / kBlockKeys] + (j % kBlockKeys) * dp + d0;
-    Vec value[V];
-    for (int v = 0; v < V; ++v) value[v] = Load(row + v * kLanes);
-    for (int r = 0; r < R; ++r) {
-      const Vec w = Set1(p[r * ldp + j]);
-      for (int v = 0; v < V; ++v) acc[r][v] = Fma(w, value[v], acc[r][v]);
+  for (int64_t j0 = 0, b = 0; j0 < num_keys; j0 += kBlockKeys, ++b) {
+    if (prefetch) PrefetchBlock(v_blocks[b + kBlocksAhead], dp);
+    const K* row = v_blocks[b] + d0;
+    const int64_t j1 = j0 + kBlockKeys < num_keys ? j0 + kBlockKeys : num_keys;
+    for (int64_t j = j0; j < j1; ++j, row += dp) {
+      Vec value[V];
+      for (int v = 0; v < V; ++v) value[v] = Load(row + v * kLanes);
+      for (int r = 0; r < R; ++r) {
+        const Vec w = Set1(p[r * ldp + j]);
+        for (int v = 0; v < V; ++v) acc[r][v] = Fma(w, value[v], acc[r][v]);
+      }
     }
   }
   for (int r = 0; r < R; ++r)
@@ -75,16 +109,19 @@ inline void WeightedValues(const float* p, int64_t ldp, const K* const* v_blocks
 
 template <int R, typename K>
 inline void WeightedValuesAllDims(const float* p, int64_t ldp, const K* const* v_blocks,
-                                  int64_t num_keys, int64_t dp, float* out) {
+                                  int64_t num_keys, int64_t dp, float* out, bool prefetch) {
   int64_t d = 0;
-  for (; d + 4 * kLanes <= dp; d += 4 * kLanes)
-    WeightedValues<R, 4>(p, ldp, v_blocks, num_keys, dp, d, out, dp);
-  for (; d < dp; d += kLanes) WeightedValues<R, 1>(p, ldp, v_blocks, num_keys, dp, d, out, dp);
+  for (; d + 4 * kLanes <= dp; d += 4 * kLanes, prefetch = false)
+    WeightedValues<R, 4>(p, ldp, v_blocks, num_keys, dp, d, out, dp, prefetch);
+  for (; d < dp; d += kLanes, prefetch = false)
+    WeightedValues<R, 1>(p, ldp, v_blocks, num_keys, dp, d, out, dp, prefetch);
 }
 
+// `prefetch`: the blocks come from memory (decode); false when an earlier tile has just read them.
 template <int R, typename T>
 inline void AttendTile(const AttentionRow<T>* rows, const T* const* k_blocks,
-                       const T* const* v_blocks, int64_t head_dim, float scale, float* scratch) {
+                       const T* const* v_blocks, int64_t head_dim, float scale, float* scratch,
+                       bool prefetch) {
   int64_t limits[R], longest = 0;
   for (int r = 0; r < R; ++r) {
     limits[r] = rows[r].limit;
@@ -96,7 +133,7 @@ inline void AttendTile(const AttentionRow<T>* rows, const T* const* k_blocks,
   float* scores = scratch + kAttendTile * dp;  // R x lds
   for (int r = 0; r < R; ++r)
     for (int64_t d = 0; d < head_dim; ++d) vectors[r * dp + d] = ToFloat(rows[r].q[d]);
-  Scores<R>(vectors, dp, k_blocks, blocks, head_dim, scale, limits, scores, lds);
+  Scores<R>(vectors, dp, k_blocks, blocks, head_dim, scale, limits, scores, lds, prefetch);
   float inv_sum[R];
   for (int r = 0; r < R; ++r) {
     float max, sum;
@@ -106,9 +143,10 @@ inline void AttendTile(const AttentionRow<T>* rows, const T* const* k_blocks,
     if (rows[r].sum) *rows[r].sum = sum;
   }
   constexpr int kFirst = R < 6 ? R : 6;  // 24 accumulators at a time
-  WeightedValuesAllDims<kFirst>(scores, lds, v_blocks, longest, dp, vectors);
+  WeightedValuesAllDims<kFirst>(scores, lds, v_blocks, longest, dp, vectors, prefetch);
   if constexpr (R > 6)
-    WeightedValuesAllDims<R - 6>(scores + 6 * lds, lds, v_blocks, longest, dp, vectors + 6 * dp);
+    WeightedValuesAllDims<R - 6>(scores + 6 * lds, lds, v_blocks, longest, dp, vectors + 6 * dp,
+                                 false);
   for (int r = 0; r < R; ++r)
     for (int64_t d = 0; d < head_dim; ++d)
       rows[r].out[d] = FromFloat<T>(vectors[r * dp + d] * inv_sum[r]);
@@ -117,26 +155,12 @@ inline void AttendTile(const AttentionRow<T>* rows, const T* const* k_blocks,
 template <typename T>
 void Attend(const AttentionRow<T>* rows, int64_t num_rows, const T* const* k_blocks,
             const T* const* v_blocks, int64_t head_dim, float scale, float* scratch) {
+  const bool prefetch = num_rows <= kAttendTile;
   for (; num_rows >= kAttendTile; num_rows -= kAttendTile, rows += kAttendTile)
-    AttendTile<kAttendTile>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
-  switch (num_rows) {
-    case 1:
-      return AttendTile<1>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
-    case 2:
-      return AttendTile<2>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
-    case 3:
-      return AttendTile<3>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
-    case 4:
-      return AttendTile<4>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
-    case 5:
-      return AttendTile<5>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
-    case 6:
-      return AttendTile<6>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
-    case 7:
-      return AttendTile<7>(rows, k_blocks, v_blocks, head_dim, scale, scratch);
-    default:
-      return;
-  }
+    AttendTile<kAttendTile>(rows, k_blocks, v_blocks, head_dim, scale, scratch, prefetch);
+  WithRows<kAttendTile - 1>(num_rows, [&](auto r) {
+    AttendTile<decltype(r)::value>(rows, k_blocks, v_blocks, head_dim, scale, scratch, prefetch);
+  });
 }
 
 // One vector's gradient (FlashAttention-2, alg. 2, with the probabilities recomputed from max and sum):

@@ -122,28 +122,9 @@ void GemmPanel(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows,
     PrefetchNextPanel(reinterpret_cast<const char*>(panel), bytes, r / kMaxRows, tiles);
     Tile<kMaxRows>(a + r * lda, lda, panel, k, n, c + r * ldc, ldc, add);
   }
-  a += r * lda;
-  c += r * ldc;
-  switch (rows - r) {
-    case 1:
-      return Tile<1>(a, lda, panel, k, n, c, ldc, add);
-#if defined(__AVX512F__)
-    case 2:
-      return Tile<2>(a, lda, panel, k, n, c, ldc, add);
-    case 3:
-      return Tile<3>(a, lda, panel, k, n, c, ldc, add);
-    case 4:
-      return Tile<4>(a, lda, panel, k, n, c, ldc, add);
-    case 5:
-      return Tile<5>(a, lda, panel, k, n, c, ldc, add);
-    case 6:
-      return Tile<6>(a, lda, panel, k, n, c, ldc, add);
-    case 7:
-      return Tile<7>(a, lda, panel, k, n, c, ldc, add);
-#endif
-    default:
-      return;
-  }
+  WithRows<kMaxRows - 1>(rows - r, [&](auto left) {
+    Tile<decltype(left)::value>(a + r * lda, lda, panel, k, n, c + r * ldc, ldc, add);
+  });
 }
 
 template <typename T>

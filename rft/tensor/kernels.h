@@ -21,6 +21,8 @@ namespace rft {
 
 inline constexpr int kPanelWidth = 48;  // columns of a packed panel
 inline constexpr int kBlockKeys = 16;   // tokens in a block of the attention cache
+inline constexpr int64_t kBlocksAhead =
+    3;  // how far ahead of its reads attention asks memory for blocks
 
 // A packed matrix for y[M, N] = a[M, K] b[K, N]: ceil(N / 48) panels, each K x 48 values (zero-padded columns); bf16 keeps
 // pairs of consecutive k together. Elements per panel:
@@ -97,6 +99,7 @@ struct TypedKernels {
 
   // Attention of up to any number of query vectors of one kv head over key/value blocks of 16 tokens:
   // k_blocks[b] is [head_dim][16], v_blocks[b] is [16][dp]. scratch: 8 * round_up(max limit, 16) + 8 * dp floats.
+  // Both lists go on for kBlocksAhead entries: blocks that will be read next (any of them), which are asked for early.
   void (*attend)(const AttentionRow<T>* rows, int64_t num_rows, const T* const* k_blocks,
                  const T* const* v_blocks, int64_t head_dim, float scale, float* scratch);
   // d(loss)/d(logits) of one row: out = g * (softmax(logits * inv_temperature) - onehot(target)) * inv_temperature.

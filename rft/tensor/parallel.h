@@ -1,4 +1,5 @@
-// Splits a loop over the threads of torch's own OpenMP pool. Torch-free.
+// Splits a loop over the cores (thread_pool.h). Torch-free.
+// No sum is ever split: what a loop computes doesn't depend on the number of threads or on who computes which piece.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +11,8 @@ namespace rft {
 int NumThreads();
 void SetNumThreads(int n);  // 0 = all cores
 
-// Calls body(begin, end) on contiguous pieces that cover [0, n), at most one per thread and at least `grain` long (but for
-// the last). Serial when n <= grain or inside another ParallelFor. `body` must not throw.
+// Calls body(begin, end) on contiguous pieces that cover [0, n), a few per thread and at least `grain` long. Serial when
+// n < 2 * grain or inside another ParallelFor. `body` must not throw.
 void ParallelFor(int64_t n, int64_t grain,
                  const std::function<void(int64_t begin, int64_t end)>& body);
 

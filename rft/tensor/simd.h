@@ -227,5 +227,20 @@ inline void StorePartial(T* p, Vec a, int n) {
   for (int i = 0; i < n; ++i) p[i] = FromFloat<T>(t[i]);
 }
 
+// Calls body(R) with R as a compile-time number, for 1 <= rows <= Max; nothing for other counts.
+template <int R>
+struct Rows {
+  static constexpr int value = R;
+};
+template <int Max, typename Body>
+inline void WithRows(int64_t rows, const Body& body) {
+  if constexpr (Max > 0) {
+    if (rows == Max)
+      body(Rows<Max>{});
+    else
+      WithRows<Max - 1>(rows, body);
+  }
+}
+
 }  // namespace
 }  // namespace rft::RFT_ISA

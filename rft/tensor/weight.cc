@@ -4,10 +4,9 @@
 #include <cstring>
 #include <vector>
 
-#include <ATen/ops/empty.h>
-
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
+#include "rft/tensor/large_tensor.h"
 #include "rft/tensor/parallel.h"
 
 namespace rft {
@@ -26,7 +25,7 @@ Weight Weight::Create(std::vector<Parameter*> parts, at::ScalarType dtype) {
   w.parts = std::move(parts);
   DispatchFloat(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    w.packed = at::empty({PackedElements<T>(w.k, w.n)}, dtype);
+    w.packed = LargeTensor(PackedElements<T>(w.k, w.n), dtype);
   });
   w.Repack();
   return w;

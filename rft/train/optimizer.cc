@@ -4,10 +4,9 @@
 #include <cmath>
 #include <vector>
 
-#include <ATen/ops/zeros.h>
-
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
+#include "rft/tensor/large_tensor.h"
 #include "rft/tensor/parallel.h"
 
 namespace rft {
@@ -18,7 +17,7 @@ constexpr int64_t kChunk = 1 << 16;
 }  // namespace
 
 AdamW::AdamW(int64_t num_elements)
-    : m_(at::zeros({num_elements}, at::kFloat)), v_(at::zeros({num_elements}, at::kFloat)) {}
+    : m_(LargeTensor(num_elements, at::kFloat)), v_(LargeTensor(num_elements, at::kFloat)) {}
 
 double AdamW::Norm(const at::Tensor& grads) {
   const int64_t n = grads.numel(), chunks = (n + kChunk - 1) / kChunk;

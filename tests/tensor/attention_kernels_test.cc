@@ -51,6 +51,8 @@ struct Attention {
       k_blocks.push_back(kb.data() + b * d * kBlockKeys);
       v_blocks.push_back(vb.data() + b * kBlockKeys * dp);
     }
+    k_blocks.resize(blocks() + kBlocksAhead, v_blocks[0]);
+    v_blocks.resize(blocks() + kBlocksAhead, k_blocks[0]);
     Result result{std::vector<T>(count * d), std::vector<float>(count), std::vector<float>(count)};
     std::vector<AttentionRow<T>> rows;
     for (int64_t r = 0; r < count; ++r)
