@@ -10,6 +10,7 @@ std::shared_ptr<const GradeJob> GradeJob::From(std::shared_ptr<const Row> row,
   job->row = std::move(row);
   job->completion = rollout.completion_text;
   job->finish_reason = rollout.finish_reason;
+  job->step = rollout.step;
   job->token_ids.reserve(static_cast<size_t>(rollout.NumCompletionTokens()));
   for (const Segment& segment : rollout.segments) {
     if (segment.kind != SegmentKind::kModel) continue;

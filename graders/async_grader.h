@@ -20,6 +20,7 @@ struct GradeJob {
   std::string completion;
   std::vector<TokenId> token_ids;  // of all model segments, one after another
   FinishReason finish_reason = FinishReason::kStop;
+  int64_t step = 0;  // it was sampled for
 
   static std::shared_ptr<const GradeJob> From(std::shared_ptr<const Row> row,
                                               const Rollout& rollout);

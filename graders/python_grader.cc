@@ -1,9 +1,14 @@
 // python: a Python function in worker processes. No Python is linked here: the worker is `python -m rft._worker`
 // (graders/worker_command.h), and what the function may take and return is described in bindings/python/rft/_worker.py.
 //
-//   function             "path/to/file.py:name"; a relative path starts at the folder of run.yaml
+//   function             "path/to/file.py:name" (a relative path starts at the folder of run.yaml) or "package.module:name";
+//                        a function, a class (made once per worker), or an object that can be called
 //   pickle               base64 of cloudpickle.dumps(function), what notebooks send; instead of `function`
 //   source               Python text that defines grade(sample, item), as OpenAI's graders; instead of `function`
+//   args                 keyword arguments of the class, or of the function, which then returns the grader: a JSON map
+//   style                how it is called: auto (default), completion, batch, trl, eval_protocol, verifiers
+//                        (bindings/python/rft/_adapters.py)
+//   batch_size           completions per call at most, where the style is one of lists; default 32
 //   workers              processes, default 1
 //   memory_limit_mb      address space per worker in MiB (RLIMIT_AS), default 0 = no limit
 //   startup_deadline_s   for starting Python and importing the function's module, default 120
@@ -16,6 +21,7 @@
 #include "graders/param_reader.h"
 #include "graders/process_grader.h"
 #include "graders/worker_command.h"
+#include "re2/re2.h"
 #include "rft/core/status_macros.h"
 
 namespace rft {
@@ -37,21 +43,35 @@ json::object ReadFunction(ParamReader& params, const GraderSpec& spec) {
   if (!pickle.empty()) return {{"pickle", pickle}};
   if (!source.empty()) return {{"source", source}, {"name", "grade"}};
   const size_t colon = function.rfind(':');
-  if (colon == std::string::npos || colon + 1 == function.size() ||
-      !function.substr(0, colon).ends_with(".py")) {
-    params.AddError("function",
-                    absl::StrCat("\"", function, "\" does not read \"path/to/file.py:name\""));
+  if (colon == std::string::npos || colon == 0 || colon + 1 == function.size()) {
+    params.AddError("function", absl::StrCat("\"", function,
+                                             "\" reads neither \"path/to/file.py:name\" nor "
+                                             "\"package.module:name\""));
     return {};
   }
+  const std::string name = function.substr(colon + 1);
   std::filesystem::path path = function.substr(0, colon);
+  if (path.extension() != ".py") {
+    if (RE2::FullMatch(path.string(), R"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*)"))
+      return {{"module", path.string()}, {"name", name}};
+    params.AddError("function", absl::StrCat("\"", path.string(),
+                                             "\" is neither a .py file nor the name of a module"));
+    return {};
+  }
   if (path.is_relative()) path = std::filesystem::path(spec.base_dir) / path;
   std::error_code error;
   if (!std::filesystem::is_regular_file(path, error)) {
     params.AddError("function", absl::StrCat("there is no file ", path.string()));
     return {};
   }
-  return {{"file", std::filesystem::absolute(path, error).string()},
-          {"name", function.substr(colon + 1)}};
+  return {{"file", std::filesystem::absolute(path, error).string()}, {"name", name}};
+}
+
+json::value ReadArgs(ParamReader& params) {
+  boost::system::error_code error;
+  json::value parsed = json::parse(params.String("args", "{}"), error);
+  if (error || !parsed.is_object()) params.AddError("args", "must be a map of keyword arguments");
+  return parsed;
 }
 
 json::value ReadSysPath(ParamReader& params) {
@@ -79,12 +99,16 @@ class PythonGrader : public ProcessGrader {
     options.num_workers = static_cast<int>(params.Int("workers", 1, 1, 1024));
     options.spawn.memory_limit_mb = params.Int("memory_limit_mb", 0, 0, int64_t{1} << 30);
     options.startup_deadline_s = params.Double("startup_deadline_s", 120.0, 0.001);
-    const json::object function = ReadFunction(params, spec);
+    options.batch_size = static_cast<int>(params.Int("batch_size", 32, 1, 1 << 16));
+    const std::string style = params.Choice(
+        "style", {"auto", "completion", "batch", "trl", "eval_protocol", "verifiers"}, "auto");
+    json::object function = ReadFunction(params, spec);
+    if (params.Has("args")) function["args"] = ReadArgs(params);
     const json::value sys_path = ReadSysPath(params);
     RFT_RETURN_IF_ERROR(params.Finish());
     options.spawn.argv = WorkerCommand();
-    options.init_message = json::serialize(
-        json::object{{"function", function}, {"label", name}, {"sys_path", sys_path}});
+    options.init_message = json::serialize(json::object{
+        {"function", function}, {"label", name}, {"sys_path", sys_path}, {"style", style}});
     if (options.init_message.size() > kMaxFrameBytes) {
       return absl::InvalidArgumentError(
           absl::StrCat("graders[", name, "].pickle: ", options.init_message.size(),

@@ -59,7 +59,8 @@ std::string EncodeItem(int64_t id, const GradeJob& job) {
                                  ",\"completion\":", JsonQuote(job.completion), ",\"token_ids\":[");
   for (size_t i = 0; i < job.token_ids.size(); ++i)
     absl::StrAppend(&out, i == 0 ? "" : ",", job.token_ids[i]);
-  absl::StrAppend(&out, "],\"finish_reason\":\"", FinishReasonName(job.finish_reason), "\"");
+  absl::StrAppend(&out, "],\"finish_reason\":\"", FinishReasonName(job.finish_reason),
+                  "\",\"step\":", job.step);
   if (HasToolCallMarkup(job.completion)) {
     const Sample sample = ParseSample(job.completion, job.finish_reason);
     absl::StrAppend(&out, ",\"text\":", JsonQuote(sample.text),
@@ -85,7 +86,10 @@ absl::StatusOr<WorkerMessage> ParseWorkerMessage(std::string_view payload) {
                      error ? " (" + error.message() + ")" : ""));
   }
   const json::object& object = parsed.get_object();
-  if (object.contains("ready")) return WorkerReady{};
+  if (object.contains("ready")) {
+    const json::value* batch = object.if_contains("batch");
+    return WorkerReady{batch != nullptr && batch->is_bool() && batch->get_bool()};
+  }
   if (object.contains("failed")) return WorkerFailed{TextAt(object, "failed")};
   const json::value* id = object.if_contains("id");
   if (id == nullptr || !id->is_int64()) return absl::InvalidArgumentError("a reply without an id");

@@ -1,11 +1,11 @@
 // The JSON inside the frames (graders/worker_frame.h). The other side is bindings/python/rft/_worker.py.
 //
-//   to the worker     first {"function": {"file": PATH, "name": F} | {"pickle": BASE64} | {"source": TEXT, "name": F},
-//                          "label": NAME, "sys_path": [...]}
+//   to the worker     first {"function": {"file": PATH, "name": F} | {"module": M, "name": F} | {"pickle": BASE64} |
+//                          {"source": TEXT, "name": F}, each with "args": {...} perhaps, "style": ..., "label": NAME, "sys_path": [...]}
 //                     then  {"items": [{"id": 7, "row": "<the row's JSON, as a string>", "completion": "...",
 //                                       "token_ids": [...], "finish_reason": "stop"}, ...]}; where the completion calls
 //                   tools, also "text" (the completion without them) and "tool_calls" (graders/sample.h)
-//   from the worker   first {"ready": true} | {"failed": MESSAGE}
+//   from the worker   first {"ready": true, "batch": true where one call takes all items of a message} | {"failed": MESSAGE}
 //                     then, per item in the order sent, {"id": 7, ...} with one of
 //                       "score": x [, "reason": text, "sub_scores": {name: x}]  |  "abstain": REASON  |  "error": MESSAGE
 //
@@ -26,7 +26,9 @@ namespace rft {
 std::string EncodeItem(int64_t id, const GradeJob& job);               // one element of "items"
 std::string EncodeItems(absl::Span<const std::string> encoded_items);  // the whole message
 
-struct WorkerReady {};
+struct WorkerReady {
+  bool batch = false;  // the function takes all items of a message at once
+};
 struct WorkerFailed {
   std::string message;
 };

@@ -156,6 +156,7 @@ void WorkerPool::OnFrame(Worker& worker, std::string_view payload) {
     return Fill(worker);
   }
   worker.ready = true;
+  worker.batch = std::get<WorkerReady>(*message).batch;
   CancelTimer(worker);
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -168,11 +169,13 @@ void WorkerPool::OnFrame(Worker& worker, std::string_view payload) {
 void WorkerPool::OnDeath(Worker& worker, const std::string& cause) {
   const std::string what = WithOutput("the worker " + cause, worker.connection->TakeOutput());
   if (!worker.ready || worker.in_flight.empty()) return OnStartFailed(worker, what);
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    ++stats_.num_killed;
+  if (!RetryEachAlone(worker)) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      ++stats_.num_killed;
+    }
+    FinishCurrent(worker, Killed{what});
   }
-  FinishCurrent(worker, Killed{what});
   Stop(worker);
   StartWorker(worker);
 }
@@ -180,11 +183,13 @@ void WorkerPool::OnDeath(Worker& worker, const std::string& cause) {
 void WorkerPool::OnItemDeadline(Worker& worker) {
   if (const std::optional<std::string> cause = worker.connection->Exited())
     return OnDeath(worker, *cause);
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    ++stats_.num_timeouts;
+  if (!RetryEachAlone(worker)) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      ++stats_.num_timeouts;
+    }
+    FinishCurrent(worker, Timeout{options_.deadline_s});
   }
-  FinishCurrent(worker, Timeout{options_.deadline_s});
   Stop(worker);
   StartWorker(worker);
 }
@@ -237,16 +242,34 @@ void WorkerPool::FinishCurrent(Worker& worker, Grade grade) {
   item.done(std::move(grade));
 }
 
-void WorkerPool::Fill(Worker& worker) {
-  if (worker.connection == nullptr || !worker.ready || queue_.empty()) return;
+bool WorkerPool::RetryEachAlone(Worker& worker) {
+  if (!worker.batch || worker.in_flight.size() < 2) return false;
+  for (Item& item : worker.in_flight) item.alone = true;
+  return true;
+}
+
+size_t WorkerPool::NumToSend(const Worker& worker) const {
+  // The others get their share of a short queue.
+  const size_t share = (queue_.size() + workers_.size() - 1) / workers_.size();
+  if (worker.batch) {
+    if (!worker.in_flight.empty()) return 0;
+    if (queue_.front().alone) return 1;
+    const auto alone =
+        std::find_if(queue_.begin(), queue_.end(), [](const Item& item) { return item.alone; });
+    return std::min({share, static_cast<size_t>(options_.batch_size),
+                     static_cast<size_t>(alone - queue_.begin())});
+  }
   size_t depth = 1;
   if (worker.item_s > 0)
     depth =
         static_cast<size_t>(std::clamp(kAheadSeconds / worker.item_s, 1.0, double{kMaxInFlight}));
-  if (worker.in_flight.size() > depth / 2) return;
-  // The others get their share of a short queue.
-  const size_t share = (queue_.size() + workers_.size() - 1) / workers_.size();
-  const size_t count = std::min(depth - worker.in_flight.size(), share);
+  if (worker.in_flight.size() > depth / 2) return 0;
+  return std::min(depth - worker.in_flight.size(), share);
+}
+
+void WorkerPool::Fill(Worker& worker) {
+  if (worker.connection == nullptr || !worker.ready || queue_.empty()) return;
+  const size_t count = NumToSend(worker);
   const bool was_idle = worker.in_flight.empty();
   std::vector<std::string> batch;
   size_t bytes = 0;

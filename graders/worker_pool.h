@@ -9,6 +9,10 @@
 // alone: it starts when the previous reply arrives. An item still unanswered then is Timeout, its worker's process group is
 // killed, waited for and replaced. A worker that dies makes its current item Killed. Nothing is graded twice.
 //
+// A function that takes many completions at once (its worker says so when it is ready) gets all that wait, batch_size at
+// most, in one call, and the deadline is that call's. When such a call fails, each of its items is tried once more in a call
+// of its own, so that the one to blame is found and the others get their grade.
+//
 // Thread safety: Submit, WaitReady and stats from any thread; Shutdown from any thread but the pool's.
 #pragma once
 
@@ -39,6 +43,7 @@ struct WorkerPoolOptions {
   std::string init_message;  // JSON, the first frame every worker gets
   int num_workers = 1;
   double deadline_s = 10.0;  // per item
+  int batch_size = 32;       // items per call, for functions that take many
   double startup_deadline_s =
       120.0;  // from spawn to {"ready": true}: the user's module may import much
 };
@@ -75,11 +80,13 @@ class WorkerPool {
     int64_t id = 0;
     std::string encoded;
     Done done;
+    bool alone = false;  // to be graded in a call of its own
   };
   struct Worker {
     explicit Worker(boost::asio::io_context& io) : timer(io) {}
     std::shared_ptr<WorkerConnection> connection;  // null: not running
     bool ready = false;
+    bool batch = false;          // all items in flight are one call
     std::deque<Item> in_flight;  // front = current
     boost::asio::steady_timer
         timer;               // start-up, deadline of the current item, or delay before a retry
@@ -99,6 +106,8 @@ class WorkerPool {
   void StartClock(Worker& worker);  // the current item's
   void Stop(Worker& worker);        // kills it and puts its in_flight items back into the queue
   void FinishCurrent(Worker& worker, Grade grade);
+  bool RetryEachAlone(Worker& worker);  // false: the current item was alone
+  size_t NumToSend(const Worker& worker) const;
   void Fill(Worker& worker);
   void FillAll();
   void FailAll(const std::string& message);

@@ -288,7 +288,7 @@ TEST_F(PythonGraderTest, NamesAMissingFileAtCreation) {
   EXPECT_THAT(CreationError(Spec("python", {{"function", "/no/such.py:f"}}, "py")),
               HasSubstr("graders[py].function: there is no file /no/such.py"));
   EXPECT_THAT(CreationError(Spec("python", {{"function", "f"}}, "py")),
-              HasSubstr("does not read \"path/to/file.py:name\""));
+              HasSubstr("reads neither \"path/to/file.py:name\" nor"));
   EXPECT_THAT(CreationError(Spec("python", {}, "py")), HasSubstr("graders[py].function: required"));
 }
 

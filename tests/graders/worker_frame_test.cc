@@ -36,7 +36,7 @@ TEST(WorkerMessagesTest, EscapesWhatTheRowAndCompletionHold) {
   EXPECT_EQ(EncodeItem(3, job),
             "{\"id\":3,\"row\":\"{\\\"q\\\": "
             "\\\"a\\\\\\\"b\\\"}\",\"completion\":\"line\\n\\\"quoted\\\"\","
-            "\"token_ids\":[1,2],\"finish_reason\":\"stop\"}");
+            "\"token_ids\":[1,2],\"finish_reason\":\"stop\",\"step\":0}");
 }
 
 TEST(WorkerMessagesTest, RefusesRepliesThatSayNothing) {

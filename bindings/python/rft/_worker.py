@@ -12,6 +12,8 @@ What a grader function may take: any of
     messages       the whole conversation: the row's messages and what the model wrote
     sample, item   as OpenAI's Python graders: {"output_text", "output_json", "output_tools", "choices"}, and the row
 and any column of the row, by its name. It may be `async`.
+A class is made into an object once per worker and called like a function: a place to load something big. Functions of other
+systems (TRL, eval-protocol, verifiers) and functions that take many completions at once: rft/_adapters.py.
 What it may return:
     a number or a bool         the score
     None                       no opinion: the rollout is not used
@@ -19,7 +21,7 @@ What it may return:
     {name: number, ...}        parts without a "score": the score is their sum, the parts are reported
 Everything else, NaN and infinities included, is an error of the grader: the rollout is not used, and never scored 0.
 
-Uses the standard library only (cloudpickle for functions that were sent pickled); relies on `import rft` being cheap.
+Needs the standard library only (cloudpickle for functions that were sent pickled); relies on `import rft` being cheap.
 """
 
 from __future__ import annotations
@@ -38,13 +40,12 @@ import sys
 import traceback
 import types
 
+from rft import _adapters
+from rft._adapters import GraderMistake
+
 MAX_FRAME_BYTES = 64 << 20
 MAX_TEXT = 16 << 10  # of one reason or error message
 BUILT_IN = ("completion", "row", "token_ids", "finish_reason", "messages", "sample", "item")
-
-
-class GraderMistake(Exception):
-    """A wrong return value or signature; the message is for the grader's author."""
 
 
 # ---------------------------------------------------------------- frames
@@ -94,19 +95,33 @@ def text(value: object) -> str:
 
 
 def load(spec: dict):
-    """The function a {"file", "name"} or {"pickle"} names."""
+    """What a {"file", "name"}, {"module", "name"}, {"source", "name"} or {"pickle"} names, ready to be called."""
     if "pickle" in spec:
-        try:
-            import cloudpickle
-        except ImportError:
-            raise GraderMistake(
-                f"this function was sent pickled, and {sys.executable} has no cloudpickle; pip install cloudpickle, "
-                "or put the function into a file of its own"
-            ) from None
-        return cloudpickle.loads(base64.b64decode(spec["pickle"]))
-    if "source" in spec:
-        return load_source(spec["source"], spec["name"])
-    path, name = spec["file"], spec["name"]
+        target = load_pickle(spec["pickle"])
+    elif "source" in spec:
+        target = load_source(spec["source"], spec["name"])
+    elif "module" in spec:
+        module = importlib.import_module(spec["module"])
+        target = member(module, spec["name"], f"the module {spec['module']}")
+    else:
+        target = load_file(spec["file"], spec["name"])
+    if "args" in spec or inspect.isclass(target):
+        return target(**spec.get("args", {}))
+    return target
+
+
+def load_pickle(data: str):
+    try:
+        import cloudpickle
+    except ImportError:
+        raise GraderMistake(
+            f"this function was sent pickled, and {sys.executable} has no cloudpickle; pip install cloudpickle, "
+            "or put the function into a file of its own"
+        ) from None
+    return cloudpickle.loads(base64.b64decode(data))
+
+
+def load_file(path: str, name: str):
     sys.path.insert(0, os.path.dirname(path))  # modules beside the file can be imported, as when running it
     # Under a name of its own: a grader file may be called json.py.
     module_name = "_rft_grader_" + os.path.splitext(os.path.basename(path))[0]
@@ -114,16 +129,21 @@ def load(spec: dict):
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[module_name] = module
     module_spec.loader.exec_module(module)
-    function = getattr(module, name, None)
-    if not callable(function):
-        known = sorted(
-            key
-            for key, value in vars(module).items()
-            if inspect.isfunction(value) and value.__module__ == module_name and not key.startswith("_")
-        )
-        what = "no function" if function is None else f"a {type(function).__name__}, not a function,"
-        raise GraderMistake(f"{path} has {what} named {name!r}; its functions: {', '.join(known) or 'none'}")
-    return function
+    return member(module, name, path)
+
+
+def member(module, name: str, where: str):
+    """The grader `name` of a module: a function, a class, an object that can be called, or a rubric."""
+    target = getattr(module, name, None)
+    if callable(target) or _adapters.rubric_functions(target) is not None:
+        return target
+    known = sorted(
+        key
+        for key, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not key.startswith("_")
+    )
+    what = "no function" if target is None else f"a {type(target).__name__}, not a function,"
+    raise GraderMistake(f"{where} has {what} named {name!r}; its functions: {', '.join(known) or 'none'}")
 
 
 def load_source(source: str, name: str):
@@ -146,62 +166,79 @@ def load_source(source: str, name: str):
     return grade
 
 
-# ---------------------------------------------------------------- what a function is given
+class EventLoop:
+    """One asyncio loop for the worker's life, so that what a grader keeps between calls (an HTTP session) stays usable."""
+
+    def __init__(self) -> None:
+        self._loop = None
+
+    def __call__(self, result: object) -> object:
+        """The result itself, or what it says once awaited."""
+        if not inspect.isawaitable(result):
+            return result
+        import asyncio  # here: most graders don't need it, and it would double a worker's start
+
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+
+        async def wait():
+            return await result
+
+        return self._loop.run_until_complete(wait())
 
 
-def assistant_message(item: dict) -> dict:
-    """What the model wrote, as a chat message."""
-    message = {"role": "assistant", "content": item.get("text", item["completion"])}
-    if item.get("tool_calls"):
-        message["tool_calls"] = item["tool_calls"]
-    return message
+def own_name(function, label: str) -> str:
+    return getattr(function, "__name__", None) or label
 
 
-def openai_sample(item: dict) -> dict:
-    """The `sample` of OpenAI's graders."""
-    message = assistant_message(item)
-    sample = {
-        "output_text": message["content"],
-        "output_json": None,
-        "output_tools": item.get("tool_calls", []),
-        "choices": [{"index": 0, "message": message, "finish_reason": item["finish_reason"]}],
-    }
-    try:
-        sample["output_json"] = json.loads(message["content"])
-    except ValueError:
-        pass  # not JSON
-    return sample
+def row_of(item: dict) -> dict:
+    row = json.loads(item["row"])
+    if not isinstance(row, dict):
+        raise GraderMistake(f"the row is a JSON {type(row).__name__}, not an object")
+    return row
+
+
+class Adapted:
+    """A grader of another style, and how to call it."""
+
+    def __init__(self, function, label: str, style: str) -> None:
+        self.name = own_name(function, label)
+        self.batch = _adapters.takes_lists(function, style)
+        self._grade = _adapters.ADAPTERS[style](function, self.name, EventLoop())
+
+    def __call__(self, item: dict) -> object:
+        return self.grade_all([item])[0]
+
+    def grade_all(self, items: list[dict]) -> list:
+        return self._grade(items, [row_of(item) for item in items])
 
 
 class Function:
-    """A grader function, and how to call it."""
+    """A grader function that judges one completion, and how to call it."""
+
+    batch = False
 
     def __init__(self, function, label: str) -> None:
         self._function = function
-        self.name = getattr(function, "__name__", None) or label
+        self.name = own_name(function, label)
+        self._await = EventLoop()
         self._parameters = list(inspect.signature(function).parameters.values())
         names = {p.name for p in self._parameters}
         self._wants = names & {"messages", "sample"}  # they cost something to make
-        self._loop = None  # of asyncio, once needed
 
     def __call__(self, item: dict) -> object:
-        row = json.loads(item["row"])
-        if not isinstance(row, dict):
-            raise GraderMistake(f"the row is a JSON {type(row).__name__}, not an object")
-        args, kwargs = self._arguments(item, row)
-        result = self._function(*args, **kwargs)
-        if inspect.isawaitable(result):
-            result = self._finish(result)
-        return result
+        args, kwargs = self._arguments(item, row_of(item))
+        return self._await(self._function(*args, **kwargs))
 
     def _arguments(self, item: dict, row: dict) -> tuple[list, dict]:
         values = dict(row)
         values.update({key: item[key] for key in ("completion", "token_ids", "finish_reason")})
         values.update(row=row, item=row)
         if "messages" in self._wants:
-            values["messages"] = [*row.get("messages", []), assistant_message(item)]
+            values["messages"] = _adapters.conversation(item, row)
         if "sample" in self._wants:
-            values["sample"] = openai_sample(item)
+            values["sample"] = _adapters.openai_sample(item)
         args: list = []
         kwargs: dict = {}
         for parameter in self._parameters:
@@ -223,19 +260,6 @@ class Function:
             elif parameter.kind is parameter.POSITIONAL_ONLY:
                 args.append(parameter.default)
         return args, kwargs
-
-    def _finish(self, awaitable) -> object:
-        # One loop for the worker's life, so that what a grader keeps between calls (an HTTP session) stays usable.
-        import asyncio  # here: most graders don't need it, and it would double a worker's start
-
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(self._loop)
-
-        async def wait():
-            return await awaitable
-
-        return self._loop.run_until_complete(wait())
 
 
 # ---------------------------------------------------------------- verdicts
@@ -281,19 +305,34 @@ def verdict(value: object, name: str) -> dict:
 
 def describe(error: BaseException) -> str:
     """Type, message and the frames in the user's own code."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in (__file__, _adapters.__file__)]
     where = "".join(f"\n  {f.filename}:{f.lineno} in {f.name}: {f.line}" for f in frames[-8:])
     return text(f"{type(error).__name__}: {error}{where}")
 
 
-def grade(function: Function, item: dict) -> dict:
+def reply_of(name: str, judge) -> dict:
+    """The reply (without its id) for what `judge` returns or raises."""
     try:
-        reply = verdict(function(item), function.name)
+        return verdict(judge(), name)
     except GraderMistake as mistake:
-        reply = {"error": text(mistake)}
+        return {"error": text(mistake)}
     except BaseException as error:  # SystemExit too: a grader that calls sys.exit() hasn't judged anything
-        reply = {"error": f"{function.name} raised {describe(error)}"}
-    return {"id": item["id"], **reply}
+        return {"error": f"{name} raised {describe(error)}"}
+
+
+def grade(function, items: list[dict]):
+    """A reply per item, in their order, each as soon as it is there."""
+    if function.batch and len(items) > 1:
+        try:
+            results = function.grade_all(items)
+        except BaseException:
+            pass  # one of them may be to blame: each by itself, then
+        else:
+            for item, result in zip(items, results):
+                yield {"id": item["id"], **reply_of(function.name, lambda result=result: result)}
+            return
+    for item in items:
+        yield {"id": item["id"], **reply_of(function.name, lambda item=item: function(item))}
 
 
 def flush() -> None:
@@ -310,7 +349,10 @@ def main() -> int:
     try:
         init = channel.receive()
         sys.path.extend(path for path in init.get("sys_path", []) if path not in sys.path)
-        function = Function(load(init["function"]), init.get("label", "grader"))
+        target, label = load(init["function"]), init.get("label", "grader")
+        style = init.get("style", "auto")
+        style = _adapters.style_of(target) if style == "auto" else style
+        function = Function(target, label) if style == "completion" else Adapted(target, label, style)
     except EOFError:
         return 0
     except GraderMistake as mistake:
@@ -320,11 +362,10 @@ def main() -> int:
         flush()
         channel.send({"failed": f"loading the function raised {describe(error)}"})
         return 1
-    channel.send({"ready": True})
+    channel.send({"ready": True, "batch": True} if function.batch else {"ready": True})
     try:
         while True:
-            for item in channel.receive()["items"]:
-                reply = grade(function, item)
+            for reply in grade(function, channel.receive()["items"]):
                 if os.getpid() != own_pid:
                     os._exit(0)  # a child that the grader forked came back here; the answer is the parent's to give
                 flush()

@@ -6,7 +6,10 @@
     def exact(completion: str, answer: str) -> float:
         return float(completion.strip().endswith(answer))
 
-What a grader may take and return: the docstring of rft/_worker.py. It runs in worker processes, so it can neither slow
+What a grader may take and return: the docstring of rft/_worker.py. Reward functions written for TRL, eval-protocol and verifiers
+are graders as they are (rft/_adapters.py): rft.Run.from_file("run.yaml", graders=[trl.rewards.think_format_reward]).
+
+A grader runs in worker processes, so it can neither slow
 down nor break the run: one that raises, hangs or crashes costs its own rollout only, which is then left out, not scored 0.
 
 Needs neither torch nor the compiled extension (cloudpickle, when a function has to be sent pickled).
@@ -21,6 +24,8 @@ import os
 import sys
 from typing import Any, Callable, Optional
 
+from rft._adapters import rubric_functions
+
 __all__ = ["grader", "grader_spec"]
 
 
@@ -32,19 +37,25 @@ def grader(
     deadline_s: float = 10.0,
     workers: int = 1,
     memory_limit_mb: int = 0,
+    style: str = "auto",
+    batch_size: int = 32,
 ) -> Callable:
-    """Marks a function as a grader, with or without parentheses. The function itself is returned, callable as before.
+    """Marks a function (or class, or object that can be called) as a grader, with or without parentheses. It is
+    returned itself, callable as before.
 
     weight           in the weighted sum that makes the reward; 0 = reported only
     deadline_s       per completion; later answers don't count and the worker is replaced
     workers          processes
     memory_limit_mb  address space of a worker in MiB; 0 = no limit
+    style            how it is called: "completion", "batch" (lists in, a list out), "trl", "eval_protocol" or "verifiers";
+                     "auto" tells the last three by their signatures
+    batch_size       completions per call at most, where it takes lists
     """
 
     def mark(target: Callable) -> Callable:
-        if not callable(target):
+        if not _can_grade(target):
             raise TypeError(f"@rft.grader marks functions, not {type(target).__name__}")
-        target.__rft_grader__ = _marks(target, name, weight, deadline_s, workers, memory_limit_mb)
+        target.__rft_grader__ = _marks(target, name, weight, deadline_s, workers, memory_limit_mb, style, batch_size)
         return target
 
     return mark if function is None else mark(function)
@@ -55,16 +66,16 @@ def grader_spec(function: Callable) -> dict[str, Any]:
 
     >>> grader_spec(exact)   # in rewards.py
     {'name': 'exact', 'type': 'python', 'weight': 1.0, 'deadline_s': 10.0,
-     'params': {'function': '/home/me/rewards.py:exact', 'workers': '1', 'memory_limit_mb': '0'}}
+     'params': {'function': '/home/me/rewards.py:exact', 'workers': '1', 'memory_limit_mb': '0', ...}}
 
     A function at the top level of a module of its own is named by file, and workers read that file again. One that lives
     in the main program, in a notebook, inside another function or in a package is sent pickled: a worker that ran the main
     program's file again would start the run again.
     """
-    if not callable(function):
+    if not _can_grade(function):
         raise TypeError(f"a grader must be a function, not {type(function).__name__}")
     marks = getattr(function, "__rft_grader__", None) or _marks(function)
-    params = {"workers": str(marks["workers"]), "memory_limit_mb": str(marks["memory_limit_mb"])}
+    params = {key: str(marks[key]) for key in ("workers", "memory_limit_mb", "style", "batch_size")}
     file = _importable_file(function)
     if file is not None:
         params["function"] = f"{file}:{function.__name__}"
@@ -87,6 +98,8 @@ def _marks(
     deadline_s: float = 10.0,
     workers: int = 1,
     memory_limit_mb: int = 0,
+    style: str = "auto",
+    batch_size: int = 32,
 ) -> dict[str, Any]:
     own_name = getattr(function, "__name__", type(function).__name__)
     return {
@@ -95,12 +108,18 @@ def _marks(
         "deadline_s": float(deadline_s),
         "workers": int(workers),
         "memory_limit_mb": int(memory_limit_mb),
+        "style": style,
+        "batch_size": int(batch_size),
     }
+
+
+def _can_grade(target: object) -> bool:
+    return callable(target) or rubric_functions(target) is not None
 
 
 def _importable_file(function: Callable) -> Optional[str]:
     """The file a worker can load the function from by name, or None."""
-    if not inspect.isfunction(function) or function.__qualname__ != function.__name__:
+    if not (inspect.isfunction(function) or inspect.isclass(function)) or function.__qualname__ != function.__name__:
         return None
     module = sys.modules.get(function.__module__)
     if module is None or function.__module__ == "__main__" or getattr(module, "__package__", ""):

@@ -149,6 +149,4 @@ def as_spec(item: GraderLike) -> dict[str, Any]:
         return item
     from rft.graders import grader_spec
 
-    if not callable(item):
-        raise TypeError(f"a grader is a function (completion, row) -> number, or a dict, not {type(item).__name__}")
     return grader_spec(item)

@@ -1,0 +1,275 @@
+"""Graders written for other systems, unmodified. TRL's are TRL's own; eval-protocol's and verifiers' packages bring a web server,
+a model client and an experiment manager each, so theirs are copies of the published interfaces (named beside each)."""
+
+from __future__ import annotations
+
+import functools
+import math
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rft
+from rft import _adapters, _native
+from rft.graders import grader_spec
+
+CHAT = {"messages": [{"role": "user", "content": "2 + 3?"}]}
+
+
+def grade(spec: Any, completions: list[str], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    import json
+
+    spec = spec if isinstance(spec, dict) else grader_spec(spec)
+    return [given[0] for given in _native.load().grade_rows([spec], [json.dumps(row) for row in rows], completions)]
+
+
+def scores(spec: Any, completions: list[str], rows: list[dict[str, Any]]) -> list[float | None]:
+    given = grade(spec, completions, rows)
+    assert all(one["kind"] != "error" for one in given), given
+    return [one["score"] for one in given]
+
+
+def named(name: str, **params: Any) -> dict[str, Any]:
+    return {"type": "python", "params": {"function": name, **params}}
+
+
+# ---------------------------------------------------------------- TRL
+
+
+def messages(texts: list[str]) -> list[list[dict[str, str]]]:
+    return [[{"role": "assistant", "content": text}] for text in texts]
+
+
+def test_trls_format_reward_gives_what_trl_gives() -> None:
+    from trl.rewards import think_format_reward
+
+    texts = ["<think>\nhm\n</think>\n5", "5", "<think>a</think><think>b</think>"]
+    expected = think_format_reward(completions=messages(texts))
+    assert 0.0 in expected and 1.0 in expected
+    assert scores(think_format_reward, texts, [CHAT] * 3) == expected
+    assert scores(named("trl.rewards:think_format_reward"), texts, [CHAT] * 3) == expected
+
+
+def test_trls_accuracy_rewards_give_what_trl_gives_with_none_as_no_opinion() -> None:
+    from trl.rewards import accuracy_reward, reasoning_accuracy_reward
+
+    texts = [r"\boxed{\frac{1}{3}}", r"so \boxed{\frac{1}{2}}", "</think>5", r"<think>\boxed{1}</think> \boxed{\frac{1}{3}}"]
+    solutions = [r"$\frac{1}{3}$", r"$\frac{1}{3}$", "", r"$\frac{1}{3}$"]
+    rows = [{**CHAT, "solution": solution} for solution in solutions]
+    for reward in (accuracy_reward, reasoning_accuracy_reward):
+        expected = reward(completions=messages(texts), solution=solutions)
+        assert None in expected and 1.0 in expected and 0.0 in expected
+        given = grade(reward, texts, rows)
+        assert [one["score"] for one in given] == expected
+        assert given[2]["kind"] == "abstain"
+    assert "gold_parsed" in grade(accuracy_reward, texts[:1], rows[:1])[0]["reason"]  # from log_extra
+
+
+def test_trls_factories_take_their_arguments_and_get_the_token_ids() -> None:
+    from trl.rewards import get_repetition_penalty_reward, get_soft_overlong_punishment
+
+    ids = [[1, 2, 1, 2, 1, 2], [1, 2, 3, 4, 5, 6], [7] * 90]
+    items = [{"completion": "", "token_ids": one, "finish_reason": "stop"} for one in ids]
+    for make, args in ((get_repetition_penalty_reward, {"ngram_size": 2, "max_penalty": -1.0}),
+                       (get_soft_overlong_punishment, {"max_completion_len": 100, "soft_punish_cache": 20})):
+        reward = make(**args)
+        expected = reward(completion_ids=ids)
+        assert min(expected) < 0.0
+        assert _adapters.style_of(reward) == "trl"
+        assert _adapters.trl(reward, "reward", lambda result: result)(items, [CHAT] * 3) == expected
+        assert scores(named(f"trl.rewards:{make.__name__}", args=args), ["x"], [CHAT]) == reward(completion_ids=[[]])
+
+
+# After the examples of TRL's documentation ("Using a custom reward function"), every parameter it may ask for.
+def reward_len(prompts, completions, completion_ids, answer, trainer_state, log_metric, log_extra, **kwargs):
+    assert len(prompts) == len(completions) == len(completion_ids) == len(answer) and trainer_state.global_step == 0
+    assert "messages" not in kwargs and kwargs["level"] == ["easy"] * len(prompts)
+    contents = [completion[0]["content"] for completion in completions]
+    log_metric("length", sum(map(len, contents)) / len(contents))
+    log_extra("upper", [content.upper() for content in contents])
+    return [None if a is None else float(len(c)) for a, c in zip(answer, contents)]
+
+
+def test_a_trl_function_gets_columns_state_and_loggers() -> None:
+    rows = [{**CHAT, "answer": a, "level": "easy"} for a in ("x", None, "y")]
+    given = grade(reward_len, ["a", "bb", "ccc"], rows)
+    assert [one["score"] for one in given] == [1.0, None, 3.0]
+    assert "length" in given[0]["sub_scores"] and given[2]["reason"] == "upper: CCC"
+
+
+def test_a_prompt_that_is_text_makes_text_completions() -> None:
+    def reward(prompts, completions, **kwargs):
+        return [float(p == "2 + 3 =" and c == "5") for p, c in zip(prompts, completions)]
+
+    assert scores(reward, ["5", "6"], [{"prompt": "2 + 3 ="}] * 2) == [1.0, 0.0]
+
+
+def test_an_async_trl_function_is_awaited() -> None:
+    async def reward(prompts, completions, **kwargs):
+        import asyncio
+
+        async def one(completion):
+            await asyncio.sleep(0.01)
+            return float(len(completion[0]["content"]))
+
+        return await asyncio.gather(*map(one, completions))
+
+    assert scores(reward, ["a", "bb", "ccc"], [CHAT] * 3) == [1.0, 2.0, 3.0]
+
+
+def test_tensors_and_arrays_are_lists() -> None:
+    def reward(completions, **kwargs):
+        import numpy
+
+        return numpy.ones(len(completions), dtype="float32") / 2
+
+    assert scores(reward, ["a", "b"], [CHAT] * 2) == [0.5, 0.5]
+
+
+# ---------------------------------------------------------------- functions of many completions
+
+
+@rft.grader(style="batch", batch_size=4)
+def batch_sizes(completions, rows, finish_reasons, token_ids, messages, answer):
+    assert [row["answer"] for row in rows] == answer and messages[0][-1]["content"] == completions[0]
+    return [len(completions)] * len(completions)
+
+
+def test_a_batch_function_gets_what_waits_up_to_its_size() -> None:
+    given = scores(batch_sizes, ["x"] * 9, [{"answer": str(i)} for i in range(9)])
+    assert max(given) == 4.0 and all(1.0 <= size <= 4.0 for size in given)
+
+
+@pytest.mark.parametrize(("act", "kind"), [
+    ("raise ValueError('bad')", "error"), ("import os; os._exit(3)", "killed"), ("import time; time.sleep(60)", "timeout"),
+])
+def test_one_bad_item_of_a_batch_costs_only_itself(act: str, kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(f"def f(completions):\n    if 'bad' in completions:\n        {act}\n    return [1.0] * len(completions)\n")
+    spec = {**named(f"{file}:f"), "deadline_s": 1.0}
+    given = grade(spec, ["a", "b", "c", "bad", "d", "e"], [{}] * 6)
+    assert [one["kind"] for one in given] == ["score", "score", "score", kind, "score", "score"]
+
+
+@pytest.mark.parametrize(("returned", "why"), [
+    ("[1.0] * (len(completions) + 1)", "f returned 2 results for 1 completions"),
+    ("1.0", "f returned float, not a list of 1 results"),
+    ("['good'] * len(completions)", "f returned str ('good'), not a number"),
+])
+def test_a_list_that_does_not_fit_is_an_error(returned: str, why: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(f"def f(completions):\n    return {returned}\n")
+    assert grade(named(f"{file}:f"), ["a"], [{}])[0]["reason"].startswith(why)
+
+
+def test_a_class_is_made_once_per_worker(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("class Judge:\n    def __init__(self, start=0):\n        self.calls = start\n"
+                    "    def __call__(self, completion):\n        self.calls += 1\n        return self.calls\n")
+    assert scores(named(f"{file}:Judge"), ["a"] * 3, [{}] * 3) == [1.0, 2.0, 3.0]
+    assert scores(named(f"{file}:Judge", args={"start": 10}), ["a"], [{}]) == [11.0]
+
+
+# ---------------------------------------------------------------- eval-protocol
+# eval_protocol 0.3.33: typed_interface.reward_function (what the wrapper adds and asks for), models.EvaluateResult, MetricResult.
+
+
+def metric(score: float, valid: bool = True) -> types.SimpleNamespace:
+    return types.SimpleNamespace(score=score, reason="because", is_score_valid=valid, data={})
+
+
+def evaluate_result(score: float, **fields: Any) -> types.SimpleNamespace:
+    return types.SimpleNamespace(**{"score": score, "is_score_valid": True, "reason": None, "metrics": {}, "error": None, **fields})
+
+
+def reward_function(mode: str = "pointwise"):
+    def mark(function):
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            return function(*args, **kwargs)
+
+        wrapper._reward_function_id = None
+        wrapper._reward_function_mode = mode
+        return wrapper
+
+    return mark
+
+
+@reward_function()
+def exact_match(messages, ground_truth, **kwargs):
+    answer = messages[-1]["content"]
+    if not answer:
+        return evaluate_result(0.0, is_score_valid=False, reason="empty")
+    if answer == "crash":
+        return evaluate_result(0.0, error="no network")
+    right = float(answer == ground_truth and kwargs["level"] == 1 and messages[0]["role"] == "user")
+    return evaluate_result(right, reason="compared", metrics={"exact": metric(right), "broken": metric(0.3, valid=False)})
+
+
+@reward_function(mode="batch")
+def ranked(rollouts_messages, ground_truth, **kwargs):
+    lengths = [len(talk[-1]["content"]) for talk in rollouts_messages]
+    return [{"score": length / max(lengths), "metrics": {"length": {"score": length, "reason": ""}}} for length in lengths]
+
+
+def test_an_eval_protocol_function_gives_score_reason_and_metrics() -> None:
+    row = {**CHAT, "ground_truth": "5", "level": 1}
+    given = grade(exact_match, ["5", "6", "", "crash"], [row] * 4)
+    assert [one["score"] for one in given] == [1.0, 0.0, None, None]
+    assert given[0]["reason"] == "compared" and given[0]["sub_scores"] == {"exact": 1.0}
+    assert (given[2]["kind"], given[2]["reason"]) == ("abstain", "empty")
+    assert (given[3]["kind"], given[3]["reason"]) == ("error", "no network")
+
+
+def test_an_eval_protocol_batch_function_is_called_with_lists() -> None:
+    given = grade(ranked, ["aa"], [{**CHAT, "ground_truth": "x"}])
+    assert given[0]["score"] == 1.0 and given[0]["sub_scores"] == {"length": 2.0}
+
+
+# ---------------------------------------------------------------- verifiers
+# verifiers 0.1: rubrics.rubric.Rubric (funcs, weights, parser, class_objects; functions called by parameter name, sync or async).
+
+
+class Rubric:
+    def __init__(self, funcs, weights, parser=None):
+        self.funcs, self.weights, self.parser = funcs, weights, parser
+        self.class_objects = {"parser": parser, "scale": 2.0}
+
+
+class Parser:
+    def parse_answer(self, completion):
+        return completion[-1]["content"].split()[-1]
+
+
+def correct_answer(completion, answer, parser, **kwargs) -> float:
+    return float(parser.parse_answer(completion) == answer)
+
+
+async def length_bonus(prompt, completion, state, task, info, scale) -> float:
+    assert task == "default" and state["answer"] == "5" and prompt[0]["role"] == "user"
+    return scale * info["bonus"]
+
+
+def test_a_verifiers_rubric_is_the_weighted_sum_of_its_functions() -> None:
+    rubric = Rubric([correct_answer, length_bonus], [1.0, 0.25], Parser())
+    row = {**CHAT, "answer": "5", "info": '{"bonus": 0.5}'}
+    given = grade(rubric, ["it is 5", "it is 6"], [row] * 2)
+    assert [one["score"] for one in given] == [1.25, 0.25]
+    assert given[0]["sub_scores"] == {"correct_answer": 1.0, "length_bonus": 1.0}
+    group = types.SimpleNamespace(rubrics=[rubric, Rubric([correct_answer], [2.0], Parser())])
+    assert math.isclose(grade(group, ["it is 5"], [row])[0]["score"], 3.25)
+
+
+def test_a_rubrics_group_function_is_refused_when_the_worker_starts() -> None:
+    def best_of(completions, answers):
+        return [0.0] * len(completions)
+
+    with pytest.raises(RuntimeError, match="best_of judges a group of rollouts"):
+        grade(Rubric([best_of], [1.0]), ["a"], [CHAT])
+
+
+def test_what_is_no_grader_is_refused() -> None:
+    with pytest.raises(TypeError, match="a grader must be a function, not int"):
+        grader_spec(3)
