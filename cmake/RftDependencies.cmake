@@ -53,6 +53,18 @@ if(NOT RFT_RE2_INCLUDE_DIR STREQUAL "/usr/include")
   target_include_directories(rft_re2 INTERFACE ${RFT_RE2_INCLUDE_DIR})
 endif()
 
+# CLD2 has no CMake package.
+find_path(RFT_CLD2_INCLUDE_DIR cld2/public/compact_lang_det.h)
+find_library(RFT_CLD2_LIBRARY cld2)
+if(NOT RFT_CLD2_INCLUDE_DIR OR NOT RFT_CLD2_LIBRARY)
+  message(FATAL_ERROR "rft: CLD2 not found. Run scripts/setup.sh, or: apt-get install libcld2-dev")
+endif()
+add_library(rft_cld2 INTERFACE IMPORTED)
+target_link_libraries(rft_cld2 INTERFACE ${RFT_CLD2_LIBRARY})
+if(NOT RFT_CLD2_INCLUDE_DIR STREQUAL "/usr/include")
+  target_include_directories(rft_cld2 INTERFACE ${RFT_CLD2_INCLUDE_DIR})
+endif()
+
 set(RFT_ABSL absl::status absl::statusor absl::strings absl::str_format absl::time absl::flat_hash_map
              absl::synchronization absl::cord absl::span)
 

@@ -15,11 +15,11 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "graders/extract.h"
 #include "graders/grader.h"
 #include "graders/number_text.h"
 #include "graders/param_reader.h"
 #include "graders/template.h"
-#include "re2/re2.h"
 #include "rft/core/status_macros.h"
 
 namespace rft {
@@ -33,25 +33,14 @@ class NumberMatch : public Grader {
     grader->expected_ = ReadTemplate(params, "expected", "{{item.answer}}");
     grader->tolerance_ = params.Double("tolerance", 0.0, 0.0);
     grader->relative_ = params.Double("relative", 0.0, 0.0);
-    grader->last_ = params.Choice("pick", {"last", "first"}, "last") == "last";
-    if (const std::string pattern = params.String("extract", ""); !pattern.empty()) {
-      grader->extract_ = std::make_unique<RE2>(pattern, RE2::Quiet);
-      if (!grader->extract_->ok()) {
-        params.AddError("extract",
-                        absl::StrCat("\"", pattern, "\" is not a valid RE2 regular expression: ",
-                                     grader->extract_->error()));
-      } else if (grader->extract_->NumberOfCapturingGroups() < 1) {
-        params.AddError("extract",
-                        absl::StrCat("\"", pattern, "\" has no (group) around the number"));
-      }
-    }
+    grader->extract_ = Extract::Read(params);
     RFT_RETURN_IF_ERROR(params.Finish());
     return grader;
   }
 
   Grade Run(const GradeInput& input) const override {
     absl::StatusOr<std::string> expected_text = expected_.Render(input);
-    if (!expected_text.ok()) return GradeError{std::string(expected_text.status().message())};
+    if (!expected_text.ok()) return GradeWithoutText(expected_text.status());
     const std::optional<Number> expected = ParseNumber(*expected_text);
     if (!expected.has_value()) {
       return GradeError{absl::StrCat("row ", input.row.index, ": the expected value \"",
@@ -66,22 +55,11 @@ class NumberMatch : public Grader {
 
  private:
   std::optional<Number> FindIn(std::string_view text) const {
-    if (extract_ == nullptr) return last_ ? FindLastNumber(text) : FindFirstNumber(text);
-    const re2::StringPiece whole(text.data(), text.size());
-    re2::StringPiece match[2];  // the whole match and its first group
-    re2::StringPiece chosen;
-    bool any = false;
-    for (size_t begin = 0; begin <= whole.size();) {
-      if (!extract_->Match(whole, begin, whole.size(), RE2::UNANCHORED, match, 2)) break;
-      chosen = match[1];
-      any = true;
-      if (!last_) break;
-      begin = static_cast<size_t>(match[0].data() + match[0].size() - whole.data());
-      if (match[0].empty())
-        ++begin;  // a pattern may match nothing; don't find the same nothing for ever
+    if (!extract_.has_pattern()) {
+      return extract_.picks_last() ? FindLastNumber(text) : FindFirstNumber(text);
     }
-    if (!any) return std::nullopt;
-    return ParseNumber(std::string_view(chosen.data(), chosen.size()));
+    const std::optional<std::string_view> part = extract_.Find(text);
+    return part.has_value() ? ParseNumber(*part) : std::nullopt;
   }
 
   bool Equal(const Number& found, const Number& expected) const {
@@ -91,8 +69,7 @@ class NumberMatch : public Grader {
   }
 
   Template expected_;
-  std::unique_ptr<RE2> extract_;
-  bool last_ = true;
+  Extract extract_;
   double tolerance_ = 0.0;
   double relative_ = 0.0;
 };

@@ -89,19 +89,17 @@ Sample ParseSample(std::string_view completion, FinishReason finish_reason) {
   while (true) {
     const size_t open = completion.find(kOpen);
     if (open == std::string_view::npos) break;
-    const size_t body = open + kOpen.size();
-    const size_t close = completion.find(kClose, body);
+    const size_t close = completion.find(kClose, open + kOpen.size());
     const bool closed = close != std::string_view::npos;
+    // A block begins at the last opening tag before its end: every byte is looked at once, however many tags there are.
+    const size_t last = completion.rfind(kOpen, close);
+    const size_t body = last + kOpen.size();
+    const size_t end = closed ? close + kClose.size() : completion.size();
     std::optional<ToolCall> call =
-        ParseToolCall(completion.substr(body, closed ? close - body : std::string_view::npos));
-    if (!call.has_value()) {
-      sample.text += completion.substr(0, body);
-      completion.remove_prefix(body);
-      continue;
-    }
-    sample.text += completion.substr(0, open);
-    sample.tool_calls.push_back(*std::move(call));
-    completion.remove_prefix(closed ? close + kClose.size() : completion.size());
+        ParseToolCall(completion.substr(body, (closed ? close : end) - body));
+    sample.text += completion.substr(0, call.has_value() ? last : end);
+    if (call.has_value()) sample.tool_calls.push_back(*std::move(call));
+    completion.remove_prefix(end);
   }
   sample.text += completion;
   if (!sample.tool_calls.empty()) absl::StripAsciiWhitespace(&sample.text);

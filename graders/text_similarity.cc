@@ -35,9 +35,9 @@ class TextSimilarity : public Grader {
 
   Grade Run(const GradeInput& input) const override {
     const absl::StatusOr<std::string> text = input_.Render(input);
-    if (!text.ok()) return GradeError{std::string(text.status().message())};
+    if (!text.ok()) return GradeWithoutText(text.status());
     const absl::StatusOr<std::string> reference = reference_.Render(input);
-    if (!reference.ok()) return GradeError{std::string(reference.status().message())};
+    if (!reference.ok()) return GradeWithoutText(reference.status());
     const absl::StatusOr<double> similarity = CompareTexts(metric_, *text, *reference);
     if (!similarity.ok()) return GradeError{std::string(similarity.status().message())};
     if (!threshold_.has_value()) return Score{*similarity, {}, ""};

@@ -6,7 +6,7 @@
 //   -factor                                  beyond
 // Example (max 20, buffer 4): n = 16 gives 0, 17 gives -0.25, 20 gives -1. A buffer of 0 is a cliff
 // after max_tokens.
-// Source: 2503.14476 eq. 13. Torch-free, pure.
+// Source: 2503.14476 eq. 13. Torch-free, pure. As a grader of the same name: soft_overlong.cc.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-#include "rollout/overlong.h"
+#include "graders/soft_overlong.h"
 
 #include <string>
 
