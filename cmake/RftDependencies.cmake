@@ -33,6 +33,7 @@ rft_find(absl libabsl-dev CONFIG)
 rft_find(yaml-cpp libyaml-cpp-dev CONFIG)
 rft_find(spdlog libspdlog-dev CONFIG)
 rft_find(OpenSSL libssl-dev)
+rft_find(SQLite3 libsqlite3-dev)
 if(RFT_BUILD_TESTS)
   rft_find(GTest libgmock-dev CONFIG)
 endif()
@@ -64,6 +65,15 @@ target_link_libraries(rft_cld2 INTERFACE ${RFT_CLD2_LIBRARY})
 if(NOT RFT_CLD2_INCLUDE_DIR STREQUAL "/usr/include")
   target_include_directories(rft_cld2 INTERFACE ${RFT_CLD2_INCLUDE_DIR})
 endif()
+
+# libseccomp has no CMake package.
+find_path(RFT_SECCOMP_INCLUDE_DIR seccomp.h)
+find_library(RFT_SECCOMP_LIBRARY seccomp)
+if(NOT RFT_SECCOMP_INCLUDE_DIR OR NOT RFT_SECCOMP_LIBRARY)
+  message(FATAL_ERROR "rft: libseccomp not found. Run scripts/setup.sh, or: apt-get install libseccomp-dev")
+endif()
+add_library(rft_seccomp INTERFACE IMPORTED)
+target_link_libraries(rft_seccomp INTERFACE ${RFT_SECCOMP_LIBRARY})
 
 set(RFT_ABSL absl::status absl::statusor absl::strings absl::str_format absl::time absl::flat_hash_map
              absl::synchronization absl::cord absl::span)

@@ -13,11 +13,12 @@ endif()
 
 set(RFT_ROOM_TARGETS "")
 
-# rft_room(<name> <folder> [TORCH] DEPENDS <targets...>): library rft_<name> from <folder>/*.cc.
+# rft_room(<name> <folder> [TORCH] DEPENDS <targets...>): library rft_<name> from <folder>/*.cc and its folders' *.cc.
 # An empty room is an INTERFACE library, so that a room can exist before its first file.
 function(rft_room name folder)
   cmake_parse_arguments(room "TORCH" "" "DEPENDS" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cc)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cc
+       ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*/*.cc)
   if(NOT sources)
     add_library(rft_${name} INTERFACE)
     target_include_directories(rft_${name} INTERFACE ${CMAKE_CURRENT_SOURCE_DIR})
@@ -43,8 +44,21 @@ rft_room(io      rft/io      DEPENDS rft_core Boost::headers Boost::json OpenSSL
 rft_room(config  rft/config  DEPENDS rft_core rft_io Boost::headers Boost::json yaml-cpp::yaml-cpp)
 rft_room(net     rft/net     DEPENDS rft_core rft_io Boost::headers OpenSSL::SSL Threads::Threads)
 rft_room(api     rft/api     DEPENDS rft_core)
-rft_room(graders graders     DEPENDS rft_api rft_net rft_io rft_config rft_re2 rft_cld2 Boost::headers Boost::json)
+rft_room(graders graders     DEPENDS rft_api rft_net rft_io rft_config rft_re2 rft_cld2 rft_seccomp SQLite::SQLite3 Boost::headers Boost::json)
 rft_room(rollout rollout     DEPENDS rft_api rft_graders rft_io rft_config Boost::headers Boost::json)
+# The program that runs inside the sandbox is Python text inside the library: no file to find at run time, none to tamper with.
+# Its files are put together into one, without their imports of each other.
+set(RFT_SANDBOX_DRIVER "")
+foreach(name conversation judge driver)
+  set(file ${CMAKE_CURRENT_SOURCE_DIR}/graders/sandbox/${name}.py)
+  file(READ ${file} text)
+  string(REGEX REPLACE "from (conversation|judge) import [^\n]*\n" "" text "${text}")
+  string(APPEND RFT_SANDBOX_DRIVER "${text}")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+endforeach()
+file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/sandbox_driver.cc @ONLY
+     CONTENT "#include \"graders/sandbox/driver.h\"\nnamespace rft {\nconst char kSandboxDriver[] = R\"driver(@RFT_SANDBOX_DRIVER@)driver\";\n}\n")
+target_sources(rft_graders PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/sandbox_driver.cc)
 set(RFT_TORCH_FREE_ROOMS ${RFT_ROOM_TARGETS})
 
 # --- Torch rooms ------------------------------------------------------------------------------------------------------------

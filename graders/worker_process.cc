@@ -48,6 +48,7 @@ int Release(int& fd) {
 
 struct ChildPlan {
   char* const* argv;
+  const SpawnOptions* options;
   int requests, replies, output, exec_error;
   pid_t parent;
   rlim_t memory_bytes;  // 0 = no limit
@@ -59,9 +60,26 @@ void CloseOthersOnExec(long max_fds) {
   for (long fd = 3; fd < max_fds; ++fd) fcntl(static_cast<int>(fd), F_SETFD, FD_CLOEXEC);
 }
 
+// Tells the parent errno. An exec that succeeds closes the pipe instead.
+[[noreturn]] void FailChild(const ChildPlan& plan) {
+  const int error = errno;
+  const ssize_t ignored = write(plan.exec_error, &error, sizeof error);
+  (void)ignored;
+  _exit(127);
+}
+
 // Runs in the child between vfork and exec, on the parent's memory: system calls only, nothing is written to but locals.
 [[noreturn]] void RunChild(const ChildPlan& plan) {
+  const SpawnOptions& options = *plan.options;
   setpgid(0, 0);
+  if (options.run_as_id != 0) {
+    // System calls, not glibc's functions: those change the ids of all threads, and we are on the parent's memory.
+    const long id = options.run_as_id;
+    if (syscall(SYS_setgroups, 0, nullptr) != 0 || syscall(SYS_setresgid, id, id, id) != 0 ||
+        syscall(SYS_setresuid, id, id, id) != 0) {
+      FailChild(plan);
+    }
+  }
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != plan.parent) _exit(127);  // the parent died before the line above
   struct sigaction default_action = {};
@@ -76,15 +94,22 @@ void CloseOthersOnExec(long max_fds) {
     const rlimit memory = {plan.memory_bytes, plan.memory_bytes};
     setrlimit(RLIMIT_AS, &memory);
   }
+  for (const auto& [resource, value] : options.limits) {
+    const rlimit limit = {value, value};
+    setrlimit(static_cast<__rlimit_resource>(resource), &limit);
+  }
   dup2(plan.requests, 0);
   dup2(plan.replies, 1);
   dup2(plan.output, 2);
   CloseOthersOnExec(plan.max_fds);
-  execvp(plan.argv[0], plan.argv);
-  const int error = errno;
-  const ssize_t ignored = write(plan.exec_error, &error, sizeof error);
-  (void)ignored;
-  _exit(127);
+  for (const int fd : options.keep_fds) fcntl(fd, F_SETFD, 0);
+  if (options.executable.empty()) {
+    execvp(plan.argv[0], plan.argv);
+  } else {
+    char* const nothing[] = {nullptr};
+    execve(options.executable.c_str(), plan.argv, options.empty_environment ? nothing : environ);
+  }
+  FailChild(plan);
 }
 
 }  // namespace
@@ -101,6 +126,7 @@ absl::StatusOr<SpawnedProcess> SpawnProcess(const SpawnOptions& options) {
     argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
   const ChildPlan plan = {argv.data(),
+                          &options,
                           requests.read,
                           replies.write,
                           output.write,
@@ -126,8 +152,9 @@ absl::StatusOr<SpawnedProcess> SpawnProcess(const SpawnOptions& options) {
   int error = 0;
   if (read(exec_error.read, &error, sizeof error) == sizeof error) {
     waitpid(pid, nullptr, 0);
-    return absl::InvalidArgumentError(
-        absl::StrCat("can't execute \"", options.argv[0], "\": ", strerror(error)));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "can't execute \"", options.executable.empty() ? options.argv[0] : options.executable,
+        "\": ", strerror(error)));
   }
   SpawnedProcess process;
   process.pid = pid;

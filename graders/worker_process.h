@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -20,6 +21,12 @@ namespace rft {
 struct SpawnOptions {
   std::vector<std::string> argv;  // argv[0] is looked up in PATH; not empty
   int64_t memory_limit_mb = 0;    // RLIMIT_AS in MiB; 0 = none
+  // What follows is for graders/sandbox.
+  std::string executable;          // absolute path; argv[0] is then only the name that `ps` shows
+  bool empty_environment = false;  // needs `executable`
+  std::vector<std::pair<int, uint64_t>> limits;  // more setrlimit: {RLIMIT_CPU, 10}
+  std::vector<int> keep_fds;                     // stay open under their numbers, all > 2
+  int run_as_id = 0;  // user and group to change to, without further groups; 0 = stay. Needs root.
 };
 
 // Plain descriptors, all non-blocking and close-on-exec; whoever gets this closes them and reaps `pid`.

@@ -1,0 +1,79 @@
+// A grader that executes what the model wrote, in sandboxes, on threads of its own.
+//
+// spec.deadline_s is the time that the code of one completion has, from the moment its sandbox is ready. Code that takes
+// longer, dies or prints nothing has not passed: a Score of 0, for that is a verdict on the code. A GradeError means that we
+// could not judge: no sandbox, or tests that are wrong whatever the solution.
+// Thread safety: as AsyncGrader.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "graders/async_grader.h"
+#include "graders/param_reader.h"
+#include "graders/sandbox/sandbox_pool.h"
+
+namespace rft {
+
+// When waiting for code ends: its deadline, or our shutdown.
+class CodeClock {
+ public:
+  using Clock = SandboxProcess::Clock;
+  CodeClock(double deadline_s, const std::atomic<bool>& stopping);
+  void Restart();  // the deadline counts from here
+  void Extend(double seconds) {
+    deadline_ +=
+        std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  }
+  // As SandboxProcess::Pump; false: the deadline, or shutdown.
+  bool Pump(absl::Span<SandboxProcess* const> processes) const;
+  Clock::time_point deadline() const { return deadline_; }
+  bool stopping() const { return stopping_; }
+
+ private:
+  const double deadline_s_;
+  const std::atomic<bool>& stopping_;
+  Clock::time_point deadline_;
+};
+
+struct CodeGraderOptions {
+  std::string name;
+  SandboxOptions sandbox;
+  double deadline_s = 10.0;
+  int num_workers = 2;  // executions at once
+  int num_warm = 2;     // Python sandboxes kept ready by each
+};
+
+class CodeGrader : public AsyncGrader {
+ public:
+  explicit CodeGrader(CodeGraderOptions options) : options_(std::move(options)) {}
+  ~CodeGrader() override;  // derived classes call Shutdown in theirs
+
+  absl::Status Prepare() const override;
+  void Start(std::shared_ptr<const GradeJob> job, std::function<void(Grade)> done) const override;
+  void Shutdown() const override;
+
+  // Reads the keys that all of them have: workers, memory_limit_mb, python, bwrap, allow_unisolated_code.
+  static CodeGraderOptions ReadOptions(ParamReader& params, const GraderSpec& spec);
+
+ protected:
+  virtual Grade Execute(const GradeJob& job, SandboxPool::Bench& bench, CodeClock& clock) const = 0;
+
+ private:
+  absl::Status Begin() const;  // under mutex_
+
+  const CodeGraderOptions options_;
+  mutable std::mutex mutex_;
+  mutable std::shared_ptr<SandboxPool> pool_;
+  mutable absl::Status refused_;  // why there is no sandbox
+  mutable std::map<uint64_t, std::function<void(Grade)>> pending_;
+  mutable uint64_t next_id_ = 0;
+  mutable bool shut_down_ = false;
+  mutable std::atomic<bool> stopping_{false};
+};
+
+}  // namespace rft
