@@ -1,4 +1,4 @@
-// The text of graders/sandbox/driver.py, put into the library by cmake/RftRooms.cmake.
+// The text of driver.py with conversation.py and judge.py, put into the library by cmake/RftRooms.cmake.
 #pragma once
 
 namespace rft {

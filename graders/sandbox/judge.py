@@ -10,8 +10,6 @@ from conversation import MODULES, Gone, Peer, SolutionError, move_standard_strea
 PREDICATES = {"startswith", "endswith", "issubset", "issuperset", "isdisjoint", "__contains__"}
 
 
-
-
 class BadTests(Exception):
     """The tests are wrong, whatever the solution: not the model's fault."""
 
