@@ -1,11 +1,13 @@
 #include "rft/models/parameter_store.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include <c10/util/Exception.h>
 
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/large_tensor.h"
+#include "rft/tensor/parallel.h"
 
 namespace rft {
 
@@ -45,6 +47,13 @@ void ParameterStore::EnableGradients() {
   grads_ = LargeTensor(values_.numel(), at::kFloat);
   for (Parameter& p : parameters_)
     p.grad = grads_.narrow(0, OffsetOf(p), p.value.numel()).view(p.value.sizes());
+}
+
+void ParameterStore::ZeroGradients() {
+  if (!grads_.defined()) return;
+  float* grads = grads_.data_ptr<float>();
+  ParallelFor(grads_.numel(), 1 << 20,
+              [&](int64_t begin, int64_t end) { std::fill(grads + begin, grads + end, 0.0f); });
 }
 
 int64_t ParameterStore::OffsetOf(const Parameter& p) const {

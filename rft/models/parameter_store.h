@@ -31,6 +31,7 @@ class ParameterStore {
   at::Tensor& values() { return values_; }  // 1-D float32
   at::Tensor& grads() { return grads_; }    // undefined until EnableGradients
   void EnableGradients();                   // allocates zeroed gradients; idempotent
+  void ZeroGradients();                     // all zero again; nothing where there are none
   int64_t num_parameters() const { return num_parameters_; }
   // Offset of a parameter in the arenas, in elements.
   int64_t OffsetOf(const Parameter& p) const;

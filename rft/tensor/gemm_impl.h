@@ -138,32 +138,5 @@ void GemmPanelSame(const T* a, int64_t lda, const T* panel, int64_t k, int64_t r
   GemmPanel(a, lda, panel, k, rows, n, c, ldc, false);
 }
 
-// float panel: [k][48]; bf16 panel: [k / 2][48][2].
-template <typename S, typename T>
-void PackPanel(const S* src, int64_t stride_k, int64_t stride_c, int64_t k, int64_t n, T* panel) {
-  constexpr int64_t kPair = sizeof(T) == 2 ? 2 : 1;
-  const int64_t padded_k = RoundUp(k, kPair);
-  auto at = [&](int64_t i, int64_t c) -> T& {
-    return panel[(i / kPair * kPanelWidth + c) * kPair + i % kPair];
-  };
-  if (n < kPanelWidth || padded_k != k)
-    __builtin_memset(static_cast<void*>(panel), 0, padded_k * kPanelWidth * sizeof(T));
-  if (stride_k ==
-      1) {  // a weight [N, K]: walk the source row by row, 16 columns at a time so that writes share lines
-    for (int64_t c0 = 0; c0 < n; c0 += kLanes) {
-      const int64_t c1 = c0 + kLanes < n ? c0 + kLanes : n;
-      for (int64_t i0 = 0; i0 < k; i0 += kLanes) {
-        const int64_t i1 = i0 + kLanes < k ? i0 + kLanes : k;
-        for (int64_t c = c0; c < c1; ++c)
-          for (int64_t i = i0; i < i1; ++i) at(i, c) = FromFloat<T>(ToFloat(src[i + c * stride_c]));
-      }
-    }
-    return;
-  }
-  for (int64_t i = 0; i < k; ++i)
-    for (int64_t c = 0; c < n; ++c)
-      at(i, c) = FromFloat<T>(ToFloat(src[i * stride_k + c * stride_c]));
-}
-
 }  // namespace
 }  // namespace rft::RFT_ISA

@@ -4,6 +4,7 @@
 #include "rft/tensor/attention_impl.h"
 #include "rft/tensor/gemm_impl.h"
 #include "rft/tensor/kernels.h"
+#include "rft/tensor/pack_impl.h"
 #include "rft/tensor/rowwise_impl.h"
 
 namespace rft::RFT_ISA {

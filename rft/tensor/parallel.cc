@@ -1,5 +1,6 @@
 #include "rft/tensor/parallel.h"
 
+#include <omp.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -51,5 +52,8 @@ void ParallelTasks(int64_t n, int64_t work, const std::function<void(int64_t)>& 
   const int threads = work < 2 * kMinParallelWork ? 1 : NumThreads();
   ThreadPool::Shared().Run(threads, n, body);
 }
+
+SerialOpenMp::SerialOpenMp() : threads_(omp_get_max_threads()) { omp_set_num_threads(1); }
+SerialOpenMp::~SerialOpenMp() { omp_set_num_threads(threads_); }
 
 }  // namespace rft

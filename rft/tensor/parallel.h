@@ -20,6 +20,19 @@ void ParallelFor(int64_t n, int64_t grain,
 // number of element operations (a multiply-add counts as one): too little of it runs serially.
 void ParallelTasks(int64_t n, int64_t work, const std::function<void(int64_t index)>& body);
 
+// While it lives, torch's own operators that this thread calls run on this thread alone. Theirs are a percent of a training
+// step, but each would wake OpenMP's threads, which then spin on the cores that ours need.
+class SerialOpenMp {
+ public:
+  SerialOpenMp();
+  ~SerialOpenMp();
+  SerialOpenMp(const SerialOpenMp&) = delete;
+  SerialOpenMp& operator=(const SerialOpenMp&) = delete;
+
+ private:
+  int threads_;
+};
+
 // Element operations below which waking a second thread costs more than it gains. On a busy machine a barrier may
 // wait for a whole time slice, so small models must not have one per operator.
 inline constexpr int64_t kMinParallelWork = 1 << 16;

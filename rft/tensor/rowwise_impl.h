@@ -159,16 +159,6 @@ void FromFloatRow(const float* src, int64_t n, T* dst) {
       [&](int64_t i, int m) { StorePartial(dst + i, LoadPartial(src + i, m, 0.0f), m); });
 }
 
-template <typename T>
-void Transpose(const T* src, int64_t rows, int64_t cols, int64_t ld_src, T* dst, int64_t ld_dst) {
-  constexpr int64_t kTile = 32;
-  for (int64_t r0 = 0; r0 < rows; r0 += kTile)
-    for (int64_t c0 = 0; c0 < cols; c0 += kTile)
-      for (int64_t c = c0; c < c0 + kTile && c < cols; ++c)
-        for (int64_t r = r0; r < r0 + kTile && r < rows; ++r)
-          dst[c * ld_dst + r] = src[r * ld_src + c];
-}
-
 inline RowStats RowStatistics(const float* x, int64_t n, float scale, float* entropy) {
   const Vec s = Set1(scale);
   const float kLow = -INFINITY;

@@ -13,6 +13,7 @@
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/memory.h"
 #include "rft/tensor/ops.h"
+#include "rft/tensor/parallel.h"
 #include "rft/tensor/try_torch.h"
 #include "rft/train/batcher.h"
 #include "rft/train/optimizer.h"
@@ -128,7 +129,7 @@ class LocalTrainer : public Trainer {
   }
 
   void ZeroGrad() override {
-    if (model_->parameters().grads().defined()) model_->parameters().grads().zero_();
+    model_->parameters().ZeroGradients();
     denominator_ = 0.0;
     accumulated_ = poisoned_ = false;
   }
@@ -184,6 +185,7 @@ class LocalTrainer : public Trainer {
 
   // Log-probabilities of the micro-batch's predictions, with a graph when gradients are enabled.
   at::Tensor Logprobs(const MicroBatch& batch, at::Tensor* entropy_N) const {
+    const SerialOpenMp serial;
     std::vector<int64_t> sources, targets;
     for (const auto& p : batch.predictions) {
       sources.push_back(p.source);
@@ -235,6 +237,7 @@ class LocalTrainer : public Trainer {
 
   // Adds to the gradient; a non-finite loss poisons the step instead.
   void Backward(const at::Tensor& sum, bool& finite) {
+    const SerialOpenMp serial;
     if (std::isfinite(sum.item<double>())) {
       if (sum.requires_grad()) sum.backward();
     } else {

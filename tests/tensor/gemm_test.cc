@@ -93,13 +93,30 @@ TEST_P(GemmKernelTest, AddsToWhatIsThere) {
   testing::ExpectClose(d, q.Expected(start), 4.0, "bf16");
 }
 
-TEST_P(GemmKernelTest, PacksRowsAndColumnsAlike) {  // a matrix and its transpose give one panel
-  const std::vector<float> w = RandomRow(20 * 12, 3);
-  std::vector<float> transposed(12 * 20), x(PanelElements<float>(12)), y(x.size());
-  GetParam()->f32.transpose(w.data(), 20, 12, 12, transposed.data(), 20);
-  GetParam()->f32.pack_panel(w.data(), 1, 12, 12, 20, x.data());
-  GetParam()->f32.pack_panel(transposed.data(), 20, 1, 12, 20, y.data());
-  EXPECT_TRUE(SameBits(x.data(), y.data(), x.size()));
+// A matrix and its transpose give one panel, from its own type and from float32, for sizes around the vector widths.
+template <typename T>
+void ExpectRowsAndColumnsPackAlike(const TypedKernels<T>& kernels) {
+  for (int64_t k : {1, 2, 7, 12, 40, 65})
+    for (int64_t n : {1, 5, 16, 31, 48}) {
+      const std::vector<float> w = RandomRow(n * k, k * 100 + n);
+      const std::vector<T> own = As<T>(w);
+      std::vector<T> transposed(k * n), x(PanelElements<T>(k)), y(x.size());
+      kernels.transpose(own.data(), n, k, k, transposed.data(), n);
+      for (int64_t i = 0; i < n * k; ++i)
+        ASSERT_TRUE(SameBits(&transposed[i % k * n + i / k], &own[i], 1)) << n << " x " << k;
+      kernels.pack_panel(own.data(), 1, k, k, n, x.data());
+      kernels.pack_panel(transposed.data(), n, 1, k, n, y.data());
+      EXPECT_TRUE(SameBits(x.data(), y.data(), x.size())) << n << " x " << k;
+      std::vector<float> wide(k * n);
+      for (int64_t i = 0; i < n * k; ++i) wide[i % k * n + i / k] = w[i];
+      kernels.pack_panel_from_float(wide.data(), n, 1, k, n, y.data());
+      EXPECT_TRUE(SameBits(x.data(), y.data(), x.size())) << n << " x " << k << " from float";
+    }
+}
+
+TEST_P(GemmKernelTest, PacksRowsAndColumnsAlike) {
+  ExpectRowsAndColumnsPackAlike(GetParam()->f32);
+  ExpectRowsAndColumnsPackAlike(GetParam()->bf16);
 }
 
 template <typename T>

@@ -1,6 +1,6 @@
-"""transformers' generate(), one measurement per "run" on stdin (see rft/bench/peer.py). Runs in .venv-peers.
+"""transformers' generate(), one measurement per "run BATCH" on stdin (see rft/bench/peer.py). Runs in .venv-peers.
 
-    python hf_generate.py MODEL_DIR --dtype fp32|bf16 --batch 64 --prompt-len 32 --new-tokens 128
+    python hf_generate.py MODEL_DIR --dtype fp32|bf16 --max-batch 64 --prompt-len 32 --new-tokens 128
 
 Temperature 1 over the whole vocabulary, no end token: exactly batch x new-tokens tokens per call.
 """
@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--max-batch", type=int, default=64)
     parser.add_argument("--prompt-len", type=int, default=32)
     parser.add_argument("--new-tokens", type=int, default=128)
     args = parser.parse_args()
@@ -31,23 +31,23 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype, attn_implementation="sdpa").eval()
     model.generation_config.eos_token_id = None
     rng = random.Random(0)
-    ids = torch.tensor([[rng.randrange(3, model.config.vocab_size) for _ in range(args.prompt_len)] for _ in range(args.batch)])
-    mask = torch.ones_like(ids)
+    ids = torch.tensor([[rng.randrange(3, model.config.vocab_size) for _ in range(args.prompt_len)] for _ in range(args.max_batch)])
 
-    def run(new_tokens: int) -> int:
+    def run(batch: int, new_tokens: int) -> int:
         config = GenerationConfig(do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=new_tokens,
                                   pad_token_id=0, eos_token_id=None, use_cache=True)
         with torch.inference_mode():
-            out = model.generate(ids, attention_mask=mask, generation_config=config)
+            out = model.generate(ids[:batch], attention_mask=torch.ones_like(ids[:batch]), generation_config=config)
         return out.shape[0] * (out.shape[1] - ids.shape[1])
 
-    run(4)
+    run(args.max_batch, 4)
     print(json.dumps({"ready": True, "threads": torch.get_num_threads(), "torch": torch.__version__}), flush=True)
     for line in sys.stdin:
-        if line.strip() != "run":
+        word, batch = line.split()
+        if word != "run":
             continue
         start = time.perf_counter()
-        tokens = run(args.new_tokens)
+        tokens = run(int(batch), args.new_tokens)
         seconds = time.perf_counter() - start
         print(json.dumps({"tokens_per_s": tokens / seconds, "tokens": tokens, "seconds": seconds}), flush=True)
 

@@ -1,6 +1,6 @@
 """A peer in a process of its own (and its own virtual environment), measured one round at a time.
 
-The runner scripts (tests/bench/peers/*.py) print one JSON line {"ready": ...}, then one line per "run" on their stdin.
+The runners (tests/bench/peers/*) print one JSON line {"ready": ...}, then one line per "run ..." on their stdin.
 Between rounds they wait for that word, so that ours and theirs never compute at the same time.
 """
 
@@ -23,24 +23,26 @@ class Peer:
     """Use in a `with` block: leaving it ends the process."""
 
     def __init__(self, script: str, arguments: list[str], log: Log) -> None:
+        """A script of SCRIPTS for the peers' Python, or a program of .venv-peers that `make peers` built."""
         root = project_root()
         python = root / ENVIRONMENT
-        if not python.exists():
-            raise FileNotFoundError(f"{python}: the peers are not installed; `make peers` sets them up once")
+        program = [str(python), str(root / SCRIPTS / script)] if script.endswith(".py") else [str(root / script)]
+        if not Path(program[0]).exists():
+            raise FileNotFoundError(f"{program[0]}: the peers are not installed; `make peers` sets them up once")
         self._name = script
         # Their own settings stay theirs: only what would change the threads or reach for the network is set.
         environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "OMP_NUM_THREADS")}
         environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error",
                         "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         log(f"peer: starting {script} {' '.join(arguments)}")
-        self._process = subprocess.Popen([str(python), str(root / SCRIPTS / script), *arguments], stdin=subprocess.PIPE,
+        self._process = subprocess.Popen([*program, *arguments], stdin=subprocess.PIPE,
                                          stdout=subprocess.PIPE, text=True, bufsize=1, env=environment)
         self.ready = self._read()
 
-    def measure(self) -> dict[str, Any]:
-        """One round; what the script prints about it."""
+    def measure(self, *words: object) -> dict[str, Any]:
+        """One round (of what `words` say); what the runner prints about it."""
         assert self._process.stdin is not None
-        self._process.stdin.write("run\n")
+        self._process.stdin.write(" ".join(["run", *map(str, words)]) + "\n")
         self._process.stdin.flush()
         return self._read()
 

@@ -1,0 +1,144 @@
+// Moving numbers into the order that products read: panels and transposes. Included by kernels_impl.h.
+#pragma once
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#include <xmmintrin.h>
+#endif
+
+#include "rft/tensor/kernels.h"
+#include "rft/tensor/simd.h"
+
+namespace rft::RFT_ISA {
+namespace {  // unnamed: the linker must never lend these to another ISA's file
+
+// Side of the square that TransposeSquare turns in registers.
+template <typename T>
+inline constexpr int64_t kSquare = 16 / sizeof(T);
+
+#if defined(__SSE2__)
+inline void TransposeSquare(const Bf16* src, int64_t ld_src, Bf16* dst, int64_t ld_dst) {
+  __m128i a[8], b[8];
+  for (int i = 0; i < 8; ++i)
+    a[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(src + i * ld_src));
+  for (int i = 0; i < 4; ++i) {  // pairs of rows, then of pairs, then of fours
+    b[2 * i] = _mm_unpacklo_epi16(a[2 * i], a[2 * i + 1]);
+    b[2 * i + 1] = _mm_unpackhi_epi16(a[2 * i], a[2 * i + 1]);
+  }
+  for (int h = 0; h < 2; ++h)
+    for (int i = 0; i < 2; ++i) {
+      a[4 * h + 2 * i] = _mm_unpacklo_epi32(b[4 * h + i], b[4 * h + 2 + i]);
+      a[4 * h + 2 * i + 1] = _mm_unpackhi_epi32(b[4 * h + i], b[4 * h + 2 + i]);
+    }
+  for (int i = 0; i < 4; ++i) {
+    auto* out = reinterpret_cast<__m128i*>(dst + 2 * i * ld_dst);
+    _mm_storeu_si128(out, _mm_unpacklo_epi64(a[i], a[4 + i]));
+    out = reinterpret_cast<__m128i*>(dst + (2 * i + 1) * ld_dst);
+    _mm_storeu_si128(out, _mm_unpackhi_epi64(a[i], a[4 + i]));
+  }
+}
+inline void TransposeSquare(const float* src, int64_t ld_src, float* dst, int64_t ld_dst) {
+  __m128 r0 = _mm_loadu_ps(src), r1 = _mm_loadu_ps(src + ld_src),
+         r2 = _mm_loadu_ps(src + 2 * ld_src), r3 = _mm_loadu_ps(src + 3 * ld_src);
+  _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+  _mm_storeu_ps(dst, r0);
+  _mm_storeu_ps(dst + ld_dst, r1);
+  _mm_storeu_ps(dst + 2 * ld_dst, r2);
+  _mm_storeu_ps(dst + 3 * ld_dst, r3);
+}
+// out = a0 b0 a1 b1 ... of 8 elements each.
+inline void Interleave8(const Bf16* a, const Bf16* b, Bf16* out) {
+  const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a)),
+                y = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_unpacklo_epi16(x, y));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 8), _mm_unpackhi_epi16(x, y));
+}
+#else
+template <typename T>
+inline void TransposeSquare(const T* src, int64_t ld_src, T* dst, int64_t ld_dst) {
+  for (int64_t c = 0; c < kSquare<T>; ++c)
+    for (int64_t r = 0; r < kSquare<T>; ++r) dst[c * ld_dst + r] = src[r * ld_src + c];
+}
+inline void Interleave8(const Bf16* a, const Bf16* b, Bf16* out) {
+  for (int i = 0; i < 8; ++i) {
+    out[2 * i] = a[i];
+    out[2 * i + 1] = b[i];
+  }
+}
+#endif
+
+// dst[c][r] = src[r][c]
+template <typename T>
+void Transpose(const T* src, int64_t rows, int64_t cols, int64_t ld_src, T* dst, int64_t ld_dst) {
+  constexpr int64_t kTile = 32, kS = kSquare<T>;  // a tile's lines of both sides stay in the cache
+  for (int64_t r0 = 0; r0 < rows; r0 += kTile)
+    for (int64_t c0 = 0; c0 < cols; c0 += kTile) {
+      const int64_t r1 = r0 + kTile < rows ? r0 + kTile : rows,
+                    c1 = c0 + kTile < cols ? c0 + kTile : cols;
+      const int64_t rs = r0 + (r1 - r0) / kS * kS, cs = c0 + (c1 - c0) / kS * kS;
+      for (int64_t c = c0; c < cs; c += kS)
+        for (int64_t r = r0; r < rs; r += kS)
+          TransposeSquare(src + r * ld_src + c, ld_src, dst + c * ld_dst + r, ld_dst);
+      for (int64_t c = c0; c < c1; ++c)  // what is left beside and below the squares
+        for (int64_t r = c < cs ? rs : r0; r < r1; ++r) dst[c * ld_dst + r] = src[r * ld_src + c];
+    }
+}
+
+template <typename T>
+inline void ConvertRow(const float* src, int64_t n, T* dst) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) Store(dst + i, Load(src + i));
+  for (; i < n; ++i) dst[i] = FromFloat<T>(src[i]);
+}
+inline void ConvertRow(const Bf16* src, int64_t n, Bf16* dst) {
+  __builtin_memcpy(dst, src, n * sizeof(Bf16));
+}
+
+// Rows of the source follow the columns of the panel (stride_c == 1). Columns past n are zero already.
+template <typename S>
+void PackRows(const S* src, int64_t stride_k, int64_t k, int64_t n, float* panel) {
+  for (int64_t i = 0; i < k; ++i) ConvertRow(src + i * stride_k, n, panel + i * kPanelWidth);
+}
+template <typename S>
+void PackRows(const S* src, int64_t stride_k, int64_t k, int64_t n, Bf16* panel) {
+  alignas(64) Bf16 even[kPanelWidth] = {}, odd[kPanelWidth] = {};
+  for (int64_t i = 0; i < k; i += 2, panel += 2 * kPanelWidth) {
+    ConvertRow(src + i * stride_k, n, even);
+    if (i + 1 < k)
+      ConvertRow(src + (i + 1) * stride_k, n, odd);
+    else
+      __builtin_memset(static_cast<void*>(odd), 0, sizeof odd);
+    for (int64_t c = 0; c < kPanelWidth; c += 8) Interleave8(even + c, odd + c, panel + 2 * c);
+  }
+}
+
+// float panel: [k][48]; bf16 panel: [k / 2][48][2].
+template <typename S, typename T>
+void PackPanel(const S* src, int64_t stride_k, int64_t stride_c, int64_t k, int64_t n, T* panel) {
+  constexpr int64_t kPair = sizeof(T) == 2 ? 2 : 1;
+  const int64_t padded_k = RoundUp(k, kPair);
+  auto at = [&](int64_t i, int64_t c) -> T& {
+    return panel[(i / kPair * kPanelWidth + c) * kPair + i % kPair];
+  };
+  if (n < kPanelWidth || padded_k != k)
+    __builtin_memset(static_cast<void*>(panel), 0, padded_k * kPanelWidth * sizeof(T));
+  if (stride_c == 1) return PackRows(src, stride_k, k, n, panel);
+  if (stride_k ==
+      1) {  // a weight [N, K]: walk the source row by row, 16 columns at a time so that writes share lines
+    for (int64_t c0 = 0; c0 < n; c0 += kLanes) {
+      const int64_t c1 = c0 + kLanes < n ? c0 + kLanes : n;
+      for (int64_t i0 = 0; i0 < k; i0 += kLanes) {
+        const int64_t i1 = i0 + kLanes < k ? i0 + kLanes : k;
+        for (int64_t c = c0; c < c1; ++c)
+          for (int64_t i = i0; i < i1; ++i) at(i, c) = FromFloat<T>(ToFloat(src[i + c * stride_c]));
+      }
+    }
+    return;
+  }
+  for (int64_t i = 0; i < k; ++i)
+    for (int64_t c = 0; c < n; ++c)
+      at(i, c) = FromFloat<T>(ToFloat(src[i * stride_k + c * stride_c]));
+}
+
+}  // namespace
+}  // namespace rft::RFT_ISA
