@@ -14,7 +14,8 @@ namespace rft {
 
 // Null, with a test failure, if the file can't be read.
 inline json::value ReadGolden(const std::string& name) {
-  const std::string path = std::string(RFT_TEST_DATA_DIR) + "/graders/data/" + name;
+  std::string path = RFT_TEST_DATA_DIR;
+  path.append("/graders/data/").append(name);
   std::ifstream file(path);
   std::stringstream text;
   text << file.rdbuf();
