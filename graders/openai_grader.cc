@@ -2,6 +2,7 @@
 //
 //   file     path of the JSON; a relative one starts at the folder of run.yaml
 //   grader   the JSON itself (a map in run.yaml); instead of `file`
+//   base_url, api_key_env, headers, max_concurrent, attempts     for its model graders (graders/model_judge.cc)
 //
 // What their service leaves open is decided as for our own graders: what fails is no score and never 0.
 
@@ -36,10 +37,29 @@ std::optional<std::string> ReadText(ParamReader& params, const GraderSpec& spec)
   return std::nullopt;
 }
 
+constexpr const char* kServiceKeys[] = {"base_url", "api_key_env", "headers", "max_concurrent",
+                                        "attempts"};
+
+// Gives the keys to the model graders within.
+void AddServiceKeys(const json::object& keys, json::object& grader) {
+  const json::string& type = grader["type"].as_string();
+  if (type == "score_model" || type == "label_model") {
+    for (const json::key_value_pair& key : keys) grader[key.key()] = key.value();
+  }
+  if (json::value* parts = grader.if_contains("graders")) {
+    for (json::key_value_pair& part : parts->get_object())
+      AddServiceKeys(keys, part.value().get_object());
+  }
+}
+
 struct OpenAi {
   static absl::StatusOr<std::unique_ptr<Grader>> Create(const GraderSpec& spec) {
     ParamReader params(spec);
     const std::optional<std::string> text = ReadText(params, spec);
+    json::object service;
+    for (const char* key : kServiceKeys) {
+      if (params.Has(key)) service[key] = params.String(key, "");
+    }
     RFT_RETURN_IF_ERROR(params.Finish());
     const char* key = spec.params.count("file") > 0 ? "file" : "grader";
     const absl::StatusOr<json::value> parsed = ParseJson(*text);
@@ -53,7 +73,9 @@ struct OpenAi {
                       named ? mistake.message : absl::StrCat(mistake.param, ": ", mistake.message));
     }
     RFT_RETURN_IF_ERROR(params.Finish());
-    return CreateGrader(Ours(spec, FromOpenAiGrader(parsed->get_object())));
+    json::object ours = FromOpenAiGrader(parsed->get_object());
+    AddServiceKeys(service, ours);
+    return CreateGrader(Ours(spec, ours));
   }
 
  private:

@@ -301,6 +301,8 @@ json::object FromOpenAiGrader(const json::object& grader) {
   for (const json::key_value_pair& member : grader) {
     const std::string key(member.key());
     const json::value& value = member.value();
+    // A text_similarity's threshold decides what their evaluations count as passed, not the reward.
+    if (key == "pass_threshold" && grader.at("type") == "text_similarity") continue;
     // `image_tag` names a container of theirs; `invalid_grade` a reward for failures, which here are never rewarded.
     if (key == "name" || key == "image_tag" || key == "invalid_grade" || value.is_null()) continue;
     if (key == "graders") {

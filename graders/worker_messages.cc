@@ -1,10 +1,10 @@
 #include "graders/worker_messages.h"
 
 #include <boost/json.hpp>
-#include <cmath>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "graders/grade_json.h"
 #include "graders/sample.h"
 #include "rft/core/text.h"
 
@@ -13,46 +13,19 @@ namespace {
 
 namespace json = boost::json;
 
-// Rows made in memory may carry columns only.
+std::string TextAt(const json::object& object, const char* key) {
+  const json::value* value = object.if_contains(key);
+  return value != nullptr && value->is_string() ? std::string(value->as_string()) : "";
+}
+
+}  // namespace
+
 std::string RowText(const Row& row) {
   if (!row.json.empty()) return row.json;
   json::object columns;
   for (const auto& [name, value] : row.columns) columns[name] = value;
   return json::serialize(columns);
 }
-
-std::string TextAt(const json::object& object, const char* key) {
-  const json::value* value = object.if_contains(key);
-  return value != nullptr && value->is_string() ? std::string(value->as_string()) : "";
-}
-
-std::optional<double> Finite(const json::value& value) {
-  boost::system::error_code error;
-  const double number = value.is_number() ? value.to_number<double>(error) : NAN;
-  if (error || !std::isfinite(number)) return std::nullopt;
-  return number;
-}
-
-Grade ParseScore(const json::object& object, const json::value& score) {
-  const std::optional<double> value = Finite(score);
-  if (!value.has_value())
-    return GradeError{"the score is not a finite number: " + json::serialize(score)};
-  Score result{*value, {}, TextAt(object, "reason")};
-  if (const json::value* parts = object.if_contains("sub_scores");
-      parts != nullptr && parts->is_object()) {
-    for (const auto& part : parts->get_object()) {
-      const std::optional<double> number = Finite(part.value());
-      if (!number.has_value()) {
-        return GradeError{
-            absl::StrCat("sub-score \"", std::string(part.key()), "\" is not a finite number")};
-      }
-      result.sub_scores[std::string(part.key())] = *number;
-    }
-  }
-  return result;
-}
-
-}  // namespace
 
 std::string EncodeItem(int64_t id, const GradeJob& job) {
   std::string out = absl::StrCat("{\"id\":", id, ",\"row\":", JsonQuote(RowText(*job.row)),
@@ -93,17 +66,10 @@ absl::StatusOr<WorkerMessage> ParseWorkerMessage(std::string_view payload) {
   if (object.contains("failed")) return WorkerFailed{TextAt(object, "failed")};
   const json::value* id = object.if_contains("id");
   if (id == nullptr || !id->is_int64()) return absl::InvalidArgumentError("a reply without an id");
-  ItemGraded graded{id->get_int64(), GradeError{}};
-  if (const json::value* score = object.if_contains("score")) {
-    graded.grade = ParseScore(object, *score);
-  } else if (object.contains("abstain")) {
-    graded.grade = Abstain{TextAt(object, "abstain")};
-  } else if (object.contains("error")) {
-    graded.grade = GradeError{TextAt(object, "error")};
-  } else {
+  std::optional<Grade> grade = GradeFromJson(parsed);
+  if (!grade.has_value())
     return absl::InvalidArgumentError("a reply without score, abstain or error");
-  }
-  return graded;
+  return ItemGraded{id->get_int64(), *std::move(grade)};
 }
 
 }  // namespace rft

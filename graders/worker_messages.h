@@ -23,6 +23,9 @@
 
 namespace rft {
 
+// The row's line; its columns as an object where it was made in memory.
+std::string RowText(const Row& row);
+
 std::string EncodeItem(int64_t id, const GradeJob& job);               // one element of "items"
 std::string EncodeItems(absl::Span<const std::string> encoded_items);  // the whole message
 

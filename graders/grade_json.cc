@@ -1,0 +1,58 @@
+#include "graders/grade_json.h"
+
+#include <boost/json.hpp>
+#include <cmath>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+
+namespace rft {
+namespace {
+
+namespace json = boost::json;
+
+std::string TextAt(const json::object& object, const char* key) {
+  const json::value* value = object.if_contains(key);
+  return value != nullptr && value->is_string() ? std::string(value->get_string()) : "";
+}
+
+std::optional<double> Finite(const json::value& value) {
+  boost::system::error_code error;
+  const double number = value.is_number() ? value.to_number<double>(error) : NAN;
+  if (error || !std::isfinite(number)) return std::nullopt;
+  return number;
+}
+
+Grade ParseScore(const json::object& object, const json::value& score) {
+  const std::optional<double> value = Finite(score);
+  if (!value.has_value())
+    return GradeError{"the score is not a finite number: " + json::serialize(score)};
+  Score result{*value, {}, TextAt(object, "reason")};
+  if (const json::value* parts = object.if_contains("sub_scores");
+      parts != nullptr && parts->is_object()) {
+    for (const auto& part : parts->get_object()) {
+      const std::optional<double> number = Finite(part.value());
+      if (!number.has_value()) {
+        return GradeError{
+            absl::StrCat("sub-score \"", std::string(part.key()), "\" is not a finite number")};
+      }
+      result.sub_scores[std::string(part.key())] = *number;
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+std::optional<Grade> GradeFromJson(const json::value& value) {
+  if (value.is_null()) return Abstain{"null"};
+  if (value.is_number()) return ParseScore({}, value);
+  if (!value.is_object()) return std::nullopt;
+  const json::object& object = value.get_object();
+  if (const json::value* score = object.if_contains("score")) return ParseScore(object, *score);
+  if (object.contains("abstain")) return Abstain{TextAt(object, "abstain")};
+  if (object.contains("error")) return GradeError{TextAt(object, "error")};
+  return std::nullopt;
+}
+
+}  // namespace rft
