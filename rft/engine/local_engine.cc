@@ -185,8 +185,9 @@ class LocalEngine : public InferenceEngine {
       if (w.wants_logits) sources.push_back(static_cast<int64_t>(ids.size()) - 1);
     }
     PagedAttention attention(cache_, std::move(sequences));
-    const at::Tensor hidden_TH = model_->forward(*weights_, at::tensor(ids, at::kLong),
-                                                 at::tensor(positions, at::kLong), attention);
+    const at::Tensor hidden_TH =
+        model_->forward(*weights_, at::tensor(ids, at::kLong), at::tensor(positions, at::kLong),
+                        attention, nullptr);
     int64_t prefilled = 0;
     for (const auto& w : work) {
       prefilled += w.sequence->needs_prefill() ? w.count : 0;

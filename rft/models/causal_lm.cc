@@ -1,6 +1,13 @@
 #include "rft/models/causal_lm.h"
 
+#include <algorithm>
+
 namespace rft {
+
+int64_t CausalLm::num_sparse_layers() const {
+  if (!config_.moe) return 0;
+  return std::count(config_.moe->sparse_layers.begin(), config_.moe->sparse_layers.end(), true);
+}
 
 CausalLm::CausalLm(ModelConfig config, at::ScalarType dtype)
     : config_(std::move(config)),

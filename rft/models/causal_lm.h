@@ -22,7 +22,9 @@
 #include "rft/models/model_config.h"
 #include "rft/models/parameter_store.h"
 #include "rft/models/rope.h"
+#include "rft/models/routing.h"
 #include "rft/tensor/attention.h"
+#include "rft/tensor/experts.h"
 #include "rft/tensor/weight.h"
 
 namespace rft {
@@ -34,7 +36,15 @@ struct ModelWeights : PublishedWeights {
   struct Layer {
     at::Tensor input_norm_H, post_norm_H;  // float32 copies
     at::Tensor q_norm_D, k_norm_D;         // undefined where the family has none
-    Weight qkv, output, gate_up, down;
+    Weight qkv, output;
+    Weight gate_up, down;  // dense layers, and the shared expert of sparse ones
+    // Sparse layers only. The router is float32 whatever the compute dtype.
+    Weight router;
+    at::Tensor correction_bias_E;
+    ExpertWeights experts;
+    ExpertWeights
+        gated_shared;  // a shared expert with a gate of its own: one expert, weighted like the others
+    Weight shared_gate;  // float32 [1, H]
   };
   int64_t version_number = 0;
   const CausalLm* model =
@@ -52,9 +62,11 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
   virtual ~CausalLm() = default;
 
   // Final hidden states (after the last norm), compute dtype [T, H], of packed tokens. ids_T, positions_T: int64.
-  // Gradients as in rft/tensor/ops.h. Rows are batch-invariant bit for bit.
+  // Gradients as in rft/tensor/ops.h. Rows are batch-invariant bit for bit. `routing` may be null (and is ignored by
+  // dense models).
   virtual at::Tensor forward(const ModelWeights& weights, const at::Tensor& ids_T,
-                             const at::Tensor& positions_T, AttentionContext& attention) const = 0;
+                             const at::Tensor& positions_T, AttentionContext& attention,
+                             Routing* routing) const = 0;
 
   // Packs the current master parameters into a new version (number = last + 1) and makes it current. Reuses the memory of
   // a version that nobody holds any more.
@@ -63,6 +75,7 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
   std::shared_ptr<const ModelWeights> weights();
 
   const ModelConfig& config() const { return config_; }
+  int64_t num_sparse_layers() const;  // mixture-of-experts layers; 0 for a dense model
   at::ScalarType dtype() const { return dtype_; }
   ParameterStore& parameters() { return *parameters_; }
   const ParameterStore& parameters() const { return *parameters_; }

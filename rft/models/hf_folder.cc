@@ -150,8 +150,10 @@ absl::StatusOr<std::shared_ptr<CausalLm>> LoadModel(const std::string& dir, at::
   if (!tensors.ok()) return tensors.status();
   auto model = CreateModel(*config, dtype);
   if (!model.ok()) return in_dir(model.status());
-  for (const Parameter& p : (*model)->parameters().all())
-    if (auto status = LoadParameter(*tensors, p); !status.ok()) return in_dir(status);
+  const ParameterStore& parameters = (*model)->parameters();
+  for (const auto* kind : {&parameters.all(), &parameters.buffers()})
+    for (const Parameter& p : *kind)
+      if (auto status = LoadParameter(*tensors, p); !status.ok()) return in_dir(status);
   (*model)->set_source_dir(dir);
   return model;
 }
@@ -188,6 +190,8 @@ absl::Status SaveModel(const CausalLm& model, const std::string& dir, SaveDtype 
   RFT_RETURN_IF_ERROR(WriteFile(fs, JoinPath(dir, "config.json"), ToJson(config) + "\n"));
   std::vector<TensorToWrite> tensors;
   for (const Parameter& p : model.parameters().all()) tensors.push_back(Describe(p, dtype));
+  for (const Parameter& p : model.parameters().buffers())
+    tensors.push_back(Describe(p, SaveDtype::kFloat32));
   SafetensorsWriteOptions options;
   options.max_shard_bytes = uint64_t{4} << 30;
   RFT_RETURN_IF_ERROR(WriteModelWeights(dir, tensors, options, fs).status());

@@ -1,85 +1,18 @@
 #include "rft/models/model_config.h"
 
 #include <algorithm>
-#include <optional>
-
-#include <boost/json/value.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "rft/core/status_macros.h"
 #include "rft/io/json.h"
+#include "rft/models/config_json.h"
 
 namespace rft {
 namespace {
 
-// Reads keys of one JSON object; the first mistake is kept and later reads return defaults.
-class Reader {
- public:
-  Reader(const json::object& object, std::string file) : object_(object), file_(std::move(file)) {}
-
-  const json::value* Find(std::string_view key) const {
-    auto it = object_.find(key);
-    return it == object_.end() || it->value().is_null() ? nullptr : &it->value();
-  }
-  int64_t Int(std::string_view key, std::optional<int64_t> fallback = {}, int64_t min = 1,
-              int64_t max = 1LL << 32) {
-    const json::value* v = Find(key);
-    if (!v) return fallback ? *fallback : (Fail(key, "missing"), min);
-    auto number = GetInt(object_, key);
-    if (!number.ok()) return Fail(key, "must be a whole number"), min;
-    if (*number < min || *number > max)
-      Fail(key, absl::StrCat("must be in ", min, " .. ", max, ", is ", *number));
-    return *number;
-  }
-  double Double(std::string_view key, double fallback) {
-    const json::value* v = Find(key);
-    if (!v) return fallback;
-    auto number = ToDouble(*v);
-    return number.ok() ? *number : (Fail(key, "must be a number"), fallback);
-  }
-  bool Bool(std::string_view key, bool fallback) {
-    const json::value* v = Find(key);
-    if (!v) return fallback;
-    return v->is_bool() ? v->get_bool() : (Fail(key, "must be true or false"), fallback);
-  }
-  std::string Text(std::string_view key, std::string fallback) {
-    const json::value* v = Find(key);
-    if (!v) return fallback;
-    return v->is_string() ? std::string(v->get_string()) : (Fail(key, "must be a text"), fallback);
-  }
-  std::vector<TokenId> Ids(std::string_view key) {
-    const json::value* v = Find(key);
-    std::vector<TokenId> ids;
-    if (!v) return ids;
-    if (v->is_int64() || v->is_uint64()) {
-      ids.push_back(v->to_number<TokenId>());
-    } else if (v->is_array()) {
-      for (const json::value& id : v->get_array())
-        if (id.is_int64())
-          ids.push_back(id.to_number<TokenId>());
-        else
-          Fail(key, "must be a token id or a list of them");
-    } else {
-      Fail(key, "must be a token id or a list of them");
-    }
-    return ids;
-  }
-  void Fail(std::string_view key, std::string_view what) {
-    if (status_.ok())
-      status_ = absl::InvalidArgumentError(
-          absl::StrCat(file_, ": ", std::string(key), ": ", std::string(what)));
-  }
-  const absl::Status& status() const { return status_; }
-
- private:
-  const json::object& object_;
-  std::string file_;
-  absl::Status status_;
-};
-
 absl::StatusOr<RopeConfig> ParseRope(const json::object& config) {
   RopeConfig rope;
-  Reader top(config, "config.json");
+  ConfigJson top(config, "config.json");
   rope.theta = top.Double("rope_theta", 10000.0);
   // transformers 5 writes rope_parameters; the hub's files have rope_scaling (and may have both).
   const json::value* scaling = top.Find("rope_parameters");
@@ -88,7 +21,7 @@ absl::StatusOr<RopeConfig> ParseRope(const json::object& config) {
   if (scaling) {
     if (!scaling->is_object())
       return absl::InvalidArgumentError(absl::StrCat(key, ": must be an object"));
-    Reader r(scaling->get_object(), key);
+    ConfigJson r(scaling->get_object(), key);
     rope.type = r.Text("rope_type", r.Text("type", "default"));
     rope.theta = r.Double("rope_theta", rope.theta);
     rope.factor = r.Double("factor", 1.0);
@@ -122,7 +55,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& config_json,
     return absl::InvalidArgumentError(absl::StrCat("config.json: ", parsed.status().message()));
   if (!parsed->is_object()) return absl::InvalidArgumentError("config.json: must be a JSON object");
   const json::object& object = parsed->get_object();
-  Reader r(object, "config.json");
+  ConfigJson r(object, "config.json");
   ModelConfig c;
   c.json = config_json;
   const json::value* architectures = r.Find("architectures");
@@ -160,7 +93,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& config_json,
     auto generation = ParseJson(generation_json);
     if (!generation.ok() || !generation->is_object())
       return absl::InvalidArgumentError("generation_config.json: not a JSON object");
-    Reader g(generation->get_object(), "generation_config.json");
+    ConfigJson g(generation->get_object(), "generation_config.json");
     std::vector<TokenId> ids = g.Ids("eos_token_id");
     RFT_RETURN_IF_ERROR(g.status());
     if (!ids.empty()) c.end_ids = std::move(ids);

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "rft/core/types.h"
+#include "rft/tensor/router_config.h"
 
 namespace rft {
 
@@ -20,6 +22,18 @@ struct RopeConfig {
   double attention_factor = 0.0;                         // yarn; 0 = 0.1 ln(factor) + 1
 };
 
+// Mixture-of-experts layers: set by the families that have them (rft/models/moe_config.h reads it).
+struct MoeConfig {
+  RouterConfig router;
+  int64_t expert_intermediate = 0;
+  int64_t shared_intermediate = 0;  // width of the expert that all tokens pass through; 0 = none
+  bool shared_gate = false;         // its output is multiplied by sigmoid(a learned projection)
+  std::vector<bool> sparse_layers;  // [num_layers]: false = a dense feed-forward layer
+  // Names between "model.layers.N." and ".weight".
+  std::string block = "mlp", gate = "gate_proj", up = "up_proj", down = "down_proj";
+  std::string shared = "shared_experts", correction_bias = "gate.e_score_correction_bias";
+};
+
 struct ModelConfig {
   std::string architecture;  // architectures[0]
   std::string model_type;
@@ -31,6 +45,7 @@ struct ModelConfig {
   double initializer_range = 0.02;  // standard deviation of random weights (CreateRandomModel)
   RopeConfig rope;
   std::vector<TokenId> end_ids;  // eos of generation_config.json, else of config.json
+  std::optional<MoeConfig> moe;  // nullopt: dense
   std::string json;              // the file as it was read: SaveModel writes it back
 };
 

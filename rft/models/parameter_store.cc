@@ -11,7 +11,9 @@
 
 namespace rft {
 
-ParameterStore::ParameterStore(const std::vector<Spec>& specs) {
+ParameterStore::ParameterStore(const std::vector<Spec>& specs, const std::vector<Spec>& buffers) {
+  for (const Spec& spec : buffers)
+    buffers_.push_back({spec.name, at::zeros(spec.shape, at::kFloat), at::Tensor()});
   constexpr int64_t kAlign = 16;
   std::vector<int64_t> offsets;
   int64_t total = 0;

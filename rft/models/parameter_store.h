@@ -19,14 +19,18 @@ class ParameterStore {
     std::string name;  // Hugging Face name
     std::vector<int64_t> shape;
   };
-  // Allocates zeros. Every parameter starts at a multiple of 16 floats; the padding stays 0.
-  explicit ParameterStore(const std::vector<Spec>& specs);
+  // Allocates zeros. Every parameter starts at a multiple of 16 floats; the padding stays 0. `buffers` are tensors of the
+  // checkpoint that no optimizer touches (a router's correction bias): they are in neither arena and stay float32.
+  explicit ParameterStore(const std::vector<Spec>& specs, const std::vector<Spec>& buffers = {});
 
   // Addresses stay valid for the store's life.
-  Parameter* Find(std::string_view name);  // nullptr if there is none
+  Parameter* Find(std::string_view name);  // nullptr if there is none; not for buffers
   const Parameter* Find(std::string_view name) const;
   std::vector<Parameter>& all() { return parameters_; }
   const std::vector<Parameter>& all() const { return parameters_; }
+
+  std::vector<Parameter>& buffers() { return buffers_; }  // `grad` stays undefined
+  const std::vector<Parameter>& buffers() const { return buffers_; }
 
   at::Tensor& values() { return values_; }  // 1-D float32
   at::Tensor& grads() { return grads_; }    // undefined until EnableGradients
@@ -38,7 +42,7 @@ class ParameterStore {
 
  private:
   at::Tensor values_, grads_;
-  std::vector<Parameter> parameters_;
+  std::vector<Parameter> parameters_, buffers_;
   std::map<std::string, size_t, std::less<>> index_;
   int64_t num_parameters_ = 0;
 };

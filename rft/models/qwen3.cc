@@ -1,12 +1,12 @@
 // Qwen3 dense: Llama's block with per-head RMSNorm of q and k.
-#include "rft/models/dense_transformer.h"
+#include "rft/models/decoder.h"
 
 namespace rft {
 namespace {
 
 absl::StatusOr<std::shared_ptr<CausalLm>> CreateQwen3(const ModelConfig& config,
                                                       at::ScalarType dtype) {
-  return std::make_shared<DenseTransformer>(config, dtype, DenseFeatures{.qk_norm = true});
+  return std::make_shared<Decoder>(config, dtype, DecoderFeatures{.qk_norm = true});
 }
 
 RFT_REGISTER_MODEL("Qwen3ForCausalLM", CreateQwen3);

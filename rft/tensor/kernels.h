@@ -92,6 +92,9 @@ struct TypedKernels {
   void (*swiglu)(const T* gate, const T* up, int64_t n, T* out);
   void (*swiglu_backward)(const T* gate, const T* up, const T* dout, int64_t n, T* dgate, T* dup);
 
+  float (*dot)(const T* a, const T* b, int64_t n);
+  void (*scale)(const T* x, float factor, int64_t n, T* out);  // out may be x
+
   void (*to_float)(const T* src, int64_t n, float* dst);
   void (*from_float)(const float* src, int64_t n, T* dst);
   void (*transpose)(const T* src, int64_t rows, int64_t cols, int64_t ld_src, T* dst,
@@ -122,6 +125,8 @@ struct Kernels {
   RowStats (*row_stats)(const float* x, int64_t n, float scale, float* entropy);
   // exp(x * scale - max) of n values.
   void (*row_exp)(const float* x, int64_t n, float scale, float max, float* out);
+  // out += factor * x
+  void (*add_scaled)(const float* x, float factor, int64_t n, float* out);
   // Sum of squares in double, for the global norm.
   double (*sum_of_squares)(const float* x, int64_t n);
   // AdamW (Loshchilov & Hutter 2019, alg. 2), decoupled decay, gradient multiplied by grad_scale first.

@@ -24,6 +24,8 @@ TypedKernels<T> MakeTyped() {
   k.rope = Rope<T>;
   k.swiglu = SwiGlu<T>;
   k.swiglu_backward = SwiGluBackward<T>;
+  k.dot = Dot<T>;
+  k.scale = Scale<T>;
   k.to_float = ToFloatRow<T>;
   k.from_float = FromFloatRow<T>;
   k.transpose = Transpose<T>;
@@ -39,6 +41,7 @@ inline Kernels MakeKernels(const char* name) {
   k.bf16 = MakeTyped<Bf16>();
   k.row_stats = RowStatistics;
   k.row_exp = RowExp;
+  k.add_scaled = AddScaled;
   k.sum_of_squares = SumOfSquares;
   k.adamw = AdamW;
   k.attend_backward = AttendBackward;

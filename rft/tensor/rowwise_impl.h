@@ -147,6 +147,35 @@ void SwiGluBackward(const T* gate, const T* up, const T* dout, int64_t n, T* dga
 }
 
 template <typename T>
+float Dot(const T* a, const T* b, int64_t n) {
+  Vec acc = Zero();
+  ForVectors(
+      n, [&](int64_t i) { acc = Fma(Load(a + i), Load(b + i), acc); },
+      [&](int64_t i, int m) {
+        acc = Fma(LoadPartial(a + i, m, 0.0f), LoadPartial(b + i, m, 0.0f), acc);
+      });
+  return Sum(acc);
+}
+
+template <typename T>
+void Scale(const T* x, float factor, int64_t n, T* out) {
+  const Vec f = Set1(factor);
+  ForVectors(
+      n, [&](int64_t i) { Store(out + i, Mul(Load(x + i), f)); },
+      [&](int64_t i, int m) { StorePartial(out + i, Mul(LoadPartial(x + i, m, 0.0f), f), m); });
+}
+
+inline void AddScaled(const float* x, float factor, int64_t n, float* out) {
+  const Vec f = Set1(factor);
+  ForVectors(
+      n, [&](int64_t i) { Store(out + i, Fma(f, Load(x + i), Load(out + i))); },
+      [&](int64_t i, int m) {
+        StorePartial(out + i, Fma(f, LoadPartial(x + i, m, 0.0f), LoadPartial(out + i, m, 0.0f)),
+                     m);
+      });
+}
+
+template <typename T>
 void ToFloatRow(const T* src, int64_t n, float* dst) {
   ForVectors(
       n, [&](int64_t i) { Store(dst + i, Load(src + i)); },

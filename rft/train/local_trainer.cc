@@ -192,8 +192,8 @@ class LocalTrainer : public Trainer {
       targets.push_back(p.target);
     }
     PackedAttention attention(batch.sequences);
-    const at::Tensor hidden_TH =
-        model_->forward(*weights_, IntTensor(batch.ids), IntTensor(batch.positions), attention);
+    const at::Tensor hidden_TH = model_->forward(*weights_, IntTensor(batch.ids),
+                                                 IntTensor(batch.positions), attention, nullptr);
     return ops::TokenLogprobs(ops::SelectRows(hidden_TH, IntTensor(sources)), weights_->head,
                               IntTensor(targets), options_.temperature, entropy_N);
   }

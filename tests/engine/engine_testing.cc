@@ -105,7 +105,7 @@ std::vector<float> Replay(const CausalLm& model,
     const at::Tensor hidden = model.forward(
         weights,
         at::tensor(std::vector<int64_t>(ids.begin() + cached, ids.begin() + position), at::kLong),
-        at::arange(cached, position, at::kLong), attention);
+        at::arange(cached, position, at::kLong), attention, nullptr);
     const at::Tensor logprob =
         ops::TokenLogprobs(hidden.narrow(0, position - cached - 1, 1).contiguous(), weights.head,
                            at::tensor(std::vector<int64_t>{ids[position]}, at::kLong), 1.0);

@@ -12,13 +12,23 @@
 namespace rft::testing {
 
 std::string TinyConfig(Family family) {
-  const bool llama = family == Family::kLlama;
-  return absl::StrCat(R"({"architectures": [")", llama ? "LlamaForCausalLM" : "Qwen3ForCausalLM",
-                      R"("], "model_type": ")", llama ? "llama" : "qwen3",
-                      R"(", "tie_word_embeddings": )", llama ? "false" : "true", R"(,
-  "vocab_size": 258, "hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 2, "num_attention_heads": 4,
+  const char* const architecture = family == Family::kLlama   ? "LlamaForCausalLM"
+                                   : family == Family::kQwen3 ? "Qwen3ForCausalLM"
+                                                              : "Qwen3MoeForCausalLM";
+  const std::string experts = family != Family::kQwen3Moe ? "" : R"(
+  "moe_intermediate_size": 40, "num_experts": 10, "num_experts_per_tok": 3, "norm_topk_prob": true, "mlp_only_layers": [1],)";
+  return absl::StrCat(R"({"architectures": [")", architecture, R"("], "model_type": ")",
+                      FamilyName(family), R"(", "tie_word_embeddings": )",
+                      family == Family::kLlama ? "false" : "true", ",", experts,
+                      R"(
+  "vocab_size": 258, "hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": )",
+                      family == Family::kQwen3Moe ? 3 : 2, R"(, "num_attention_heads": 4,
   "num_key_value_heads": 2, "head_dim": 24, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
   "hidden_act": "silu", "attention_bias": false, "eos_token_id": 257})");
+}
+
+std::string FamilyName(Family family) {
+  return family == Family::kLlama ? "llama" : family == Family::kQwen3 ? "qwen3" : "qwen3_moe";
 }
 
 std::shared_ptr<CausalLm> MakeTinyModel(Family family, at::ScalarType dtype, uint64_t seed) {
@@ -55,7 +65,7 @@ at::Tensor HiddenStates(const CausalLm& model, const ModelWeights& weights,
   const auto count = static_cast<int64_t>(ids.size());
   PackedAttention attention({{.begin = 0, .count = count}});
   return model.forward(weights, at::tensor(std::vector<int64_t>(ids.begin(), ids.end()), at::kLong),
-                       at::arange(count, at::kLong), attention);
+                       at::arange(count, at::kLong), attention, nullptr);
 }
 
 }  // namespace rft::testing

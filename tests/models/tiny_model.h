@@ -1,4 +1,4 @@
-// Two-layer models with random weights for the tests of models, engine, trainer and their parity.
+// Small models with random weights for the tests of models, engine, trainer and their parity.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,8 @@
 
 namespace rft::testing {
 
-enum class Family { kLlama, kQwen3 };
+enum class Family { kLlama, kQwen3, kQwen3Moe };
+std::string FamilyName(Family family);  // its model_type
 
 // Vocabulary 258 (FakeCodec's), 257 ends a completion, context 256. Head dim 24: not a multiple of the kernels' 16 lanes.
 std::string TinyConfig(Family family);

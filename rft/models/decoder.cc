@@ -1,0 +1,263 @@
+#include "rft/models/decoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/zeros.h>
+
+#include "rft/tensor/dispatch.h"
+#include "rft/tensor/kernels.h"
+#include "rft/tensor/ops.h"
+#include "rft/tensor/parallel.h"
+#include "rft/tensor/router.h"
+
+namespace rft {
+namespace {
+
+std::string LayerName(int64_t layer, const char* name) {
+  return "model.layers." + std::to_string(layer) + "." + name + ".weight";
+}
+
+// Names and shapes of a gated feed-forward network of width `width`.
+void AddFeedForward(const std::string& prefix, const MoeConfig& names, int64_t h, int64_t width,
+                    std::vector<ParameterStore::Spec>& specs) {
+  specs.push_back({prefix + "." + names.gate + ".weight", {width, h}});
+  specs.push_back({prefix + "." + names.up + ".weight", {width, h}});
+  specs.push_back({prefix + "." + names.down + ".weight", {h, width}});
+}
+
+std::string BlockName(int64_t layer, const MoeConfig& moe) {
+  return "model.layers." + std::to_string(layer) + "." + moe.block;
+}
+std::string ExpertName(int64_t layer, const MoeConfig& moe, int64_t expert) {
+  return BlockName(layer, moe) + ".experts." + std::to_string(expert);
+}
+
+bool IsSparse(const ModelConfig& c, int64_t layer) { return c.moe && c.moe->sparse_layers[layer]; }
+
+const MoeConfig kDenseNames;  // "mlp", "gate_proj", "up_proj", "down_proj"
+
+std::vector<ParameterStore::Spec> Specs(const ModelConfig& c, DecoderFeatures features) {
+  const int64_t h = c.hidden_size, d = c.head_dim;
+  std::vector<ParameterStore::Spec> specs = {{"model.embed_tokens.weight", {c.vocab_size, h}}};
+  for (int64_t l = 0; l < c.num_layers; ++l) {
+    specs.push_back({LayerName(l, "input_layernorm"), {h}});
+    specs.push_back({LayerName(l, "self_attn.q_proj"), {c.num_heads * d, h}});
+    specs.push_back({LayerName(l, "self_attn.k_proj"), {c.num_kv_heads * d, h}});
+    specs.push_back({LayerName(l, "self_attn.v_proj"), {c.num_kv_heads * d, h}});
+    specs.push_back({LayerName(l, "self_attn.o_proj"), {h, c.num_heads * d}});
+    if (features.qk_norm) {
+      specs.push_back({LayerName(l, "self_attn.q_norm"), {d}});
+      specs.push_back({LayerName(l, "self_attn.k_norm"), {d}});
+    }
+    specs.push_back({LayerName(l, "post_attention_layernorm"), {h}});
+    if (!IsSparse(c, l)) {
+      AddFeedForward(BlockName(l, kDenseNames), kDenseNames, h, c.intermediate_size, specs);
+      continue;
+    }
+    const MoeConfig& moe = *c.moe;
+    specs.push_back({BlockName(l, moe) + ".gate.weight", {moe.router.num_experts, h}});
+    for (int64_t e = 0; e < moe.router.num_experts; ++e)
+      AddFeedForward(ExpertName(l, moe, e), moe, h, moe.expert_intermediate, specs);
+    if (moe.shared_intermediate > 0)
+      AddFeedForward(BlockName(l, moe) + "." + moe.shared, kDenseNames, h, moe.shared_intermediate,
+                     specs);
+    if (moe.shared_gate)
+      specs.push_back({BlockName(l, moe) + "." + moe.shared + "_gate.weight", {1, h}});
+  }
+  specs.push_back({"model.norm.weight", {h}});
+  if (!c.tie_word_embeddings) specs.push_back({"lm_head.weight", {c.vocab_size, h}});
+  return specs;
+}
+
+std::string CorrectionBiasName(int64_t layer, const MoeConfig& moe) {
+  return BlockName(layer, moe) + "." + moe.correction_bias;
+}
+
+std::vector<ParameterStore::Spec> Buffers(const ModelConfig& c) {
+  std::vector<ParameterStore::Spec> specs;
+  for (int64_t l = 0; l < c.num_layers; ++l)
+    if (IsSparse(c, l) && c.moe->router.correction_bias)
+      specs.push_back({CorrectionBiasName(l, *c.moe), {c.moe->router.num_experts}});
+  return specs;
+}
+
+// A version's own float32 copy of a norm weight.
+void CopyNorm(const Parameter* from, at::Tensor& to) {
+  if (!to.defined()) to = at::empty_like(from->value);
+  to.copy_(from->value);
+}
+
+void PackWeight(std::vector<Parameter*> parts, at::ScalarType dtype, Weight& weight) {
+  if (weight.packed.defined())
+    weight.Repack();
+  else
+    weight = Weight::Create(std::move(parts), dtype);
+}
+
+// The router's choice, but for the rows that are replayed; noted in `routing` if it captures.
+at::Tensor ChooseOrReplay(const at::Tensor& logits_TE, const at::Tensor& bias_E,
+                          const RouterConfig& router, int64_t sparse_index, Routing* routing) {
+  at::Tensor experts_TK = ops::ChooseExperts(logits_TE, bias_E, router);
+  if (!routing) return experts_TK;
+  const int64_t k = router.top_k, t = experts_TK.size(0);
+  if (routing->replay_TMK.defined()) {
+    const at::Tensor& replay = routing->replay_TMK;
+    TORCH_CHECK(replay.dim() == 3 && replay.size(0) == t && replay.size(1) > sparse_index &&
+                    replay.size(2) == k && replay.is_contiguous(),
+                "routing: expected replayed experts [", t, ", sparse layers, ", k, "], got ",
+                replay.sizes());
+    for (int64_t i = 0; i < t; ++i) {
+      const int32_t* row = Data<int32_t>(replay) + (i * replay.size(1) + sparse_index) * k;
+      if (row[0] >= 0) std::copy_n(row, k, Data<int32_t>(experts_TK) + i * k);
+    }
+  }
+  if (routing->capture) {
+    const int64_t layers = routing->used_TMK.size(1);
+    for (int64_t i = 0; i < t; ++i)
+      std::copy_n(Data<int32_t>(experts_TK) + i * k, k,
+                  Data<int32_t>(routing->used_TMK) + (i * layers + sparse_index) * k);
+  }
+  return experts_TK;
+}
+
+void CopyRows(const at::Tensor& from, at::ScalarType dtype, at::Tensor& to) {
+  if (!to.defined()) to = at::empty(from.sizes(), from.options().dtype(dtype));
+  DispatchFloat(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const int64_t n = from.size(1);
+    ParallelFor(from.size(0), GrainFor(n), [&](int64_t begin, int64_t end) {
+      GetKernels().typed<T>().from_float(Data<float>(from) + begin * n, (end - begin) * n,
+                                         Data<T>(to) + begin * n);
+    });
+  });
+}
+
+}  // namespace
+
+Decoder::Decoder(const ModelConfig& config, at::ScalarType dtype, DecoderFeatures features)
+    : CausalLm(config, dtype), features_(features), layout_(head_layout()) {
+  parameters_ = std::make_unique<ParameterStore>(Specs(config, features), Buffers(config));
+  embedding_ = parameters_->Find("model.embed_tokens.weight");
+  final_norm_ = parameters_->Find("model.norm.weight");
+  head_ = config.tie_word_embeddings ? embedding_ : parameters_->Find("lm_head.weight");
+  for (int64_t l = 0; l < config.num_layers; ++l) layers_.push_back(FindLayer(l));
+}
+
+Decoder::LayerParameters Decoder::FindLayer(int64_t l) {
+  auto p = [&](const char* name) { return parameters_->Find(LayerName(l, name)); };
+  auto named = [&](const std::string& prefix, const std::string& name) {
+    return parameters_->Find(prefix + "." + name + ".weight");
+  };
+  LayerParameters layer{p("input_layernorm"),  p("post_attention_layernorm"),
+                        p("self_attn.q_proj"), p("self_attn.k_proj"),
+                        p("self_attn.v_proj"), p("self_attn.o_proj")};
+  if (features_.qk_norm) {
+    layer.q_norm = p("self_attn.q_norm");
+    layer.k_norm = p("self_attn.k_norm");
+  }
+  layer.sparse = IsSparse(config_, l);
+  const std::string feed_forward = !layer.sparse
+                                       ? BlockName(l, kDenseNames)
+                                       : BlockName(l, *config_.moe) + "." + config_.moe->shared;
+  layer.gate = named(feed_forward, kDenseNames.gate);
+  layer.up = named(feed_forward, kDenseNames.up);
+  layer.down = named(feed_forward, kDenseNames.down);
+  if (!layer.sparse) return layer;
+  const MoeConfig& moe = *config_.moe;
+  layer.router = named(BlockName(l, moe), "gate");
+  layer.shared_gate = named(BlockName(l, moe), moe.shared + "_gate");
+  for (Parameter& buffer : parameters_->buffers())
+    if (buffer.name == CorrectionBiasName(l, moe)) layer.correction_bias = &buffer;
+  for (int64_t e = 0; e < moe.router.num_experts; ++e) {
+    const std::string expert = ExpertName(l, moe, e);
+    layer.experts_gate_up.push_back({named(expert, moe.gate), named(expert, moe.up)});
+    layer.experts_down.push_back(named(expert, moe.down));
+  }
+  return layer;
+}
+
+void Decoder::Pack(ModelWeights& weights) {
+  weights.model = this;
+  weights.layers.resize(layers_.size());
+  CopyRows(embedding_->value, dtype_, weights.embedding_VH);
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    const LayerParameters& p = layers_[l];
+    ModelWeights::Layer& w = weights.layers[l];
+    CopyNorm(p.input_norm, w.input_norm_H);
+    CopyNorm(p.post_norm, w.post_norm_H);
+    if (features_.qk_norm) {
+      CopyNorm(p.q_norm, w.q_norm_D);
+      CopyNorm(p.k_norm, w.k_norm_D);
+    }
+    PackWeight({p.q, p.k, p.v}, dtype_, w.qkv);
+    PackWeight({p.o}, dtype_, w.output);
+    if (p.shared_gate) {
+      w.gated_shared.Pack({{p.gate, p.up}}, {p.down}, dtype_);
+      PackWeight({p.shared_gate}, at::kFloat, w.shared_gate);
+    } else if (p.gate) {
+      PackWeight({p.gate, p.up}, dtype_, w.gate_up);
+      PackWeight({p.down}, dtype_, w.down);
+    }
+    if (!p.sparse) continue;
+    PackWeight({p.router}, at::kFloat, w.router);
+    if (p.correction_bias) CopyNorm(p.correction_bias, w.correction_bias_E);
+    w.experts.Pack(p.experts_gate_up, p.experts_down, dtype_);
+  }
+  CopyNorm(final_norm_, weights.final_norm_H);
+  PackWeight({head_}, dtype_, weights.head);
+}
+
+at::Tensor Decoder::forward(const ModelWeights& weights, const at::Tensor& ids_T,
+                            const at::Tensor& positions_T, AttentionContext& attention,
+                            Routing* routing) const {
+  const double eps = config_.rms_norm_eps,
+               scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
+  if (routing && routing->capture && config_.moe)
+    routing->used_TMK =
+        at::empty({ids_T.size(0), num_sparse_layers(), config_.moe->router.top_k}, at::kInt);
+  at::Tensor x_TH = ops::Embedding(ids_T, weights.embedding_VH, embedding_);
+  int64_t sparse_index = 0;
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    const LayerParameters& p = layers_[l];
+    const ModelWeights::Layer& w = weights.layers[l];
+    const ops::HeadNorm head_norm{w.q_norm_D, w.k_norm_D, p.q_norm, p.k_norm, eps};
+    at::Tensor qkv =
+        ops::Linear(ops::RmsNorm(x_TH, w.input_norm_H, p.input_norm, eps, dtype_), w.qkv);
+    qkv = ops::RotateHeads(qkv, layout_, head_norm, positions_T, rope_.cos(), rope_.sin());
+    x_TH = ops::LinearAdd(attention.Attend(static_cast<int64_t>(l), qkv, layout_, scale), w.output,
+                          x_TH);
+    x_TH = FeedForward(p, w, x_TH, sparse_index, routing);
+    sparse_index += p.sparse;
+  }
+  return ops::RmsNorm(x_TH, weights.final_norm_H, final_norm_, eps, dtype_);
+}
+
+at::Tensor Decoder::FeedForward(const LayerParameters& p, const ModelWeights::Layer& w,
+                                at::Tensor x_TH, int64_t sparse_index, Routing* routing) const {
+  const at::Tensor h_TH =
+      ops::RmsNorm(x_TH, w.post_norm_H, p.post_norm, config_.rms_norm_eps, dtype_);
+  if (p.gate && !p.shared_gate)
+    x_TH = ops::LinearAdd(ops::SwiGlu(ops::Linear(h_TH, w.gate_up)), w.down, x_TH);
+  if (p.shared_gate)
+    x_TH = ops::ExpertsAdd(h_TH, at::zeros({h_TH.size(0), 1}, at::kInt),
+                           at::sigmoid(ops::Linear(h_TH.to(at::kFloat), w.shared_gate)),
+                           w.gated_shared, x_TH);
+  return p.sparse ? Experts(w, h_TH, x_TH, sparse_index, routing) : x_TH;
+}
+
+at::Tensor Decoder::Experts(const ModelWeights::Layer& w, const at::Tensor& h_TH,
+                            const at::Tensor& x_TH, int64_t sparse_index, Routing* routing) const {
+  const RouterConfig& router = config_.moe->router;
+  const at::Tensor logits_TE = ops::Linear(h_TH.to(at::kFloat), w.router);
+  const at::Tensor experts_TK =
+      ChooseOrReplay(logits_TE.detach(), w.correction_bias_E, router, sparse_index, routing);
+  return ops::ExpertsAdd(h_TH, experts_TK, ops::GateWeights(logits_TE, experts_TK, router),
+                         w.experts, x_TH);
+}
+
+}  // namespace rft

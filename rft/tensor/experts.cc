@@ -1,0 +1,250 @@
+#include "rft/tensor/experts.h"
+
+#include <cstring>
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "rft/tensor/dispatch.h"
+#include "rft/tensor/grouped_gemm.h"
+#include "rft/tensor/linear_backward.h"
+#include "rft/tensor/ops.h"
+#include "rft/tensor/parallel.h"
+
+namespace rft {
+
+void ExpertWeights::Pack(const std::vector<std::vector<Parameter*>>& gate_up_parts,
+                         const std::vector<Parameter*>& down_parts, at::ScalarType dtype) {
+  const auto num = static_cast<int64_t>(down_parts.size());
+  if (gate_up.empty()) {
+    for (int64_t e = 0; e < num; ++e) {
+      gate_up.push_back(Weight::Create(gate_up_parts[e], dtype));
+      down.push_back(Weight::Create({down_parts[e]}, dtype));
+    }
+    return;
+  }
+  const int64_t work = num * (gate_up[0].n * gate_up[0].k + down[0].n * down[0].k);
+  ParallelTasks(2 * num, work, [&](int64_t i) { (i % 2 ? down : gate_up)[i / 2].Repack(); });
+}
+
+namespace ops {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Pairs sorted by expert, then token.
+struct Grouping {
+  at::Tensor offsets_E1;  // int64: pairs of expert e are offsets[e] .. offsets[e + 1] - 1
+  at::Tensor token_P;     // int32: the pair's token
+  at::Tensor slot_P;      // int64: the pair's place in [T, K]
+  int64_t pairs() const { return token_P.size(0); }
+  int64_t begin(int64_t e) const { return Data<int64_t>(offsets_E1)[e]; }
+  int64_t count(int64_t e) const { return begin(e + 1) - begin(e); }
+};
+
+Grouping GroupByExpert(const at::Tensor& experts, int64_t num_experts) {
+  const int64_t pairs = experts.numel(), k = experts.size(1);
+  Grouping g{at::zeros({num_experts + 1}, at::kLong), at::empty({pairs}, at::kInt),
+             at::empty({pairs}, at::kLong)};
+  const int32_t* id = Data<int32_t>(experts);
+  int64_t* offsets = Data<int64_t>(g.offsets_E1);
+  for (int64_t i = 0; i < pairs; ++i) {
+    TORCH_CHECK(id[i] >= 0 && id[i] < num_experts, "experts: id ", id[i], " of token ", i / k,
+                " is not one of ", num_experts, " experts");
+    ++offsets[id[i] + 1];
+  }
+  for (int64_t e = 0; e < num_experts; ++e) offsets[e + 1] += offsets[e];
+  std::vector<int64_t> next(offsets, offsets + num_experts);
+  for (int64_t i = 0; i < pairs; ++i) {
+    const int64_t p = next[id[i]]++;
+    Data<int32_t>(g.token_P)[p] = static_cast<int32_t>(i / k);
+    Data<int64_t>(g.slot_P)[p] = i;
+  }
+  return g;
+}
+
+// rows[p] = x[token[p]]
+template <typename T>
+at::Tensor GatherRows(const at::Tensor& x, const Grouping& g) {
+  const int64_t h = x.size(1);
+  at::Tensor rows = at::empty({g.pairs(), h}, x.options());
+  ParallelFor(g.pairs(), GrainFor(h), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p)
+      std::memcpy(Data<T>(rows) + p * h, Data<T>(x) + Data<int32_t>(g.token_P)[p] * h,
+                  h * sizeof(T));
+  });
+  return rows;
+}
+
+// The pairs' gate weights, in the pairs' order.
+std::vector<float> PairWeights(const at::Tensor& weights, const Grouping& g) {
+  std::vector<float> w(g.pairs());
+  for (int64_t p = 0; p < g.pairs(); ++p) w[p] = Data<float>(weights)[Data<int64_t>(g.slot_P)[p]];
+  return w;
+}
+
+template <typename T>
+ExpertMatrices<T> Matrices(const std::vector<Weight>& weights, const Grouping& g) {
+  ExpertMatrices<T> m;
+  for (const Weight& w : weights) m.packed.push_back(Data<T>(w.packed));
+  m.offsets = Data<int64_t>(g.offsets_E1);
+  m.k = weights[0].k;
+  m.n = weights[0].n;
+  return m;
+}
+
+// The same for dx = dy W. `packed` keeps the memory alive; experts without a pair have none.
+template <typename T>
+ExpertMatrices<T> Transposed(const std::vector<Weight>& weights, const Grouping& g,
+                             at::ScalarType dtype, std::vector<at::Tensor>& packed) {
+  const auto num = static_cast<int64_t>(weights.size());
+  packed.resize(num);
+  ParallelTasks(num, num * weights[0].n * weights[0].k, [&](int64_t e) {
+    if (g.count(e) > 0) packed[e] = PackTransposed(weights[e], dtype);
+  });
+  ExpertMatrices<T> m;
+  for (const at::Tensor& p : packed) m.packed.push_back(p.defined() ? Data<T>(p) : nullptr);
+  m.offsets = Data<int64_t>(g.offsets_E1);
+  m.k = weights[0].n;
+  m.n = weights[0].k;
+  return m;
+}
+
+// Adds each expert's dy^T x to its gradients. One thread per expert while there are experts enough for all threads.
+void AccumulateGradients(const at::Tensor& x, const at::Tensor& dy,
+                         const std::vector<Weight>& weights, const Grouping& g) {
+  const auto num = static_cast<int64_t>(weights.size());
+  auto one = [&](int64_t e) {
+    if (g.count(e) == 0) return;
+    AccumulateWeightGradient(x.narrow(0, g.begin(e), g.count(e)),
+                             dy.narrow(0, g.begin(e), g.count(e)), weights[e]);
+  };
+  if (num >= 2 * NumThreads())
+    ParallelTasks(num, g.pairs() * weights[0].n * weights[0].k, one);
+  else
+    for (int64_t e = 0; e < num; ++e) one(e);
+}
+
+template <typename T>
+at::Tensor GateUp(const at::Tensor& x, const ExpertWeights& weights, const Grouping& g) {
+  const at::Tensor rows = GatherRows<T>(x, g);
+  at::Tensor gate_up = at::empty({g.pairs(), weights.gate_up[0].n}, x.options());
+  GroupedGemm(Data<T>(rows), Matrices<T>(weights.gate_up, g), Data<T>(gate_up));
+  return gate_up;
+}
+
+// residual += the experts' outputs; returns [gate | up] of the pairs.
+at::Tensor AddInto(const at::Tensor& x, const at::Tensor& gate_weights, const Grouping& g,
+                   const ExpertWeights& weights, const at::Tensor& residual) {
+  at::Tensor gate_up;
+  DispatchFloat(x.scalar_type(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    gate_up = GateUp<T>(x, weights, g);
+    const at::Tensor activation = SwiGlu(gate_up);
+    GroupedGemmAdd(Data<T>(activation), Matrices<T>(weights.down, g), Data<int32_t>(g.token_P),
+                   PairWeights(gate_weights, g).data(), x.size(0), Data<float>(residual));
+  });
+  return gate_up;
+}
+
+struct Gradients {
+  at::Tensor dx, dweights;
+};
+
+// d(out)/d(weight of a pair) is its expert's output, which isn't kept: <dout, down(act)> = <dout W_down, act>.
+template <typename T>
+Gradients BackwardOf(const at::Tensor& x, const at::Tensor& gate_weights, const at::Tensor& gate_up,
+                     const at::Tensor& dout, const Grouping& g, const ExpertWeights& weights) {
+  const int64_t h = x.size(1), i = gate_up.size(1) / 2, pairs = g.pairs();
+  const auto& kernels = GetKernels().typed<T>();
+  const at::ScalarType dtype = x.scalar_type();
+  std::vector<at::Tensor> packed;
+  at::Tensor dy = at::empty({pairs, h}, x.options());
+  ParallelFor(pairs, GrainFor(h), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p)
+      kernels.from_float(Data<float>(dout) + Data<int32_t>(g.token_P)[p] * h, h,
+                         Data<T>(dy) + p * h);
+  });
+  at::Tensor dactivation = at::empty({pairs, i}, x.options());
+  GroupedGemm(Data<T>(dy), Transposed<T>(weights.down, g, dtype, packed), Data<T>(dactivation));
+  at::Tensor weighted = at::empty({pairs, i}, x.options()),
+             dgate_up = at::empty({pairs, 2 * i}, x.options()),
+             dweights = at::empty(gate_weights.sizes(), gate_weights.options());
+  ParallelFor(pairs, GrainFor(24 * i), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t slot = Data<int64_t>(g.slot_P)[p];
+      const float w = Data<float>(gate_weights)[slot];
+      const T* gate = Data<T>(gate_up) + p * 2 * i;
+      T *act = Data<T>(weighted) + p * i, *dact = Data<T>(dactivation) + p * i;
+      kernels.swiglu(gate, gate + i, i, act);
+      Data<float>(dweights)[slot] = kernels.dot(act, dact, i);
+      kernels.scale(act, w, i, act);
+      kernels.scale(dact, w, i, dact);
+      T* out = Data<T>(dgate_up) + p * 2 * i;
+      kernels.swiglu_backward(gate, gate + i, dact, i, out, out + i);
+    }
+  });
+  AccumulateGradients(weighted, dy, weights.down, g);
+  AccumulateGradients(GatherRows<T>(x, g), dgate_up, weights.gate_up, g);
+  at::Tensor dx = at::zeros(x.sizes(), x.options().dtype(at::kFloat));
+  GroupedGemmAdd(Data<T>(dgate_up), Transposed<T>(weights.gate_up, g, dtype, packed),
+                 Data<int32_t>(g.token_P), nullptr, x.size(0), Data<float>(dx));
+  return {dx.to(dtype), dweights};
+}
+
+struct ExpertsFunction : torch::autograd::Function<ExpertsFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& experts,
+                            const at::Tensor& gate_weights, const at::Tensor& residual,
+                            int64_t weights_ptr) {
+    const auto& weights = *reinterpret_cast<const ExpertWeights*>(weights_ptr);
+    const Grouping g = GroupByExpert(experts, weights.num_experts());
+    at::Tensor y = residual.clone();
+    const at::Tensor gate_up = AddInto(x, gate_weights, g, weights, y);
+    ctx->save_for_backward({x, gate_weights, gate_up, g.offsets_E1, g.token_P, g.slot_P});
+    ctx->saved_data["weights"] = weights_ptr;
+    return y;
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto& weights =
+        *reinterpret_cast<const ExpertWeights*>(ctx->saved_data["weights"].toInt());
+    const Grouping g{saved[3], saved[4], saved[5]};
+    Gradients result;
+    DispatchFloat(saved[0].scalar_type(), [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      result = BackwardOf<T>(saved[0], saved[1], saved[2], grads[0].contiguous(), g, weights);
+    });
+    return {result.dx, at::Tensor(), result.dweights, grads[0], at::Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor ExpertsAdd(const at::Tensor& x_TH, const at::Tensor& experts_TK,
+                      const at::Tensor& weights_TK, const ExpertWeights& weights,
+                      const at::Tensor& residual_TH) {
+  TORCH_CHECK(weights.num_experts() > 0 && x_TH.dim() == 2 &&
+                  x_TH.size(1) == weights.gate_up[0].k && x_TH.is_contiguous() &&
+                  x_TH.scalar_type() == weights.gate_up[0].packed.scalar_type(),
+              "experts: expected a contiguous [T, H] of the weights' dtype, got ", x_TH.sizes());
+  TORCH_CHECK(experts_TK.dim() == 2 && experts_TK.size(0) == x_TH.size(0) &&
+                  experts_TK.scalar_type() == at::kInt && experts_TK.is_contiguous() &&
+                  weights_TK.sizes() == experts_TK.sizes() &&
+                  weights_TK.scalar_type() == at::kFloat && weights_TK.is_contiguous(),
+              "experts: expected contiguous int32 experts and float32 weights [T, K], got ",
+              experts_TK.sizes(), " and ", weights_TK.sizes());
+  TORCH_CHECK(residual_TH.scalar_type() == at::kFloat && residual_TH.is_contiguous() &&
+                  residual_TH.sizes() == x_TH.sizes(),
+              "experts: the residual must be a contiguous float32 ", x_TH.sizes());
+  if (at::GradMode::is_enabled() && x_TH.requires_grad())
+    return ExpertsFunction::apply(x_TH, experts_TK, weights_TK, residual_TH,
+                                  reinterpret_cast<int64_t>(&weights));
+  AddInto(x_TH, weights_TK, GroupByExpert(experts_TK, weights.num_experts()), weights, residual_TH);
+  return residual_TH;
+}
+
+}  // namespace ops
+}  // namespace rft

@@ -1,0 +1,96 @@
+#include "rft/tensor/grouped_gemm.h"
+
+#include <algorithm>
+
+#include "rft/tensor/parallel.h"
+
+namespace rft {
+namespace {
+
+constexpr int64_t kMinWork = 2 << 20;   // multiply-adds below which a second thread doesn't pay
+constexpr int64_t kRowChunk = 256;      // rows of one expert that a task keeps in the cache
+constexpr int64_t kTokenChunk = 512;    // tokens whose sums one task makes
+constexpr int64_t kScatterRows = 32;    // rows of a tile before it is added to its tokens
+constexpr int64_t kTasksPerThread = 8;  // enough to even out experts of unequal size
+
+void ForTasks(int64_t n, int64_t work, const std::function<void(int64_t)>& body) {
+  if (work < kMinWork)
+    for (int64_t i = 0; i < n; ++i) body(i);
+  else
+    ParallelTasks(n, work, body);
+}
+
+// Runs of consecutive panels, so that a run streams memory in order; only as many as the threads need.
+struct PanelRuns {
+  PanelRuns(int64_t n, int64_t other_tasks)
+      : panels(RoundUp(n, kPanelWidth) / kPanelWidth),
+        runs(std::clamp<int64_t>(kTasksPerThread * NumThreads() / std::max<int64_t>(1, other_tasks),
+                                 1, panels)) {}
+  int64_t begin(int64_t run) const { return panels * run / runs; }
+  int64_t panels, runs;
+};
+
+}  // namespace
+
+template <typename T>
+void GroupedGemm(const T* a, const ExpertMatrices<T>& m, T* c) {
+  struct Chunk {
+    int64_t expert, begin, end;
+  };
+  std::vector<Chunk> chunks;
+  for (int64_t e = 0; e < m.num_experts(); ++e)
+    for (int64_t r = m.offsets[e]; r < m.offsets[e + 1]; r += kRowChunk)
+      chunks.push_back({e, r, std::min(m.offsets[e + 1], r + kRowChunk)});
+  const auto kernel = GetKernels().typed<T>().gemm_panel;
+  const PanelRuns runs(m.n, static_cast<int64_t>(chunks.size()));
+  ForTasks(
+      static_cast<int64_t>(chunks.size()) * runs.runs, m.num_rows() * m.k * m.n, [&](int64_t task) {
+        const Chunk& chunk = chunks[task / runs.runs];
+        const int64_t run = task % runs.runs;
+        for (int64_t p = runs.begin(run); p < runs.begin(run + 1); ++p)
+          kernel(a + chunk.begin * m.k, m.k, m.packed[chunk.expert] + p * PanelElements<T>(m.k),
+                 m.k, chunk.end - chunk.begin,
+                 std::min<int64_t>(kPanelWidth, m.n - p * kPanelWidth),
+                 c + chunk.begin * m.n + p * kPanelWidth, m.n);
+      });
+}
+template void GroupedGemm<float>(const float*, const ExpertMatrices<float>&, float*);
+template void GroupedGemm<Bf16>(const Bf16*, const ExpertMatrices<Bf16>&, Bf16*);
+
+template <typename T>
+void GroupedGemmAdd(const T* a, const ExpertMatrices<T>& m, const int32_t* token,
+                    const float* weight, int64_t num_tokens, float* out) {
+  const int64_t chunks = (num_tokens + kTokenChunk - 1) / kTokenChunk;
+  const auto kernel = GetKernels().typed<T>().gemm_panel_float;
+  const auto add_scaled = GetKernels().add_scaled;
+  const PanelRuns runs(m.n, chunks);
+  // A task owns some tokens' sums over some columns: experts come one after another, whoever runs it.
+  ForTasks(chunks * runs.runs, m.num_rows() * m.k * m.n, [&](int64_t task) {
+    const int64_t chunk = task / runs.runs, run = task % runs.runs;
+    const auto first = static_cast<int32_t>(chunk * kTokenChunk),
+               last = static_cast<int32_t>(std::min(num_tokens, (chunk + 1) * kTokenChunk));
+    float tile[kScatterRows * kPanelWidth];
+    for (int64_t e = 0; e < m.num_experts(); ++e) {
+      const int32_t *from = token + m.offsets[e], *to = token + m.offsets[e + 1];
+      const int64_t begin = std::lower_bound(from, to, first) - token,
+                    end = std::lower_bound(from, to, last) - token;
+      for (int64_t r = begin; r < end; r += kScatterRows) {
+        const int64_t rows = std::min(kScatterRows, end - r);
+        for (int64_t p = runs.begin(run); p < runs.begin(run + 1); ++p) {
+          const int64_t n = std::min<int64_t>(kPanelWidth, m.n - p * kPanelWidth);
+          kernel(a + r * m.k, m.k, m.packed[e] + p * PanelElements<T>(m.k), m.k, rows, n, tile,
+                 kPanelWidth, false);
+          for (int64_t i = 0; i < rows; ++i)
+            add_scaled(tile + i * kPanelWidth, weight ? weight[r + i] : 1.0f, n,
+                       out + token[r + i] * m.n + p * kPanelWidth);
+        }
+      }
+    }
+  });
+}
+template void GroupedGemmAdd<float>(const float*, const ExpertMatrices<float>&, const int32_t*,
+                                    const float*, int64_t, float*);
+template void GroupedGemmAdd<Bf16>(const Bf16*, const ExpertMatrices<Bf16>&, const int32_t*,
+                                   const float*, int64_t, float*);
+
+}  // namespace rft

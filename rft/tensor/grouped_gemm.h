@@ -1,0 +1,32 @@
+// Products of rows that are grouped by expert, each group with its own packed matrix, as one parallel loop. Torch-free.
+// Batch-invariant as gemm.h: a row's bits depend on its expert's matrix and its own values only.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "rft/tensor/kernels.h"
+
+namespace rft {
+
+// Rows offsets[e] .. offsets[e + 1] - 1 belong to packed[e], a [K, N] matrix packed as in gemm.h.
+template <typename T>
+struct ExpertMatrices {
+  std::vector<const T*> packed;      // E
+  const int64_t* offsets = nullptr;  // E + 1, ascending from 0
+  int64_t k = 0, n = 0;
+  int64_t num_experts() const { return static_cast<int64_t>(packed.size()); }
+  int64_t num_rows() const { return offsets[packed.size()]; }
+};
+
+// c[P, N] = a[P, K] * the row's matrix.
+template <typename T>
+void GroupedGemm(const T* a, const ExpertMatrices<T>& matrices, T* c);
+
+// out[token[p], :] += weight[p] * (a[p] * the row's matrix), for each token in the order of the experts; float sums.
+// token: int32 [P], ascending within each expert's rows, each token at most once there; weight: [P], or null for 1.
+template <typename T>
+void GroupedGemmAdd(const T* a, const ExpertMatrices<T>& matrices, const int32_t* token,
+                    const float* weight, int64_t num_tokens, float* out);
+
+}  // namespace rft
