@@ -28,6 +28,9 @@ TINY: dict[str, Any] = {
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False},
     "qwen3": {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "tie_word_embeddings": True},
+    "qwen3_moe": {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "tie_word_embeddings": True,
+                  "num_hidden_layers": 3, "mlp_only_layers": [1], "moe_intermediate_size": 40, "num_experts": 10,
+                  "num_experts_per_tok": 3, "norm_topk_prob": True},
 }
 NUM_REQUESTS, MAX_PROMPT, MAX_NEW = 64, 96, 32
 
