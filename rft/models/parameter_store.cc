@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
 #include "rft/tensor/kernels.h"
