@@ -40,6 +40,8 @@ std::vector<Example> Examples() {
       {Spec("set_match", {{"expected", "{{item.list}}"}}), "Green, red"},
       {Spec("json_valid", {}), "{\"a\": [1, 2]}"},
       {Spec("json_fields", {{"expected", "{{item.record}}"}}), "{\"b\": [true, null], \"a\": 1.0}"},
+      {Spec("json_schema", {{"schema", "{\"type\": \"object\", \"required\": [\"a\"]}"}}),
+       "{\"a\": 1}"},
       {Spec("math_equal", {{"undecided", "0"}}), "\\boxed{\\frac{84}{2}}"},
       {Spec("length", {{"unit", "words"}, {"max", "3"}, {"ramp", "3"}}), "one two three"},
       {Spec("repetition", {{"n", "2"}}), "one two three"},
