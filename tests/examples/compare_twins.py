@@ -44,7 +44,7 @@ def compare(what: str, cpp: object, python: object) -> None:
 
 def main() -> None:
     """Both pairs."""
-    arithmetic_program, loop_program = sys.argv[1:3]
+    arithmetic_program, loop_program = (Path(program).resolve() for program in sys.argv[1:3])
     with tempfile.TemporaryDirectory(prefix="rft-twins-") as scratch:
         folder = Path(scratch)
         model = make_model(folder / "model", "llama")
