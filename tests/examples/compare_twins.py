@@ -33,7 +33,7 @@ def untimed_metrics(folder: Path) -> list[str]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     if not lines:
         sys.exit(f"{folder}: no metrics")
-    return [json.dumps({key: value for key, value in line.items() if not key.endswith("_s") and "_per_s" not in key}) for line in lines]
+    return [json.dumps({key: value for key, value in line.items() if key != "seconds" and not key.endswith("_s") and "_per_s" not in key}) for line in lines]
 
 
 def compare(what: str, cpp: object, python: object) -> None:
