@@ -85,7 +85,7 @@ std::vector<std::vector<Completion>> Generate(
     PyEngine& self, const py::iterable& prompts, int32_t n, double temperature, double top_p,
     int32_t top_k, double min_p, int32_t max_tokens, int32_t min_tokens, uint64_t seed,
     const py::object& stop_ids, std::vector<std::string> stop_strings, bool ignore_eos,
-    const std::optional<py::function>& on_token, double deadline_s) {
+    const std::optional<py::function>& on_token, double deadline_s, const std::string& adapter) {
   if (n < 1)
     throw StatusException(
         absl::InvalidArgumentError(absl::StrCat("n: ", n, "; at least 1 completion")));
@@ -100,6 +100,7 @@ std::vector<std::vector<Completion>> Generate(
                       .stop_ids = ToTokenIds(stop_ids, "stop_ids"),
                       .stop_strings = std::move(stop_strings)};
   request.num_samples = n;
+  request.adapter = adapter;
   std::vector<GenerateRequest> requests;
   for (const py::handle prompt : prompts) {
     request.prompt = ToTokenIds(prompt, absl::StrCat("prompts[", requests.size(), "]"));
@@ -156,6 +157,7 @@ void BindEngine(py::module_& m) {
            py::arg("seed") = 0, py::arg("stop_ids") = py::tuple(),
            py::arg("stop_strings") = std::vector<std::string>{}, py::arg("ignore_eos") = false,
            py::arg("on_token") = py::none(), py::arg("deadline_s") = 3600.0,
+           py::arg("adapter") = "",
            "n completions of each prompt (lists or arrays of token ids): result[i][s] is sample s "
            "of prompt i.\n\n"
            "temperature 0 is greedy. on_token(prompt, sample, id, logprob) is called in this "
@@ -166,12 +168,17 @@ void BindEngine(py::module_& m) {
            "full), StateError (closed), DeadlineError (deadline_s seconds passed).")
       .def(
           "publish",
-          [](PyEngine& self, std::shared_ptr<PublishedWeights> weights) {
-            ThrowIfError(WithoutGil([&] { return self.engine().Publish(std::move(weights)); }));
+          [](PyEngine& self, std::shared_ptr<PublishedWeights> weights,
+             const std::string& adapter) {
+            ThrowIfError(WithoutGil([&] {
+              return adapter.empty() ? self.engine().Publish(std::move(weights))
+                                     : self.engine().PublishAdapter(adapter, std::move(weights));
+            }));
           },
-          py::arg("weights"),
+          py::arg("weights"), py::arg("adapter") = "",
           "Samples from `weights` from the next iteration on; no copy. Running completions go on "
-          "with them.")
+          "with them. adapter: a name; only generate(adapter=name) uses these weights then, in one "
+          "batch with all others. None as weights frees the name.")
       .def("stats", &Stats,
            "Counters since the start, and what is running, waiting and cached now.")
       .def_property_readonly(

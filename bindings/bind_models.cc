@@ -16,6 +16,7 @@
 #include "bindings/python_values.h"
 #include "rft/io/json.h"
 #include "rft/models/causal_lm.h"
+#include "rft/models/lora.h"
 #include "rft/tensor/parallel.h"
 
 namespace rft::python {
@@ -63,9 +64,9 @@ void Save(const CausalLm& model, const std::string& dir, const std::string& dtyp
   ThrowIfError(WithoutGil([&] { return SaveModel(model, dir, save_dtype); }));
 }
 
-std::vector<std::string> ParameterNames(const CausalLm& model) {
+std::vector<std::string> ParameterNames(const ParameterStore& parameters) {
   std::vector<std::string> names;
-  for (const Parameter& parameter : model.parameters().all()) names.push_back(parameter.name);
+  for (const Parameter& parameter : parameters.all()) names.push_back(parameter.name);
   return names;
 }
 
@@ -75,6 +76,86 @@ std::string Repr(const CausalLm& model) {
                       ShortCount(model.parameters().num_parameters()), " parameters, ",
                       DtypeName(model.dtype()), ", ", c.num_layers, " layers of ", c.hidden_size,
                       ", vocabulary ", c.vocab_size, ", context ", c.max_positions, ">");
+}
+
+std::shared_ptr<LoraAdapter> CreateAdapter(std::shared_ptr<CausalLm> model, int64_t rank,
+                                           double alpha, double dropout,
+                                           std::vector<std::string> targets, bool rslora,
+                                           uint64_t seed) {
+  return ValueOrThrow(WithoutGil([&] {
+    return LoraAdapter::Create(std::move(model), {.rank = rank,
+                                                  .alpha = alpha,
+                                                  .dropout = dropout,
+                                                  .targets = std::move(targets),
+                                                  .rslora = rslora,
+                                                  .seed = seed});
+  }));
+}
+
+void BindAdapters(py::module_& m) {
+  const LoraConfig defaults;
+  py::class_<LoraAdapter, std::shared_ptr<LoraAdapter>>(
+      m, "Adapter",
+      "A LoRA adapter on a model that stays as it is; any number of them share one model. Train it "
+      "with Trainer(model, adapter), sample with Engine.publish(adapter.weights(), \"name\").")
+      .def(py::init(&CreateAdapter), py::arg("model"), py::arg("rank") = defaults.rank,
+           py::arg("alpha") = defaults.alpha, py::arg("dropout") = defaults.dropout,
+           py::arg("targets") = defaults.targets, py::arg("rslora") = defaults.rslora,
+           py::arg("seed") = defaults.seed,
+           "Scale alpha / rank (rslora: alpha / sqrt(rank)). targets: module names (\"q_proj\") or "
+           "groups: attention, mlp, all. Starts as no change: B is 0.\n\n"
+           "Raises ConfigError (a target no module has, a bad rank).")
+      .def_static(
+          "load",
+          [](std::shared_ptr<CausalLm> model, const std::string& dir) {
+            return ValueOrThrow(
+                WithoutGil([&] { return LoraAdapter::Load(std::move(model), dir); }));
+          },
+          py::arg("model"), py::arg("dir"),
+          "A folder as peft's save_pretrained writes it. Raises NotFoundError, ConfigError (what "
+          "is "
+          "not supported, another model's tensors).")
+      .def(
+          "save",
+          [](const LoraAdapter& self, const std::string& dir) {
+            ThrowIfError(WithoutGil([&] { return self.Save(dir); }));
+          },
+          py::arg("dir"), "Such a folder: peft.PeftModel.from_pretrained loads it.")
+      .def(
+          "save_merged",
+          [](const LoraAdapter& self, const std::string& dir, const std::string& dtype) {
+            const SaveDtype save_dtype = ParseSaveDtype(*self.base(), dtype);
+            ThrowIfError(WithoutGil([&] { return self.SaveMerged(dir, save_dtype); }));
+          },
+          py::arg("dir"), py::arg("dtype") = "bf16",
+          "A Hugging Face folder of the model with the adapter merged into it.")
+      .def(
+          "weights",
+          [](LoraAdapter& self) {
+            return std::const_pointer_cast<PublishedWeights>(
+                std::shared_ptr<const PublishedWeights>(
+                    WithoutGil([&] { return self.weights(); })));
+          },
+          "Its current version, for Engine.publish: a pointer, not a copy.")
+      .def_property_readonly("model", &LoraAdapter::base, "The base.")
+      .def_property_readonly("rank", [](const LoraAdapter& self) { return self.config().rank; })
+      .def_property_readonly(
+          "num_parameters", [](LoraAdapter& self) { return self.parameters().num_parameters(); },
+          "Number of trainable values.")
+      .def(
+          "parameter",
+          [](LoraAdapter& self, const std::string& name) {
+            return CopyToNumpy(FindParameter(self.parameters(), name).value);
+          },
+          py::arg("name"), "A float32 copy of one parameter.")
+      .def(
+          "parameter_names", [](LoraAdapter& self) { return ParameterNames(self.parameters()); },
+          "PEFT's names of all parameters.")
+      .def("__repr__", [](LoraAdapter& self) {
+        return absl::StrCat("<rft.Adapter of rank ", self.config().rank, ": ",
+                            ShortCount(self.parameters().num_parameters()), " parameters on ",
+                            self.targets().size(), " modules>");
+      });
 }
 
 }  // namespace
@@ -130,12 +211,17 @@ void BindModels(py::module_& m) {
       .def(
           "parameter",
           [](const CausalLm& model, const std::string& name) {
-            return CopyToNumpy(FindParameter(model, name).value);
+            return CopyToNumpy(FindParameter(model.parameters(), name).value);
           },
           py::arg("name"),
           "A float32 copy of one parameter. Raises ConfigError for an unknown name.")
-      .def("parameter_names", &ParameterNames, "Hugging Face names of all parameters.")
+      .def(
+          "parameter_names",
+          [](const CausalLm& model) { return ParameterNames(model.parameters()); },
+          "Hugging Face names of all parameters.")
       .def("__repr__", &Repr);
+
+  BindAdapters(m);
 }
 
 }  // namespace rft::python

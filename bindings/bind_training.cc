@@ -24,11 +24,13 @@ namespace {
 
 using PyTrainer = Exclusive<Trainer>;
 
-std::unique_ptr<PyTrainer> MakeTrainer(std::shared_ptr<CausalLm> model, int64_t token_budget,
+std::unique_ptr<PyTrainer> MakeTrainer(std::shared_ptr<CausalLm> model,
+                                       std::shared_ptr<LoraAdapter> adapter, int64_t token_budget,
                                        double temperature) {
   auto trainer = ValueOrThrow(WithoutGil([&] {
-    return Trainer::Create(std::move(model),
-                           {.token_budget = token_budget, .temperature = temperature});
+    return Trainer::Create(
+        std::move(model),
+        {.token_budget = token_budget, .temperature = temperature, .adapter = std::move(adapter)});
   }));
   return std::make_unique<PyTrainer>(std::move(trainer),
                                      "a custom loss called the trainer that is waiting for it; use "
@@ -68,7 +70,7 @@ void SaveState(PyTrainer& self, const std::string& dir) {
 }
 
 py::array_t<float> Gradient(PyTrainer& self, const std::string& name) {
-  const Parameter& parameter = FindParameter(*self.unguarded().model(), name);
+  const Parameter& parameter = FindParameter(self.unguarded().parameters(), name);
   if (!parameter.grad.defined()) {
     throw StatusException(
         absl::FailedPreconditionError("no gradient yet: call forward_backward first"));
@@ -84,9 +86,10 @@ void BindTraining(py::module_& m) {
       m, "Trainer",
       "The Training API's verbs over a model. Gradients of all forward_backward calls add up "
       "until optim_step divides them by the calls' denominators together.")
-      .def(py::init(&MakeTrainer), py::arg("model"), py::kw_only(),
+      .def(py::init(&MakeTrainer), py::arg("model"), py::arg("adapter") = nullptr, py::kw_only(),
            py::arg("token_budget") = TrainerOptions{}.token_budget,
            py::arg("temperature") = TrainerOptions{}.temperature,
+           "adapter: train this adapter of the model; the model itself stays as it is. "
            "token_budget: computed tokens per micro-batch. temperature: log-probabilities are of "
            "softmax(logits / temperature).")
       .def("forward", &Forward, py::arg("datums"),
@@ -128,7 +131,16 @@ void BindTraining(py::module_& m) {
           [](PyTrainer& self, const std::string& dir) {
             ThrowIfError(self.Call([&](Trainer& t) { return t.SaveModel(dir); }));
           },
-          py::arg("dir"), "A Hugging Face folder that transformers and rft load.")
+          py::arg("dir"),
+          "A Hugging Face folder that transformers and rft load; a trained adapter is merged in.")
+      .def(
+          "save_adapter",
+          [](PyTrainer& self, const std::string& dir) {
+            ThrowIfError(self.Call([&](Trainer& t) { return t.SaveAdapter(dir); }));
+          },
+          py::arg("dir"),
+          "The trained adapter in PEFT's format. Raises StateError where the whole model is "
+          "trained.")
       .def(
           "weights",
           [](PyTrainer& self) {
@@ -141,7 +153,10 @@ void BindTraining(py::module_& m) {
            "denominator, no clipping).")
       .def_property_readonly(
           "model", [](const PyTrainer& self) { return self.unguarded().model(); },
-          "The model trained.")
+          "The model trained, or the base of the adapter that is.")
+      .def_property_readonly(
+          "adapter", [](const PyTrainer& self) { return self.unguarded().adapter(); },
+          "The adapter trained; None when it is the whole model.")
       .def_property_readonly(
           "num_steps", [](const PyTrainer& self) { return self.unguarded().num_steps(); },
           "Optimizer steps taken; restored by load_state.")

@@ -11,10 +11,10 @@
 
 namespace rft::python {
 
-const Parameter& FindParameter(const CausalLm& model, const std::string& name) {
-  if (const Parameter* found = model.parameters().Find(name)) return *found;
+const Parameter& FindParameter(const ParameterStore& parameters, const std::string& name) {
+  if (const Parameter* found = parameters.Find(name)) return *found;
   std::vector<std::string> names;
-  for (const Parameter& parameter : model.parameters().all()) names.push_back(parameter.name);
+  for (const Parameter& parameter : parameters.all()) names.push_back(parameter.name);
   const std::optional<std::string> meant = DidYouMean(name, names);
   throw StatusException(absl::InvalidArgumentError(absl::StrCat(
       "no parameter '", name, "'; ",

@@ -42,6 +42,7 @@ struct GenerateRequest {
   std::vector<TokenId> prompt;  // >= 1 token
   SamplingParams sampling;
   int32_t num_samples = 1;  // completions of this prompt; the prompt is prefilled once
+  std::string adapter;      // published with PublishAdapter; "": what Publish published
   RngKey rng;               // sample i draws from the stream with rollout = rng.rollout + i
 };
 
@@ -95,6 +96,13 @@ class InferenceEngine {
 
   // Makes `weights` what the next iteration runs on. No copy. kInvalidArgument if this engine can't run them.
   virtual absl::Status Publish(std::shared_ptr<const PublishedWeights> weights) = 0;
+
+  // As Publish, for requests that name this adapter: requests of different adapters share a batch. Null weights: the name is
+  // free again; requests that use it go on with what they have. kUnimplemented where an engine has no adapters.
+  virtual absl::Status PublishAdapter(const std::string& /*name*/,
+                                      std::shared_ptr<const PublishedWeights> /*weights*/) {
+    return absl::UnimplementedError("engine: serves no adapters");
+  }
 
   virtual EngineStats stats() const = 0;
 

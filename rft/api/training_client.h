@@ -53,8 +53,15 @@ class TrainingClient {
   virtual absl::Status SaveState(const std::string& dir) = 0;
   virtual absl::Status LoadState(const std::string& dir) = 0;
 
-  // A Hugging Face folder (config.json, safetensors, tokenizer files copied from where the model came from).
+  // A Hugging Face folder (config.json, safetensors, tokenizer files copied from where the model came from); a trained
+  // adapter is merged into it.
   virtual absl::Status SaveModel(const std::string& dir) = 0;
+
+  // The trained adapter in PEFT's format. kFailedPrecondition where the whole model is trained.
+  virtual absl::Status SaveAdapter(const std::string& /*dir*/) {
+    return absl::FailedPreconditionError(
+        "save_adapter: the whole model is trained, not an adapter");
+  }
 
   // The current weights, for InferenceEngine::Publish: a pointer, not a copy.
   virtual absl::StatusOr<std::shared_ptr<const PublishedWeights>> SaveWeightsForSampler() = 0;

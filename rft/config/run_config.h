@@ -160,6 +160,31 @@ struct TrainerConfig {
   }
 };
 
+struct LoraOptions {
+  int64_t rank = 0;
+  double alpha = 32.0;
+  double dropout = 0.0;
+  std::vector<std::string> targets = {"all"};
+  bool rslora = false;
+
+  void Visit(ConfigVisitor& v) {
+    v.Field("rank", &rank,
+            {.doc = "Rank of the adapter that is trained; 0: the whole model is trained.",
+             .min = 0,
+             .max = 4096});
+    v.Field("alpha", &alpha, {.doc = "The adapter is scaled by alpha / rank.", .above = 0});
+    v.Field("dropout", &dropout,
+            {.doc = "Dropout of the adapter's input, in training only: log-probabilities then "
+                    "differ from the sampler's.",
+             .min = 0,
+             .max = 0.99});
+    v.Field(
+        "targets", &targets,
+        {.doc = "Modules that get an adapter, by name (q_proj) or group: attention, mlp, all."});
+    v.Field("rslora", &rslora, {.doc = "Scale by alpha / sqrt(rank) instead."});
+  }
+};
+
 struct EngineConfig {
   std::string name = "local";
   int64_t max_batch = 64;
@@ -238,6 +263,7 @@ struct RunConfig {
   AdvantageConfig advantage;
   LossOptions losses;
   TrainerConfig trainer;
+  LoraOptions lora;
   EngineConfig engine;
   EvalConfig eval;
   CheckpointConfig checkpoint;
@@ -269,6 +295,7 @@ struct RunConfig {
     v.Nested("losses", losses,
              "The policy loss; knobs left out have the loss's own defaults (docs/losses.md).");
     v.Nested("trainer", trainer, "Optimisation.");
+    v.Nested("lora", lora, "Train a low-rank adapter instead of the whole model.");
     v.Nested("engine", engine, "Inference engine.");
     v.Nested("eval", eval, "Evaluation on data.heldout.");
     v.Nested("checkpoint", checkpoint, "Checkpoints.");

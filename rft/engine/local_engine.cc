@@ -17,6 +17,7 @@
 #include "rft/engine/paged_cache.h"
 #include "rft/engine/scheduler.h"
 #include "rft/engine/token_sampler.h"
+#include "rft/models/lora.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
 #include "rft/tensor/memory.h"
@@ -58,6 +59,13 @@ class LocalEngine : public InferenceEngine {
     owner->sink = std::move(sink);
     std::lock_guard lock(mutex_);
     if (stopping_) return absl::FailedPreconditionError("engine: shut down");
+    if (const std::string& name = owner->request.adapter; !name.empty()) {
+      const auto it = adapters_.find(name);
+      if (it == adapters_.end())
+        return absl::InvalidArgumentError(
+            absl::StrCat("adapter: '", name, "' has not been published to this engine"));
+      owner->weights = it->second;
+    }
     if (unfinished_ + owner->request.num_samples > options_.queue_limit)
       return absl::ResourceExhaustedError(
           absl::StrCat("engine: ", unfinished_, " samples are in flight, the limit is ",
@@ -77,13 +85,25 @@ class LocalEngine : public InferenceEngine {
   }
 
   absl::Status Publish(std::shared_ptr<const PublishedWeights> weights) override {
-    auto mine = std::dynamic_pointer_cast<const ModelWeights>(weights);
-    if (!mine || mine->model != model_.get())
-      return absl::InvalidArgumentError(
-          "engine: these weights belong to another model than this engine runs");
+    RFT_ASSIGN_OR_RETURN(auto mine, Mine(std::move(weights)));
     std::lock_guard lock(mutex_);
     published_ = std::move(mine);
     wake_.notify_one();
+    return absl::OkStatus();
+  }
+
+  absl::Status PublishAdapter(const std::string& name,
+                              std::shared_ptr<const PublishedWeights> weights) override {
+    if (name.empty()) return absl::InvalidArgumentError("adapter: needs a name");
+    std::shared_ptr<const ModelWeights> mine;
+    if (weights) {
+      RFT_ASSIGN_OR_RETURN(mine, Mine(std::move(weights)));
+    }
+    std::lock_guard lock(mutex_);
+    if (mine)
+      adapters_[name] = std::move(mine);
+    else
+      adapters_.erase(name);
     return absl::OkStatus();
   }
 
@@ -104,6 +124,15 @@ class LocalEngine : public InferenceEngine {
   }
 
  private:
+  absl::StatusOr<std::shared_ptr<const ModelWeights>> Mine(
+      std::shared_ptr<const PublishedWeights> weights) const {
+    auto mine = std::dynamic_pointer_cast<const ModelWeights>(std::move(weights));
+    if (!mine || mine->model != model_.get())
+      return absl::InvalidArgumentError(
+          "engine: these weights belong to another model than this engine runs");
+    return mine;
+  }
+
   absl::Status Validate(const GenerateRequest& r) const {
     const ModelConfig& c = model_->config();
     RFT_RETURN_IF_ERROR(ValidateSamplingParams(r.sampling, c.vocab_size));
@@ -169,10 +198,58 @@ class LocalEngine : public InferenceEngine {
     }
   }
 
-  // One forward over everything the scheduler picked, then one token for each sequence that is complete.
+  // What each request computes with in this iteration: its adapter's newest version, or the engine's weights.
+  void PickWeights(std::vector<Scheduler::Work>& work) {
+    {
+      std::lock_guard lock(mutex_);
+      for (const auto& w : work) {
+        EngineRequest& owner = *w.sequence->owner;
+        if (owner.request.adapter.empty()) {
+          owner.weights = weights_;
+        } else if (auto it = adapters_.find(owner.request.adapter); it != adapters_.end()) {
+          owner.weights = it->second;
+        }
+      }
+    }
+    // Requests of one base and one adapter side by side.
+    std::stable_sort(work.begin(), work.end(), [](const auto& a, const auto& b) {
+      const ModelWeights &x = WeightsOf(a), &y = WeightsOf(b);
+      return std::pair(BaseOf(x), &x) < std::pair(BaseOf(y), &y);
+    });
+  }
+  static const ModelWeights& WeightsOf(const Scheduler::Work& work) {
+    return static_cast<const ModelWeights&>(*work.sequence->owner->weights);
+  }
+
+  // One forward over everything the scheduler picked (one for each version of the base, should adapters lag behind), then one
+  // token for each sequence that is complete.
   void Iterate() {
-    const std::vector<Scheduler::Work> work = scheduler_.NextIteration();
-    if (work.empty()) return;
+    std::vector<Scheduler::Work> work = scheduler_.NextIteration();
+    PickWeights(work);
+    for (size_t begin = 0, end; begin < work.size(); begin = end) {
+      end = begin + 1;
+      while (end < work.size() && BaseOf(WeightsOf(work[end])) == BaseOf(WeightsOf(work[begin])))
+        ++end;
+      Compute({work.begin() + begin, work.begin() + end});
+    }
+  }
+
+  // The adapters of one base, each for the rows of its requests.
+  static std::shared_ptr<const ModelWeights> Mixed(const std::vector<Scheduler::Work>& work) {
+    std::vector<AdapterRows> rows;
+    for (const auto& w : work) {
+      auto weights = std::static_pointer_cast<const ModelWeights>(w.sequence->owner->weights);
+      const int64_t at = rows.empty() ? 0 : rows.back().begin + rows.back().count;
+      if (!rows.empty() && rows.back().weights == weights)
+        rows.back().count += w.count;
+      else
+        rows.push_back({at, w.count, std::move(weights)});
+    }
+    return rows.size() == 1 ? rows[0].weights : MixAdapters(rows);
+  }
+
+  void Compute(const std::vector<Scheduler::Work>& work) {
+    const std::shared_ptr<const ModelWeights> weights = Mixed(work);
     std::vector<int64_t> ids, positions, sources;
     std::vector<PagedSequence> sequences;
     for (const auto& w : work) {
@@ -186,7 +263,7 @@ class LocalEngine : public InferenceEngine {
     }
     PagedAttention attention(cache_, std::move(sequences));
     const at::Tensor hidden_TH =
-        model_->forward(*weights_, at::tensor(ids, at::kLong), at::tensor(positions, at::kLong),
+        model_->forward(*weights, at::tensor(ids, at::kLong), at::tensor(positions, at::kLong),
                         attention, nullptr);
     int64_t prefilled = 0;
     for (const auto& w : work) {
@@ -201,7 +278,7 @@ class LocalEngine : public InferenceEngine {
     CountTokens(prefilled, 0);
     for (int64_t r0 = 0; r0 < wanted_NH.size(0); r0 += chunk) {
       const int64_t rows = std::min(chunk, wanted_NH.size(0) - r0);
-      ComputeLogits(wanted_NH, r0, rows);
+      ComputeLogits(weights->head, wanted_NH, r0, rows);
       SampleRows({complete.begin() + r0, complete.begin() + r0 + rows});
     }
   }
@@ -212,8 +289,7 @@ class LocalEngine : public InferenceEngine {
     stats_.tokens_sampled += sampled;
   }
 
-  void ComputeLogits(const at::Tensor& hidden, int64_t first, int64_t rows) {
-    const Weight& head = weights_->head;
+  void ComputeLogits(const Weight& head, const at::Tensor& hidden, int64_t first, int64_t rows) {
     if (!logits_.defined() || logits_.size(0) < rows)
       logits_ = at::empty({rows, head.n}, at::kFloat);
     DispatchFloat(hidden.scalar_type(), [&](auto tag) {
@@ -268,7 +344,7 @@ class LocalEngine : public InferenceEngine {
     c.ids.push_back(token.id);
     c.logprobs.push_back(token.logprob);
     c.sampling_logprobs.push_back(token.sampling_logprob);
-    c.versions.push_back(weights_->version());
+    c.versions.push_back(s->owner->weights->version());
     s->owner->sink->OnToken(s->sample, token.id, token.logprob);
     const auto count = static_cast<int64_t>(c.ids.size());
     const std::vector<TokenId>& ends = s->owner->end_ids;
@@ -316,6 +392,7 @@ class LocalEngine : public InferenceEngine {
   std::vector<std::shared_ptr<EngineRequest>> submitted_;
   std::vector<RequestHandle> cancelled_;
   std::shared_ptr<const ModelWeights> published_;
+  std::map<std::string, std::shared_ptr<const ModelWeights>> adapters_;
   std::map<RequestHandle, int64_t> remaining_;  // samples not yet finished, by request
   RequestHandle last_handle_ = 0;
   int64_t unfinished_ = 0;

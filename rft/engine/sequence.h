@@ -17,6 +17,8 @@ struct EngineRequest {
   GenerateRequest request;
   std::shared_ptr<CompletionSink> sink;
   std::vector<TokenId> end_ids;  // model's end tokens (unless ignore_eos) and stop_ids
+  std::shared_ptr<const PublishedWeights>
+      weights;  // its adapter's, or the engine's: of the current iteration
   bool cancelled = false;
 };
 

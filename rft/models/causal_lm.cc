@@ -35,4 +35,12 @@ std::shared_ptr<const ModelWeights> CausalLm::weights() {
   return versions_.empty() ? PackNewVersion() : versions_.back();
 }
 
+std::vector<const Weight*> LinearWeights(const ModelWeights& weights) {
+  std::vector<const Weight*> all;
+  for (const ModelWeights::Layer& layer : weights.layers)
+    for (const Weight* w : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down})
+      if (w->packed.defined()) all.push_back(w);
+  return all;
+}
+
 }  // namespace rft

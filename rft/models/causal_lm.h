@@ -9,6 +9,7 @@
 // parameters (LoadWeights, PackNewVersion, the optimizer) belongs to one thread.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -30,6 +31,8 @@
 namespace rft {
 
 class CausalLm;
+struct LoraWeights;
+struct LowRankDropout;
 
 // One version's compute copy. Immutable once published; reference-counted.
 struct ModelWeights : PublishedWeights {
@@ -53,6 +56,15 @@ struct ModelWeights : PublishedWeights {
   std::vector<Layer> layers;
   at::Tensor final_norm_H;
   Weight head;  // [V, H]; the embedding's own rows when tied
+
+  // Adapters over these weights (rft/models/lora.h): which rows of a batch use which. Usually none, or one for all rows.
+  struct Lora {
+    int64_t begin = 0, count = -1;  // -1: to the end
+    std::shared_ptr<const LoraWeights> weights;
+    std::shared_ptr<const LowRankDropout> dropout;  // null outside of training
+  };
+  std::vector<Lora> lora;
+  std::shared_ptr<const ModelWeights> base;  // of an adapter's version: whose tensors these are
 
   int64_t version() const override { return version_number; }
 };
@@ -109,6 +121,9 @@ using ModelRegistry =
   static const bool rft_registered_model_##factory = \
       ::rft::ModelRegistry::Get().Add(architecture, factory)
 
+// The stacked weights of the layers, in order: what adapters can be put on.
+std::vector<const Weight*> LinearWeights(const ModelWeights& weights);
+
 // --- Hugging Face folders (rft/models/hf_folder.cc) ---
 
 // Reads config.json and the safetensors (single or sharded; bf16, fp16, fp32) of `dir`. dtype: compute dtype, kFloat or
@@ -123,6 +138,8 @@ absl::StatusOr<std::shared_ptr<CausalLm>> CreateRandomModel(const std::string& c
 enum class SaveDtype { kFloat32, kBFloat16 };
 // Writes config.json, safetensors (sharded above 4 GB) and copies the tokenizer, template and generation files of
 // source_dir; `transformers` loads the result. The folder is created; existing files of these names are replaced.
-absl::Status SaveModel(const CausalLm& model, const std::string& dir, SaveDtype dtype);
+// `value_of`, if given, is asked for what to write in place of a parameter's own value (an adapter merged into it).
+absl::Status SaveModel(const CausalLm& model, const std::string& dir, SaveDtype dtype,
+                       const std::function<at::Tensor(const Parameter&)>& value_of = {});
 
 }  // namespace rft

@@ -9,6 +9,7 @@
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/zeros.h>
 
+#include "rft/models/lora.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/ops.h"
@@ -227,22 +228,23 @@ at::Tensor Decoder::forward(const ModelWeights& weights, const at::Tensor& ids_T
     const ModelWeights::Layer& w = weights.layers[l];
     const ops::HeadNorm head_norm{w.q_norm_D, w.k_norm_D, p.q_norm, p.k_norm, eps};
     at::Tensor qkv =
-        ops::Linear(ops::RmsNorm(x_TH, w.input_norm_H, p.input_norm, eps, dtype_), w.qkv);
+        LoraLinear(ops::RmsNorm(x_TH, w.input_norm_H, p.input_norm, eps, dtype_), w.qkv, weights);
     qkv = ops::RotateHeads(qkv, layout_, head_norm, positions_T, rope_.cos(), rope_.sin());
-    x_TH = ops::LinearAdd(attention.Attend(static_cast<int64_t>(l), qkv, layout_, scale), w.output,
-                          x_TH);
-    x_TH = FeedForward(p, w, x_TH, sparse_index, routing);
+    x_TH = LoraLinearAdd(attention.Attend(static_cast<int64_t>(l), qkv, layout_, scale), w.output,
+                         x_TH, weights);
+    x_TH = FeedForward(p, weights, w, x_TH, sparse_index, routing);
     sparse_index += p.sparse;
   }
   return ops::RmsNorm(x_TH, weights.final_norm_H, final_norm_, eps, dtype_);
 }
 
-at::Tensor Decoder::FeedForward(const LayerParameters& p, const ModelWeights::Layer& w,
-                                at::Tensor x_TH, int64_t sparse_index, Routing* routing) const {
+at::Tensor Decoder::FeedForward(const LayerParameters& p, const ModelWeights& weights,
+                                const ModelWeights::Layer& w, at::Tensor x_TH, int64_t sparse_index,
+                                Routing* routing) const {
   const at::Tensor h_TH =
       ops::RmsNorm(x_TH, w.post_norm_H, p.post_norm, config_.rms_norm_eps, dtype_);
   if (p.gate && !p.shared_gate)
-    x_TH = ops::LinearAdd(ops::SwiGlu(ops::Linear(h_TH, w.gate_up)), w.down, x_TH);
+    x_TH = LoraLinearAdd(ops::SwiGlu(LoraLinear(h_TH, w.gate_up, weights)), w.down, x_TH, weights);
   if (p.shared_gate)
     x_TH = ops::ExpertsAdd(h_TH, at::zeros({h_TH.size(0), 1}, at::kInt),
                            at::sigmoid(ops::Linear(h_TH.to(at::kFloat), w.shared_gate)),

@@ -34,8 +34,9 @@ class Decoder : public CausalLm {
   };
   LayerParameters FindLayer(int64_t layer);
   // x_TH + the feed-forward of its norm. `sparse_index` counts the sparse layers before this one.
-  at::Tensor FeedForward(const LayerParameters& p, const ModelWeights::Layer& w, at::Tensor x_TH,
-                         int64_t sparse_index, Routing* routing) const;
+  at::Tensor FeedForward(const LayerParameters& p, const ModelWeights& weights,
+                         const ModelWeights::Layer& w, at::Tensor x_TH, int64_t sparse_index,
+                         Routing* routing) const;
   at::Tensor Experts(const ModelWeights::Layer& w, const at::Tensor& h_TH, const at::Tensor& x_TH,
                      int64_t sparse_index, Routing* routing) const;
 

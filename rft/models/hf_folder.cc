@@ -90,12 +90,15 @@ std::string DtypeWord(SaveDtype dtype) {
   return dtype == SaveDtype::kBFloat16 ? "bfloat16" : "float32";
 }
 
-TensorToWrite Describe(const Parameter& p, SaveDtype dtype) {
+using ValueOf = std::function<at::Tensor(const Parameter&)>;
+
+TensorToWrite Describe(const Parameter& p, SaveDtype dtype, const ValueOf& value_of) {
   TensorToWrite t;
   t.name = p.name;
   t.shape = p.value.sizes().vec();
   t.dtype = dtype == SaveDtype::kBFloat16 ? TensorDtype::kBF16 : TensorDtype::kF32;
-  t.write = [value = p.value, dtype](const ByteSink& sink) -> absl::Status {
+  t.write = [p, dtype, value_of](const ByteSink& sink) -> absl::Status {
+    const at::Tensor value = value_of ? value_of(p) : p.value;
     const auto* data = Data<float>(value);
     const int64_t n = value.numel();
     if (dtype == SaveDtype::kFloat32)
@@ -181,7 +184,8 @@ absl::StatusOr<std::shared_ptr<CausalLm>> CreateRandomModel(const std::string& c
   return model;
 }
 
-absl::Status SaveModel(const CausalLm& model, const std::string& dir, SaveDtype dtype) {
+absl::Status SaveModel(const CausalLm& model, const std::string& dir, SaveDtype dtype,
+                       const ValueOf& value_of) {
   FileSystem& fs = FileSystem::Default();
   RFT_RETURN_IF_ERROR(fs.CreateDirs(dir));
   RFT_ASSIGN_OR_RETURN(json::value config, ParseJson(model.config().json));
@@ -189,9 +193,10 @@ absl::Status SaveModel(const CausalLm& model, const std::string& dir, SaveDtype 
   config.get_object().erase("torch_dtype");
   RFT_RETURN_IF_ERROR(WriteFile(fs, JoinPath(dir, "config.json"), ToJson(config) + "\n"));
   std::vector<TensorToWrite> tensors;
-  for (const Parameter& p : model.parameters().all()) tensors.push_back(Describe(p, dtype));
+  for (const Parameter& p : model.parameters().all())
+    tensors.push_back(Describe(p, dtype, value_of));
   for (const Parameter& p : model.parameters().buffers())
-    tensors.push_back(Describe(p, SaveDtype::kFloat32));
+    tensors.push_back(Describe(p, SaveDtype::kFloat32, {}));
   SafetensorsWriteOptions options;
   options.max_shard_bytes = uint64_t{4} << 30;
   RFT_RETURN_IF_ERROR(WriteModelWeights(dir, tensors, options, fs).status());

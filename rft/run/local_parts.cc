@@ -12,6 +12,7 @@
 #include "rft/core/text.h"
 #include "rft/engine/local_engine.h"
 #include "rft/models/causal_lm.h"
+#include "rft/models/lora.h"
 #include "rft/tensor/parallel.h"
 #include "rft/train/trainer.h"
 
@@ -62,9 +63,21 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
   trainer_options.token_budget = config.trainer.token_budget;
   trainer_options.temperature = config.rollout.temperature;
   RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> model, LoadModel(config.model, dtype));
-  if (parts.loss.kl_coef > 0.0) {
-    RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> frozen, LoadModel(config.model, dtype));
+  if (parts.loss.kl_coef > 0.0) {  // an adapter's reference is its base, which stays as it is
+    std::shared_ptr<CausalLm> frozen = model;
+    if (config.lora.rank == 0) {
+      RFT_ASSIGN_OR_RETURN(frozen, LoadModel(config.model, dtype));
+    }
     RFT_ASSIGN_OR_RETURN(parts.reference, Trainer::Create(std::move(frozen), trainer_options));
+  }
+  if (config.lora.rank > 0) {
+    RFT_ASSIGN_OR_RETURN(trainer_options.adapter,
+                         LoraAdapter::Create(model, {.rank = config.lora.rank,
+                                                     .alpha = config.lora.alpha,
+                                                     .dropout = config.lora.dropout,
+                                                     .targets = config.lora.targets,
+                                                     .rslora = config.lora.rslora,
+                                                     .seed = static_cast<uint64_t>(config.seed)}));
   }
   RFT_ASSIGN_OR_RETURN(parts.trainer, Trainer::Create(model, trainer_options));
   EngineOptions engine_options;

@@ -57,6 +57,12 @@ absl::Status Run::SaveResults() {
         auto commit, FolderCommit::Begin(folder_->Path("model"), /*replace=*/true, folder_->fs()));
     RFT_RETURN_IF_ERROR(parts_.trainer->SaveModel(commit->dir()));
     RFT_RETURN_IF_ERROR(commit->Commit());
+    if (config_.lora.rank > 0) {
+      RFT_ASSIGN_OR_RETURN(auto adapter, FolderCommit::Begin(folder_->Path("adapter"),
+                                                             /*replace=*/true, folder_->fs()));
+      RFT_RETURN_IF_ERROR(parts_.trainer->SaveAdapter(adapter->dir()));
+      RFT_RETURN_IF_ERROR(adapter->Commit());
+    }
   }
   RFT_RETURN_IF_ERROR(WriteSummary(after));
   RFT_RETURN_IF_ERROR(folder_->AppendEvent(

@@ -1,8 +1,9 @@
 #include "rft/tensor/linear_backward.h"
 
 #include <algorithm>
-#include <cstring>
+#include <vector>
 
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
@@ -25,14 +26,25 @@ at::Tensor PackTransposed(const Weight& w, at::ScalarType dtype) {
     packed = at::empty({PackedElements<T>(w.n, w.k)}, w.packed.options().dtype(dtype));
     const auto pack = GetKernels().typed<T>().pack_panel_from_float;
     const int64_t panels = RoundUp(w.k, kPanelWidth) / kPanelWidth;
+    bool odd = false;  // bf16 keeps pairs of rows together: a part of odd length shifts the next
+    for (const Parameter* part : w.parts) odd = odd || part->value.size(0) % 2 != 0;
     ParallelFor(panels, GrainFor(w.n * kPanelWidth), [&](int64_t begin, int64_t end) {
+      std::vector<float> stacked;
       for (int64_t p = begin; p < end; ++p) {
         const int64_t c0 = p * kPanelWidth, columns = std::min<int64_t>(kPanelWidth, w.k - c0);
         T* out = Data<T>(packed) + p * PanelElements<T>(w.n);
+        if (sizeof(T) == 2 && odd) {
+          stacked.clear();
+          for (const Parameter* part : w.parts)
+            for (int64_t r = 0; r < part->value.size(0); ++r) {
+              const float* row = Data<float>(part->value) + r * w.k + c0;
+              stacked.insert(stacked.end(), row, row + columns);
+            }
+          pack(stacked.data(), columns, 1, w.n, columns, out);
+          continue;
+        }
         for (const Parameter* part : w.parts) {  // parts follow one another along the reduction
           const int64_t rows = part->value.size(0);
-          TORCH_CHECK(sizeof(T) == 4 || rows % 2 == 0, part->name,
-                      ": bf16 training needs an even number of rows, got ", rows);
           pack(Data<float>(part->value) + c0, w.k, 1, rows, columns, out);
           out += rows * kPanelWidth;
         }
@@ -47,12 +59,18 @@ at::Tensor InputGradient(const at::Tensor& dy, const at::Tensor& packed_transpos
   at::Tensor dx = at::empty({dy.size(0), w.k}, dy.options());
   DispatchFloat(dy.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    Gemm(Data<T>(dy), w.n, Data<T>(packed_transposed), dy.size(0), w.n, w.k, Data<T>(dx), w.k);
+    const bool pad = sizeof(T) == 2 && w.n % 2 != 0;  // the kernel reads pairs
+    const at::Tensor a = pad ? at::constant_pad_nd(dy, {0, 1}) : dy;
+    Gemm(Data<T>(a), a.size(1), Data<T>(packed_transposed), dy.size(0), a.size(1), w.k, Data<T>(dx),
+         w.k);
   });
   return dx;
 }
 
 void AccumulateWeightGradient(const at::Tensor& x, const at::Tensor& dy, const Weight& w) {
+  if (std::none_of(w.parts.begin(), w.parts.end(),
+                   [](const Parameter* p) { return p->grad.defined(); }))
+    return;  // a frozen base
   DispatchFloat(x.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto& kernels = GetKernels().typed<T>();

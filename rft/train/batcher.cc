@@ -48,13 +48,14 @@ std::vector<Unit> MakeUnits(absl::Span<const Datum> datums) {
   return units;
 }
 
-void AppendRun(const Datum& d, int64_t from, int64_t to, PackedSequence sequence,
+void AppendRun(const Datum& d, int64_t owner, int64_t from, int64_t to, PackedSequence sequence,
                MicroBatch& batch) {
   sequence.begin = static_cast<int64_t>(batch.ids.size());
   sequence.count = to - from;
   for (int64_t t = from; t < to; ++t) {
     batch.ids.push_back(d.ids[t]);
     batch.positions.push_back(t);
+    batch.owners.push_back(owner);
   }
   batch.sequences.push_back(sequence);
 }
@@ -73,7 +74,8 @@ void AppendUnit(absl::Span<const Datum> datums, const Unit& unit, absl::Span<con
                 MicroBatch& batch) {
   const auto group = static_cast<int64_t>(batch.sequences.size());  // unique within the micro-batch
   const auto prefix_begin = static_cast<int64_t>(batch.ids.size());
-  if (unit.prefix > 0) AppendRun(datums[members[0]], 0, unit.prefix, {.group = group}, batch);
+  if (unit.prefix > 0)
+    AppendRun(datums[members[0]], unit.datums[0], 0, unit.prefix, {.group = group}, batch);
   for (int64_t index : members) {
     const Datum& d = datums[index];
     const auto own_begin = static_cast<int64_t>(batch.ids.size());
@@ -83,7 +85,7 @@ void AppendUnit(absl::Span<const Datum> datums, const Unit& unit, absl::Span<con
       run.prefix_begin = prefix_begin;
       run.prefix_count = unit.prefix;
     }
-    if (own > 0) AppendRun(d, unit.prefix, unit.prefix + own, run, batch);
+    if (own > 0) AppendRun(d, index, unit.prefix, unit.prefix + own, run, batch);
     AppendPredictions(d, index, unit.prefix, prefix_begin, own_begin, batch);
     batch.datums.push_back(index);
   }

@@ -18,6 +18,8 @@ namespace rft {
 
 struct MicroBatch {
   std::vector<int64_t> ids, positions;  // T computed tokens
+  std::vector<int64_t>
+      owners;  // T; the datum a token was taken from (a shared prefix: its unit's first datum)
   std::vector<PackedSequence> sequences;
   // N predictions, row by row in order: hidden state `source` predicts `target`, which is token `token` of datum `datum`.
   struct Prediction {

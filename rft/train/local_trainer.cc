@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "losses/loss.h"
+#include "rft/core/rng.h"
 #include "rft/core/status_macros.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/memory.h"
@@ -29,7 +30,9 @@ at::Tensor IntTensor(const std::vector<int64_t>& values) { return at::tensor(val
 class LocalTrainer : public Trainer {
  public:
   LocalTrainer(std::shared_ptr<CausalLm> model, const TrainerOptions& options)
-      : model_(std::move(model)), options_(options), weights_(model_->weights()) {}
+      : model_(std::move(model)),
+        options_(options),
+        weights_(options_.adapter ? options_.adapter->weights() : model_->weights()) {}
 
   absl::StatusOr<ForwardResult> Forward(absl::Span<const Datum> datums) override {
     RFT_RETURN_IF_ERROR(Validate(datums));
@@ -38,7 +41,7 @@ class LocalTrainer : public Trainer {
       ForwardResult result;
       result.logprobs = EmptyRows(datums);
       for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget))
-        Scatter(batch, Logprobs(batch, nullptr), result.logprobs);
+        Scatter(batch, Logprobs(*weights_, batch, nullptr), result.logprobs);
       return result;
     });
   }
@@ -49,13 +52,16 @@ class LocalTrainer : public Trainer {
     const Loss* loss = nullptr;
     RFT_RETURN_IF_ERROR(TryTorch([&] { loss = &FindLoss(config.name); }));
     RFT_RETURN_IF_ERROR(ValidateLossInputs(datums, config));
+    RFT_RETURN_IF_ERROR(CheckFrozenBase());
     return Accumulating(TryTorch([&] {
-      model_->parameters().EnableGradients();
+      parameters().EnableGradients();
+      const uint64_t masks = ++num_passes_;
       ForwardBackwardResult result;
       result.logprobs = EmptyRows(datums);
       StepMetrics metrics;
       for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget)) {
-        at::Tensor entropy_N, logprobs_N = Logprobs(batch, &entropy_N);
+        const auto weights = WeightsInTraining(batch, masks);
+        at::Tensor entropy_N, logprobs_N = Logprobs(*weights, batch, &entropy_N);
         Scatter(batch, logprobs_N, result.logprobs);
         const LossOutput output = loss->forward(LossInputs(datums, batch, logprobs_N), config);
         metrics.Add(output, entropy_N);
@@ -70,7 +76,19 @@ class LocalTrainer : public Trainer {
 
   absl::StatusOr<ForwardBackwardResult> ForwardBackwardCustom(absl::Span<const Datum> datums,
                                                               const CustomLoss& loss) override {
-    RFT_ASSIGN_OR_RETURN(ForwardResult forward, Forward(datums));
+    RFT_RETURN_IF_ERROR(Validate(datums));
+    RFT_RETURN_IF_ERROR(CheckFrozenBase());
+    const uint64_t masks = ++num_passes_;  // both passes see the same dropout
+    RFT_ASSIGN_OR_RETURN(
+        ForwardResult forward, TryTorch([&] {
+          at::NoGradGuard no_grad;
+          ForwardResult result;
+          result.logprobs = EmptyRows(datums);
+          for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget))
+            Scatter(batch, Logprobs(*WeightsInTraining(batch, masks), batch, nullptr),
+                    result.logprobs);
+          return result;
+        }));
     RFT_ASSIGN_OR_RETURN(const CustomLossResult custom, loss(forward.logprobs));
     if (custom.dlogprobs.size() != datums.size())
       return absl::InvalidArgumentError(absl::StrCat("custom loss: returned gradients for ",
@@ -82,7 +100,7 @@ class LocalTrainer : public Trainer {
             absl::StrCat("custom loss: dlogprobs[", i, "] has ", custom.dlogprobs[i].size(),
                          " entries, the datum has ", datums[i].ids.size(), " tokens"));
     return Accumulating(TryTorch([&] {
-      model_->parameters().EnableGradients();
+      parameters().EnableGradients();
       ForwardBackwardResult result;
       result.loss_sum = custom.loss_sum;
       result.metrics = custom.metrics;
@@ -95,7 +113,8 @@ class LocalTrainer : public Trainer {
         result.num_tokens += static_cast<int64_t>(gradient.size());
         result.num_rows += static_cast<int64_t>(batch.datums.size());
         result.num_computed_tokens += static_cast<int64_t>(batch.ids.size());
-        const at::Tensor logprobs_N = Logprobs(batch, nullptr);
+        const auto weights = WeightsInTraining(batch, masks);
+        const at::Tensor logprobs_N = Logprobs(*weights, batch, nullptr);
         Backward((logprobs_N * at::tensor(gradient, at::kFloat)).sum(), result.finite);
       }
       denominator_ += custom.denominator;
@@ -109,17 +128,17 @@ class LocalTrainer : public Trainer {
       return absl::FailedPreconditionError(
           "optim_step: no gradient has been accumulated; call forward_backward first");
     return TryTorch([&] {
-      ParameterStore& parameters = model_->parameters();
+      ParameterStore& trained = parameters();
       OptimStepResult result;
       const double scale = denominator_ > 0.0 ? 1.0 / denominator_ : 1.0;
-      result.grad_norm = AdamW::Norm(parameters.grads()) * scale;
+      result.grad_norm = AdamW::Norm(trained.grads()) * scale;
       result.skipped = poisoned_ || !std::isfinite(result.grad_norm);
       if (!result.skipped) {
         const double clip =
             params.grad_clip_norm > 0 && result.grad_norm > params.grad_clip_norm
                 ? params.grad_clip_norm / (result.grad_norm + 1e-6)  // as torch's clip_grad_norm_
                 : 1.0;
-        optimizer().Step(parameters.values(), parameters.grads(), scale * clip, params);
+        optimizer().Step(trained.values(), trained.grads(), scale * clip, params);
         Repack();
       }
       ZeroGrad();
@@ -129,29 +148,38 @@ class LocalTrainer : public Trainer {
   }
 
   void ZeroGrad() override {
-    model_->parameters().ZeroGradients();
+    parameters().ZeroGradients();
     denominator_ = 0.0;
     accumulated_ = poisoned_ = false;
+    num_passes_ = 0;
   }
 
   absl::Status SaveState(const std::string& dir) override {
-    return SaveTrainerState(dir, model_->parameters(), optimizer());
+    return SaveTrainerState(dir, parameters(), optimizer());
   }
   absl::Status LoadState(const std::string& dir) override {
-    RFT_RETURN_IF_ERROR(LoadTrainerState(dir, model_->parameters(), optimizer()));
+    RFT_RETURN_IF_ERROR(LoadTrainerState(dir, parameters(), optimizer()));
     return TryTorch([&] {
       Repack();
       ZeroGrad();
     });
   }
   absl::Status SaveModel(const std::string& dir) override {
+    if (options_.adapter) return options_.adapter->SaveMerged(dir, SaveDtype::kBFloat16);
     return rft::SaveModel(*model_, dir, SaveDtype::kBFloat16);
+  }
+  absl::Status SaveAdapter(const std::string& dir) override {
+    return options_.adapter ? options_.adapter->Save(dir) : Trainer::SaveAdapter(dir);
   }
   absl::StatusOr<std::shared_ptr<const PublishedWeights>> SaveWeightsForSampler() override {
     return weights_;
   }
 
   std::shared_ptr<CausalLm> model() const override { return model_; }
+  std::shared_ptr<LoraAdapter> adapter() const override { return options_.adapter; }
+  ParameterStore& parameters() const override {
+    return options_.adapter ? options_.adapter->parameters() : model_->parameters();
+  }
   int64_t num_steps() const override { return optimizer_ ? optimizer_->num_steps() : 0; }
 
  private:
@@ -184,7 +212,8 @@ class LocalTrainer : public Trainer {
   }
 
   // Log-probabilities of the micro-batch's predictions, with a graph when gradients are enabled.
-  at::Tensor Logprobs(const MicroBatch& batch, at::Tensor* entropy_N) const {
+  at::Tensor Logprobs(const ModelWeights& weights, const MicroBatch& batch,
+                      at::Tensor* entropy_N) const {
     const SerialOpenMp serial;
     std::vector<int64_t> sources, targets;
     for (const auto& p : batch.predictions) {
@@ -192,10 +221,36 @@ class LocalTrainer : public Trainer {
       targets.push_back(p.target);
     }
     PackedAttention attention(batch.sequences);
-    const at::Tensor hidden_TH = model_->forward(*weights_, IntTensor(batch.ids),
+    const at::Tensor hidden_TH = model_->forward(weights, IntTensor(batch.ids),
                                                  IntTensor(batch.positions), attention, nullptr);
-    return ops::TokenLogprobs(ops::SelectRows(hidden_TH, IntTensor(sources)), weights_->head,
+    return ops::TokenLogprobs(ops::SelectRows(hidden_TH, IntTensor(sources)), weights.head,
                               IntTensor(targets), options_.temperature, entropy_N);
+  }
+
+  // The current weights; with the adapter's dropout, if it has some: a mask per (steps taken, pass, datum, position), however
+  // the datums are packed. The result must outlive the backward.
+  std::shared_ptr<const ModelWeights> WeightsInTraining(const MicroBatch& batch,
+                                                        uint64_t pass) const {
+    if (!options_.adapter || options_.adapter->config().dropout == 0.0) return weights_;
+    std::vector<int64_t> keys;
+    for (size_t i = 0; i < batch.ids.size(); ++i)
+      keys.push_back((batch.owners[i] << 32) + batch.positions[i]);
+    const LoraConfig& config = options_.adapter->config();
+    auto dropout = std::make_shared<LowRankDropout>();
+    dropout->p = config.dropout;
+    dropout->seed = BitsAt(config.seed, static_cast<uint64_t>(num_steps()), pass);
+    dropout->keys_T = IntTensor(keys);
+    auto weights = std::make_shared<ModelWeights>(*weights_);
+    for (auto& lora : weights->lora) lora.dropout = dropout;
+    return weights;
+  }
+
+  // A base that another trainer trains would collect the adapter's gradients as its own.
+  absl::Status CheckFrozenBase() const {
+    if (options_.adapter && model_->parameters().grads().defined())
+      return absl::FailedPreconditionError(
+          "trainer: another trainer trains this adapter's base; give it a model of its own");
+    return absl::OkStatus();
   }
 
   static void Scatter(const MicroBatch& batch, const at::Tensor& logprobs_N,
@@ -256,13 +311,13 @@ class LocalTrainer : public Trainer {
 
   // Gradients and moments are allocated when first needed: a model that only scores (a KL reference) never pays for them.
   AdamW& optimizer() {
-    if (!optimizer_) optimizer_.emplace(model_->parameters().values().numel());
+    if (!optimizer_) optimizer_.emplace(parameters().values().numel());
     return *optimizer_;
   }
 
   void Repack() {
     weights_.reset();  // lets its memory be reused when nobody samples from it any more
-    weights_ = model_->PackNewVersion();
+    weights_ = options_.adapter ? options_.adapter->PackNewVersion() : model_->PackNewVersion();
   }
 
   std::shared_ptr<CausalLm> model_;
@@ -270,6 +325,7 @@ class LocalTrainer : public Trainer {
   std::optional<AdamW> optimizer_;
   std::shared_ptr<const ModelWeights> weights_;
   double denominator_ = 0.0;
+  uint64_t num_passes_ = 0;  // since the last clear
   bool accumulated_ = false;
   bool poisoned_ = false;  // a NaN or Inf was seen since the last clear
 };
@@ -282,6 +338,8 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(std::shared_ptr<CausalL
     return absl::InvalidArgumentError("trainer.token_budget: must be at least 1");
   if (!(options.temperature > 0))
     return absl::InvalidArgumentError("trainer: the temperature must be positive");
+  if (options.adapter && options.adapter->base() != model)
+    return absl::InvalidArgumentError("trainer: the adapter belongs to another model");
   KeepFreedMemory();
   return TryTorch([&]() -> std::unique_ptr<Trainer> {
     return std::make_unique<LocalTrainer>(std::move(model), options);

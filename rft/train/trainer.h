@@ -9,12 +9,16 @@
 #include "absl/status/statusor.h"
 #include "rft/api/training_client.h"
 #include "rft/models/causal_lm.h"
+#include "rft/models/lora.h"
 
 namespace rft {
 
 struct TrainerOptions {
   int64_t token_budget = 8192;  // computed tokens per micro-batch; a single datum may exceed it
   double temperature = 1.0;     // log-probabilities are of softmax(logits / temperature)
+  // Train this adapter of the model instead of the model itself: gradients, optimizer state, checkpoints and published
+  // weights are the adapter's. Several trainers may share one base, each with an adapter of its own.
+  std::shared_ptr<LoraAdapter> adapter;
 };
 
 class Trainer : public TrainingClient {
@@ -23,6 +27,8 @@ class Trainer : public TrainingClient {
                                                          const TrainerOptions& options);
   ~Trainer() override = default;
   virtual std::shared_ptr<CausalLm> model() const = 0;
+  virtual std::shared_ptr<LoraAdapter> adapter() const = 0;  // null: the model itself is trained
+  virtual ParameterStore& parameters() const = 0;            // what is trained
   virtual int64_t num_steps() const = 0;  // optimizer steps taken, restored by LoadState
 };
 

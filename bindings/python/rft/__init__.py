@@ -31,7 +31,7 @@ _EXPORTS = {
     "load_codec": "rft.codec",
     "sft": "rft.sft",
     **{name: "rft._native" for name in (
-        "RunConfig", "Model", "Engine", "Datum", "Completion", "StepReport", "EvalReport", "FBResult", "OptimResult",
+        "RunConfig", "Model", "Adapter", "Engine", "Datum", "Completion", "StepReport", "EvalReport", "FBResult", "OptimResult",
         "Weights", "TextCodec", "grade_rows", "loss_forward", "read_dataset", "registered", "build_info", "roofline", "set_threads",
         "Error", "ConfigError", "NotFoundError", "ResourceError", "StateError", "DeadlineError", "DataLossError")},
 }
@@ -39,6 +39,7 @@ __all__ = ["__version__", "losses", *_EXPORTS]
 
 if TYPE_CHECKING:
     from rft._rft import (  # noqa: F401
+        Adapter,
         Completion,
         ConfigError,
         DataLossError,

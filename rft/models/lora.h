@@ -1,0 +1,98 @@
+// LoRA adapters on a frozen base (2106.09685; rank-stabilised scale: 2312.03732).
+//
+//   CausalLm (base, frozen) --weights()--> ModelWeights v
+//        ^ shared by any number of
+//   LoraAdapter (fp32 A, B; gradients) --PackNewVersion--> ModelWeights: the base's tensors + the adapter's packed copies
+//
+// An adapter's version is an ordinary ModelWeights: the engine publishes it, the trainer computes with it, and nothing of the
+// base is copied. Rows of one batch may use different adapters (MixAdapters). Parameter names are PEFT's.
+// Thread safety: as CausalLm: published versions may be used from several threads, what writes belongs to one.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "rft/models/causal_lm.h"
+#include "rft/tensor/low_rank.h"
+
+namespace rft {
+
+struct LoraConfig {
+  int64_t rank = 16;
+  double alpha = 32.0;
+  double dropout = 0.0;  // on the adapter's input, in training only
+  // Module names ("q_proj") or groups: "attention" (q, k, v, o), "mlp" (gate, up, down), "all" (both).
+  std::vector<std::string> targets = {"all"};
+  bool rslora = false;  // scale alpha / sqrt(rank) instead of alpha / rank
+  uint64_t seed = 0;    // of A's initial values; B starts at 0
+
+  double scale() const;
+};
+
+// One version's packed adapter, found by the first parameter of the stacked weight that it adds to.
+struct LoraWeights {
+  std::unordered_map<const Parameter*, LowRank> by_weight;
+};
+
+class LoraAdapter {
+ public:
+  // Errors: kInvalidArgument for a bad rank, alpha or dropout, and for a target that no module of the base has (lists them).
+  static absl::StatusOr<std::shared_ptr<LoraAdapter>> Create(std::shared_ptr<CausalLm> base,
+                                                             const LoraConfig& config);
+  // A folder as `peft` writes it: adapter_config.json, adapter_model.safetensors. Which modules it has is read from the tensors.
+  // Errors: as LoadModel; kInvalidArgument for what is not supported (DoRA, biases, modules_to_save, rank patterns).
+  static absl::StatusOr<std::shared_ptr<LoraAdapter>> Load(std::shared_ptr<CausalLm> base,
+                                                           const std::string& dir);
+  // Such a folder: `peft.PeftModel.from_pretrained` loads it. float32. The folder is created.
+  absl::Status Save(const std::string& dir) const;
+  // The base's parameter with its adapter added in float32: W + s B A. The masters are only read.
+  at::Tensor Merged(const Parameter& parameter) const;
+  // A Hugging Face folder of the merged model, as SaveModel writes it.
+  absl::Status SaveMerged(const std::string& dir, SaveDtype dtype) const;
+
+  // As CausalLm's. A version keeps the base's version it was made over.
+  std::shared_ptr<const ModelWeights> PackNewVersion();
+  std::shared_ptr<const ModelWeights> weights();
+
+  ParameterStore& parameters() { return *parameters_; }
+  const LoraConfig& config() const { return config_; }
+  const std::shared_ptr<CausalLm>& base() const { return base_; }
+  // The base's parameters that are adapted.
+  std::vector<const Parameter*> targets() const;
+
+ private:
+  struct Pair {
+    Parameter *base, *a, *b;
+  };
+  LoraAdapter(std::shared_ptr<CausalLm> base, LoraConfig config, std::vector<Parameter*> targets);
+  void Pack(LoraWeights& weights, const ModelWeights& base) const;
+
+  std::shared_ptr<CausalLm> base_;
+  LoraConfig config_;
+  std::unique_ptr<ParameterStore> parameters_;
+  std::vector<Pair> pairs_;
+  std::shared_ptr<const ModelWeights> current_;
+  int64_t last_version_ = 0;
+};
+
+// Rows [begin, begin + count) of the packed stream computed with `weights`: a version of the base or of one of its adapters.
+struct AdapterRows {
+  int64_t begin = 0, count = 0;
+  std::shared_ptr<const ModelWeights> weights;
+};
+// One ModelWeights for a batch whose rows use different adapters of one base version. c10::Error if the bases differ.
+std::shared_ptr<const ModelWeights> MixAdapters(absl::Span<const AdapterRows> rows);
+
+// The base version's tensors under `weights`: itself, or what an adapter was made over.
+const ModelWeights* BaseOf(const ModelWeights& weights);
+
+// What models call instead of ops::Linear and ops::LinearAdd: the same, plus the adapters of this version.
+at::Tensor LoraLinear(const at::Tensor& x_TK, const Weight& weight, const ModelWeights& weights);
+at::Tensor LoraLinearAdd(const at::Tensor& x_TK, const Weight& weight,
+                         const at::Tensor& residual_TN, const ModelWeights& weights);
+
+}  // namespace rft

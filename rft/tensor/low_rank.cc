@@ -1,0 +1,268 @@
+#include "rft/tensor/low_rank.h"
+
+#include <algorithm>
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "rft/core/rng.h"
+#include "rft/tensor/dispatch.h"
+#include "rft/tensor/gemm.h"
+#include "rft/tensor/parallel.h"
+
+namespace rft {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr int64_t kTokenBlock = 2048;  // tokens reduced at a time in a weight gradient
+
+struct Rows {
+  int64_t begin, count;
+};
+
+// y = C(x * scale), element by element.
+template <typename T>
+void ScaleTo(const float* x, int64_t n, float scale, T* y) {
+  ParallelFor(n, kMinParallelWork, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) y[i] = FromFloat<T>(x[i] * scale);
+  });
+}
+
+// x of the rows, with dropout applied when there is some. `site` tells one layer's mask from another's.
+at::Tensor Input(const at::Tensor& x, Rows rows, const LowRankDropout* dropout, uint64_t site) {
+  at::Tensor part = x.narrow(0, rows.begin, rows.count);
+  if (dropout == nullptr || dropout->p == 0.0) return part;
+  TORCH_CHECK(dropout->keys_T.size(0) == x.size(0), "low_rank: one dropout key per token");
+  const int64_t k = x.size(1);
+  const uint64_t seed = BitsAt(dropout->seed, 0x6c6f7261, site);
+  const auto threshold = static_cast<uint32_t>(dropout->p * 65536.0);
+  const float keep = static_cast<float>(1.0 / (1.0 - dropout->p));
+  at::Tensor y = at::empty({rows.count, k}, x.options());
+  DispatchFloat(x.scalar_type(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    ParallelFor(rows.count, GrainFor(4 * k), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const auto key = static_cast<uint64_t>(Data<int64_t>(dropout->keys_T)[rows.begin + i]);
+        const T* from = Data<T>(part) + i * k;
+        T* to = Data<T>(y) + i * k;
+        for (int64_t c = 0; c < k; c += 4) {
+          uint64_t bits = BitsAt(seed, key, static_cast<uint64_t>(c));
+          for (int64_t j = c; j < std::min(k, c + 4); ++j, bits >>= 16)
+            to[j] = FromFloat<T>((bits & 0xffff) < threshold ? 0.0f : ToFloat(from[j]) * keep);
+        }
+      }
+    });
+  });
+  return y;
+}
+
+// s (x A^T) of the rows, in C: [count, inner].
+at::Tensor Project(const at::Tensor& x, const LowRank& w) {
+  const int64_t t = x.size(0), inner = w.inner();
+  at::Tensor raw = at::empty({t, inner}, x.options().dtype(at::kFloat));
+  at::Tensor h = at::empty({t, inner}, x.options());
+  DispatchFloat(w.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    GemmToFloat(Data<T>(x), w.k, Data<T>(w.a_packed), t, w.k, inner, Data<float>(raw), inner,
+                false);
+    ScaleTo(Data<float>(raw), t * inner, w.scale, Data<T>(h));
+  });
+  return h;
+}
+
+// y[rows] += h B^T. For float32 y straight into it, otherwise through a float32 panel and one rounding.
+void AddExpanded(const at::Tensor& h, const LowRank& w, Rows rows, const at::Tensor& y) {
+  const int64_t n = y.size(1), inner = w.inner(), r = w.padded_rank();
+  DispatchFloat(w.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    for (size_t i = 0; i < w.parts.size(); ++i) {
+      const LowRank::Part& part = w.parts[i];
+      const T* a = Data<T>(h) + static_cast<int64_t>(i) * r;
+      const int64_t at = rows.begin * n + part.column;
+      if (y.scalar_type() == at::kFloat) {
+        GemmToFloat(a, inner, Data<T>(part.b_packed), rows.count, r, part.n, Data<float>(y) + at, n,
+                    true);
+        continue;
+      }
+      at::Tensor delta = at::empty({rows.count, part.n}, y.options().dtype(at::kFloat));
+      GemmToFloat(a, inner, Data<T>(part.b_packed), rows.count, r, part.n, Data<float>(delta),
+                  part.n, false);
+      T* out = Data<T>(y) + at;
+      ParallelFor(rows.count, GrainFor(part.n), [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; ++t)
+          for (int64_t c = 0; c < part.n; ++c)
+            out[t * n + c] =
+                FromFloat<T>(ToFloat(out[t * n + c]) + Data<float>(delta)[t * part.n + c]);
+      });
+    }
+  });
+}
+
+// grad[N, K] += dy^T x over t rows; deterministic for every thread count.
+template <typename T>
+void AddTransposedProduct(const T* dy, int64_t ld_dy, int64_t n, const T* x, int64_t ld_x,
+                          int64_t k, int64_t t, const at::TensorOptions& options, float* grad) {
+  const int64_t block = std::min(t, kTokenBlock), padded = RoundUp(block, 2);
+  at::Tensor dy_t = at::zeros({n, padded}, options);
+  at::Tensor x_packed = at::empty({PackedElements<T>(block, k)}, options);
+  const auto& kernels = GetKernels().typed<T>();
+  for (int64_t t0 = 0; t0 < t; t0 += block) {
+    const int64_t count = std::min(block, t - t0), even = RoundUp(count, 2);
+    const int64_t panels = RoundUp(k, kPanelWidth) / kPanelWidth;
+    for (int64_t p = 0; p < panels; ++p)
+      kernels.pack_panel(x + t0 * ld_x + p * kPanelWidth, ld_x, 1, count,
+                         std::min<int64_t>(kPanelWidth, k - p * kPanelWidth),
+                         Data<T>(x_packed) + p * PanelElements<T>(count));
+    ParallelFor(RoundUp(n, 64) / 64, GrainFor(64 * count), [&](int64_t begin, int64_t end) {
+      for (int64_t b = begin; b < end; ++b) {
+        const int64_t n0 = b * 64, columns = std::min<int64_t>(64, n - n0);
+        T* out = Data<T>(dy_t) + n0 * padded;
+        kernels.transpose(dy + t0 * ld_dy + n0, count, columns, ld_dy, out, padded);
+        for (int64_t c = 0; even != count && c < columns; ++c)
+          out[c * padded + count] = FromFloat<T>(0.0f);
+      }
+    });
+    GemmToFloat(Data<T>(dy_t), padded, Data<T>(x_packed), n, sizeof(T) == 2 ? even : count, k, grad,
+                k, true);
+  }
+}
+
+// dh = s dy B, and B's gradient. dy_TN covers all rows; h is what the forward made.
+at::Tensor ExpandBackward(const at::Tensor& dy, const at::Tensor& h, const LowRank& w, Rows rows) {
+  const int64_t inner = w.inner(), r = w.padded_rank();
+  at::Tensor raw = at::zeros({rows.count, inner}, dy.options().dtype(at::kFloat));
+  at::Tensor dh = at::empty({rows.count, inner}, dy.options());
+  DispatchFloat(w.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    for (size_t i = 0; i < w.parts.size(); ++i) {
+      const LowRank::Part& part = w.parts[i];
+      const int64_t column = static_cast<int64_t>(i) * r;
+      at::Tensor packed = at::empty({PackedElements<T>(part.n, w.rank)}, dy.options());
+      Pack(RowsSource(Data<float>(part.b->value), w.rank), part.n, w.rank, Data<T>(packed));
+      at::Tensor own = dy.narrow(0, rows.begin, rows.count).narrow(1, part.column, part.n);
+      if (sizeof(T) == 2 && part.n % 2 != 0)  // the kernel reads pairs
+        own = at::constant_pad_nd(own, {0, 1});
+      const T* g = Data<T>(own);
+      const int64_t ld = own.stride(0);
+      GemmToFloat(g, ld, Data<T>(packed), rows.count, own.size(1), w.rank,
+                  Data<float>(raw) + column, inner, false);
+      if (part.b->grad.defined())
+        AddTransposedProduct(g, ld, part.n, Data<T>(h) + column, inner, w.rank, rows.count,
+                             dy.options(), Data<float>(part.b->grad));
+    }
+    ScaleTo(Data<float>(raw), rows.count * inner, w.scale, Data<T>(dh));
+  });
+  return dh;
+}
+
+// A's gradient, and dx of the rows.
+at::Tensor ProjectBackward(const at::Tensor& dh, const at::Tensor& x, const LowRank& w) {
+  const int64_t t = dh.size(0), inner = w.inner(), r = w.padded_rank();
+  at::Tensor dx = at::empty({t, w.k}, dh.options());
+  DispatchFloat(w.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    at::Tensor stacked = at::zeros({inner, w.k}, at::kFloat);
+    for (size_t i = 0; i < w.parts.size(); ++i) {
+      const LowRank::Part& part = w.parts[i];
+      const int64_t column = static_cast<int64_t>(i) * r;
+      stacked.narrow(0, column, w.rank).copy_(part.a->value);
+      if (part.a->grad.defined())
+        AddTransposedProduct(Data<T>(dh) + column, inner, w.rank, Data<T>(x), w.k, w.k, t,
+                             dh.options(), Data<float>(part.a->grad));
+    }
+    at::Tensor packed = at::empty({PackedElements<T>(inner, w.k)}, dh.options());
+    Pack(RowsSource(Data<float>(stacked), w.k), inner, w.k, Data<T>(packed));
+    Gemm(Data<T>(dh), inner, Data<T>(packed), t, inner, w.k, Data<T>(dx), w.k);
+  });
+  return dx;
+}
+
+struct LowRankFunction : torch::autograd::Function<LowRankFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& y, const at::Tensor& x,
+                            int64_t adapter, int64_t begin, int64_t count, int64_t dropout) {
+    const auto& w = *reinterpret_cast<const LowRank*>(adapter);
+    const at::Tensor input =
+        Input(x, {begin, count}, reinterpret_cast<const LowRankDropout*>(dropout), w.site);
+    const at::Tensor h = Project(input, w);
+    AddExpanded(h, w, {begin, count}, y);
+    ctx->mark_dirty({y});
+    ctx->save_for_backward({x, h});
+    ctx->saved_data["adapter"] = adapter;
+    ctx->saved_data["begin"] = begin;
+    ctx->saved_data["count"] = count;
+    ctx->saved_data["dropout"] = dropout;
+    return y;
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto& w = *reinterpret_cast<const LowRank*>(ctx->saved_data["adapter"].toInt());
+    const Rows rows{ctx->saved_data["begin"].toInt(), ctx->saved_data["count"].toInt()};
+    const auto* dropout =
+        reinterpret_cast<const LowRankDropout*>(ctx->saved_data["dropout"].toInt());
+    const auto saved = ctx->get_saved_variables();
+    const at::Tensor &x = saved[0], &h = saved[1];
+    const at::Tensor dy = grads[0].contiguous().to(w.dtype);
+    const at::Tensor input = Input(x, rows, dropout, w.site);
+    at::Tensor part = ProjectBackward(ExpandBackward(dy, h, w, rows), input, w);
+    if (dropout != nullptr && dropout->p > 0.0) {  // the same mask and factor as x had
+      const LowRankDropout of_rows{dropout->p, dropout->seed,
+                                   dropout->keys_T.narrow(0, rows.begin, rows.count)};
+      part = Input(part, {0, rows.count}, &of_rows, w.site);
+    }
+    at::Tensor dx = part;
+    if (rows.count != x.size(0)) {
+      dx = at::zeros_like(x);
+      dx.narrow(0, rows.begin, rows.count).copy_(part);
+    }
+    return {grads[0], dx, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+void LowRank::Repack() {
+  const int64_t r = padded_rank();
+  DispatchFloat(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    at::Tensor stacked = at::zeros({inner(), k}, at::kFloat);
+    for (size_t i = 0; i < parts.size(); ++i)
+      stacked.narrow(0, static_cast<int64_t>(i) * r, rank).copy_(parts[i].a->value);
+    if (!a_packed.defined()) a_packed = at::empty({PackedElements<T>(k, inner())}, dtype);
+    Pack(WeightSource(Data<float>(stacked), k), k, inner(), Data<T>(a_packed));
+    for (Part& part : parts) {
+      if (!part.b_packed.defined()) {
+        part.n = part.b->value.size(0);
+        part.b_packed = at::empty({PackedElements<T>(rank, part.n)}, dtype);
+      }
+      Pack(WeightSource(Data<float>(part.b->value), rank), rank, part.n, Data<T>(part.b_packed));
+    }
+  });
+}
+
+namespace ops {
+
+at::Tensor AddLowRank(const at::Tensor& y_TN, const at::Tensor& x_TK, const LowRank& adapter,
+                      int64_t begin, int64_t count, const LowRankDropout* dropout) {
+  TORCH_CHECK(x_TK.dim() == 2 && x_TK.size(1) == adapter.k && x_TK.is_contiguous() &&
+                  x_TK.scalar_type() == adapter.dtype,
+              "low_rank: expected a contiguous [T, ", adapter.k, "] of ", adapter.dtype, ", got ",
+              x_TK.sizes());
+  TORCH_CHECK(y_TN.is_contiguous() && y_TN.size(0) == x_TK.size(0), "low_rank: y doesn't match x");
+  TORCH_CHECK(begin >= 0 && count >= 0 && begin + count <= x_TK.size(0),
+              "low_rank: rows outside the batch");
+  if (count == 0) return y_TN;
+  if (at::GradMode::is_enabled() && x_TK.requires_grad())
+    return LowRankFunction::apply(y_TN, x_TK, reinterpret_cast<int64_t>(&adapter), begin, count,
+                                  reinterpret_cast<int64_t>(dropout));
+  const at::Tensor input = Input(x_TK, {begin, count}, dropout, adapter.site);
+  AddExpanded(Project(input, adapter), adapter, {begin, count}, y_TN);
+  return y_TN;
+}
+
+}  // namespace ops
+}  // namespace rft

@@ -1,0 +1,140 @@
+"""Adapters against `peft`: logits both ways, the gradient of every parameter, ten optimizer steps, and a run that trains one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import rft
+
+IDS = [5, 17, 3, 40, 22, 9, 31, 4, 12, 60, 7, 3]
+
+
+def peft_model(model_dir: Path, **config: object) -> torch.nn.Module:
+    """The base under an adapter of peft whose B is not zero."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    base = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **config))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model.eval()
+
+
+def logprobs_of(model: torch.nn.Module, ids: list[int]) -> torch.Tensor:
+    scores = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    return scores[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+
+
+def datum(ids: list[int]) -> rft.Datum:
+    return rft.Datum(ids, [0.0] + [1.0] * (len(ids) - 1))
+
+
+TARGETS = {"all": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], "attention": ["q_proj", "v_proj"]}
+
+
+@pytest.mark.parametrize(("targets", "rslora"), [("all", False), ("attention", True)])
+def test_an_adapter_of_peft_gives_the_same_log_probabilities_here(model_dir: Path, tmp_path: Path, targets: str, rslora: bool) -> None:
+    theirs = peft_model(model_dir, r=5, lora_alpha=9, target_modules=TARGETS[targets], use_rslora=rslora)
+    theirs.save_pretrained(tmp_path)
+    model = rft.Model.load(str(model_dir), dtype="fp32")
+    trainer = rft.Trainer(model, rft.Adapter.load(model, str(tmp_path)))
+    want = logprobs_of(theirs, IDS).detach().numpy()
+    with theirs.disable_adapter():
+        base = logprobs_of(theirs, IDS).detach().numpy()
+    got = trainer.forward([datum(IDS)])[0][1:]
+    np.testing.assert_allclose(got, want, atol=2e-5)
+    assert np.abs(want - base).max() > 1e-2
+
+
+def test_an_adapter_of_ours_gives_the_same_log_probabilities_in_peft(model_dir: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = rft.Model.load(str(model_dir), dtype="fp32")
+    trainer = rft.Trainer(model, rft.Adapter(model, rank=4, alpha=8, targets=["all"], seed=3))
+    for _ in range(3):
+        trainer.forward_backward([datum(IDS)], loss="cross-entropy")
+        trainer.optim_step(learning_rate=0.02)
+    trainer.save_adapter(str(tmp_path / "adapter"))
+    trainer.save_model(str(tmp_path / "merged"))
+    ours = trainer.forward([datum(IDS)])[0][1:]
+    base = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    np.testing.assert_allclose(logprobs_of(theirs, IDS).detach().numpy(), ours, atol=2e-5)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    np.testing.assert_allclose(logprobs_of(merged, IDS).detach().numpy(), ours, atol=3e-2)  # saved as bf16
+
+
+def test_gradients_and_ten_steps_are_those_of_peft_and_torch(model_dir: Path, tmp_path: Path) -> None:
+    theirs = peft_model(model_dir, r=4, lora_alpha=8, target_modules=TARGETS["all"])
+    theirs.save_pretrained(tmp_path)
+    model = rft.Model.load(str(model_dir), dtype="fp32")
+    adapter = rft.Adapter.load(model, str(tmp_path))
+    trainer = rft.Trainer(model, adapter)
+    named = {name.replace(".default.", "."): p for name, p in theirs.named_parameters() if p.requires_grad}
+    assert set(named) == set(adapter.parameter_names())
+    optimizer = torch.optim.AdamW(named.values(), lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+    for step in range(10):
+        ids = IDS[step % 3:]
+        loss = -logprobs_of(theirs, ids).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        result = trainer.forward_backward([datum(ids)], loss="cross-entropy")
+        assert result.loss_sum / result.num_tokens == pytest.approx(loss.item(), rel=1e-4)
+        if step == 0:
+            for name, p in named.items():
+                want, got = p.grad.numpy(), trainer.gradient(name) / result.num_tokens
+                assert np.linalg.norm(got - want) <= 1e-4 * np.linalg.norm(want), name
+        optimizer.step()
+        trainer.optim_step(learning_rate=1e-2, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1)
+    for name, p in named.items():
+        np.testing.assert_allclose(adapter.parameter(name), p.detach().numpy(), atol=2e-3, err_msg=name)
+
+
+def test_one_engine_serves_several_adapters_of_one_base(llama_dir: Path) -> None:
+    model = rft.Model.load(str(llama_dir), dtype="bf16")
+    trainers = {name: rft.Trainer(model, rft.Adapter(model, rank=2, targets=["mlp"], seed=seed)) for seed, name in enumerate("ab")}
+    with rft.Engine(model) as engine:
+        for name, trainer in trainers.items():
+            for _ in range(4):
+                trainer.forward_backward([datum(IDS if name == "a" else IDS[::-1])], loss="cross-entropy")
+                trainer.optim_step(learning_rate=0.05)
+            engine.publish(trainer.weights(), adapter=name)
+        for name, trainer in trainers.items():
+            [[sample]] = engine.generate([IDS], max_tokens=20, adapter=name, ignore_eos=True)
+            scored = trainer.forward([rft.Datum(IDS + sample.ids.tolist(), [0.0] * len(IDS) + [1.0] * 20)])[0]
+            assert scored[len(IDS):].tolist() == sample.logprobs.tolist()
+        engine.publish(None, adapter="a")
+        with pytest.raises(rft.ConfigError, match="'a' has not been published"):
+            engine.generate([IDS], max_tokens=2, adapter="a")
+
+
+def test_a_run_trains_an_adapter_and_resumes_it(llama_dir: Path, tmp_path: Path) -> None:
+    data = tmp_path / "train.jsonl"
+    data.write_text("".join(json.dumps({"messages": [{"role": "user", "content": f"{i} + 1"}]}) + "\n" for i in range(8)))
+    config = {"model": str(llama_dir), "seed": 1, "run_dir": str(tmp_path / "run"), "data": {"train": str(data)},
+              "lora": {"rank": 4, "alpha": 8, "targets": ["attention", "mlp"]},
+              "rollout": {"prompts_per_step": 2, "group_size": 4, "max_tokens": 8},
+              "losses": {"kl_coef": 0.01},
+              "trainer": {"steps": 2, "learning_rate": 0.01, "dtype": "fp32", "threads": 1}}
+
+    @rft.grader
+    def vowels(completion: str) -> float:
+        return sum(c in "aeiou1" for c in completion) / 8
+
+    with rft.Run(rft.RunConfig.from_json(json.dumps(config)), graders=[vowels]) as run:
+        steps = list(run)
+    assert [step.logprob_diff_max for step in steps] == [0.0, 0.0]
+    assert (run.dir / "model" / "model.safetensors").is_file() and (run.dir / "adapter" / "adapter_model.safetensors").is_file()
+    state = run.dir / "checkpoints" / "step-2" / "trainer.safetensors"
+    assert state.stat().st_size < 0.6 * (llama_dir / "model.safetensors").stat().st_size  # the adapter's, not the model's
+    with rft.Run.resume(run.dir, graders=[vowels], overrides=["trainer.steps=3"]) as run:
+        assert [step.index for step in run] == [2]
