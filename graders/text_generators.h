@@ -1,0 +1,17 @@
+// Text generators of this process by name, for graders whose configuration is text: a program that has an engine gives it a
+// name, and `generator: my_judge` in a grader's section finds it.
+// Thread safety: any thread. What Find returned stays valid after the name is given away.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "rft/api/text_generator.h"
+
+namespace rft {
+
+// Null takes the name away.
+void SetTextGenerator(const std::string& name, std::shared_ptr<TextGenerator> generator);
+std::shared_ptr<TextGenerator> FindTextGenerator(const std::string& name);  // null: no such name
+
+}  // namespace rft
