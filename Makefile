@@ -40,8 +40,9 @@ peers:  ## .venv-peers: the programs that the benchmarks compare with (once)
 bench: build  ## all benchmarks, one JSON line per figure; with the peers where .venv-peers is there
 	@for name in $$(.venv/bin/rft bench list); do .venv/bin/rft bench $$name $(if $(wildcard .venv-peers/.rft-peers),--peers) || exit 1; done
 
-faults: build  ## only the tests that break things: full disks, dead workers, lost writes
+faults: build  ## only the tests that break things: dead workers, full disks, lost writes; each misbehaving grader RUNS=100 times
 	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -R '^(PythonGrader|GraderPool|Journal|Manifest)Test'
+	@RFT_FAULT_RUNS=$(or $(RUNS),100) $(BUILD)/tests/rft_tests_core --gtest_brief=1 --gtest_filter='MisbehavingGradersTest.*'
 
 docs: build  ## write docs/config.md from the configuration's declaration
 	@mkdir -p docs

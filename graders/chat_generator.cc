@@ -1,8 +1,5 @@
 #include "graders/chat_generator.h"
 
-#include <atomic>
-#include <random>
-
 #include "absl/strings/str_cat.h"
 #include "rft/core/status_macros.h"
 #include "rft/io/json.h"
@@ -10,30 +7,25 @@
 namespace rft {
 namespace {
 
-std::string NewIdempotencyKey() {
-  static const uint64_t process = std::random_device{}() * uint64_t{0x9e3779b97f4a7c15};
-  static std::atomic<uint64_t> next{0};
-  return absl::StrCat("rft-", absl::Hex(process, absl::kZeroPad16), "-", next.fetch_add(1));
-}
-
-json::object Body(const TextRequest& request, const ChatGeneratorOptions& options) {
+json::object Body(const TextRequest& request, const std::string& model, Structured structured) {
   json::array messages;
   for (const Message& message : request.messages) {
     messages.push_back(json::object{{"role", message.role}, {"content", message.content}});
   }
-  json::object body = {{"model", options.model},
+  json::object body = {{"model", model},
                        {"messages", std::move(messages)},
                        {"temperature", request.temperature},
                        {"top_p", request.top_p},
                        {"max_tokens", request.max_tokens},
                        {"seed", static_cast<int64_t>(request.seed >> 33)}};
-  if (request.json_schema.empty() || options.structured == "none") return body;
-  if (options.structured == "json_object") {
+  if (request.json_schema.empty() || structured == Structured::kNone) return body;
+  if (structured == Structured::kJsonObject) {
     body["response_format"] = json::object{{"type", "json_object"}};
   } else if (absl::StatusOr<json::value> schema = ParseJson(request.json_schema); schema.ok()) {
     body["response_format"] = json::object{
         {"type", "json_schema"},
-        {"json_schema", json::object{{"name", "verdict"}, {"strict", true}, {"schema", *std::move(schema)}}}};
+        {"json_schema",
+         json::object{{"name", "verdict"}, {"strict", true}, {"schema", *std::move(schema)}}}};
   }
   return body;
 }
@@ -43,14 +35,16 @@ absl::StatusOr<GeneratedText> Read(const std::string& body) {
   const json::object* answer = value.if_object();
   if (answer == nullptr) return absl::DataLossError("the answer is not a JSON object");
   RFT_ASSIGN_OR_RETURN(const json::array* choices, GetArray(*answer, "choices"));
-  if (choices->empty() || !(*choices)[0].is_object()) return absl::DataLossError("the answer has no choices");
+  if (choices->empty() || !(*choices)[0].is_object())
+    return absl::DataLossError("the answer has no choices");
   const json::object& choice = (*choices)[0].get_object();
   RFT_ASSIGN_OR_RETURN(const json::object* message, GetObject(choice, "message"));
   GeneratedText generated;
   RFT_ASSIGN_OR_RETURN(generated.text, GetString(*message, "content"));
   const json::value* reason = choice.if_contains("finish_reason");
   if (reason != nullptr && *reason == "length") generated.finish_reason = FinishReason::kLength;
-  if (const json::value* usage = answer->if_contains("usage"); usage != nullptr && usage->is_object()) {
+  if (const json::value* usage = answer->if_contains("usage");
+      usage != nullptr && usage->is_object()) {
     generated.num_prompt_tokens = GetInt(usage->get_object(), "prompt_tokens").value_or(0);
     generated.num_completion_tokens = GetInt(usage->get_object(), "completion_tokens").value_or(0);
   }
@@ -60,14 +54,13 @@ absl::StatusOr<GeneratedText> Read(const std::string& body) {
 }  // namespace
 
 absl::StatusOr<GeneratedText> ChatGenerator::Generate(const TextRequest& request) {
-  HttpRequest http;
-  http.url = absl::StrCat(options_.base_url, options_.base_url.ends_with("/") ? "" : "/", "chat/completions");
-  http.headers = {{"Idempotency-Key", NewIdempotencyKey()}};
-  if (!options_.api_key.empty()) http.headers.emplace_back("Authorization", "Bearer " + options_.api_key);
-  http.body = ToJson(Body(request, options_));
-  http.timeout_s = request.deadline_s;
-  http.retry.max_attempts = options_.max_attempts;
-  RFT_ASSIGN_OR_RETURN(const HttpResponse response, client_.Send(std::move(http)));
+  ServiceOptions service = service_;
+  while (service.url.ends_with("/")) service.url.pop_back();
+  service.url += "/chat/completions";
+  const std::string body = ToJson(Body(request, model_, structured_));
+  RFT_ASSIGN_OR_RETURN(
+      const HttpResponse response,
+      client_.Send(service.Request(body, request.deadline_s, NewIdempotencyKey())));
   RFT_RETURN_IF_ERROR(HttpStatus(response));
   absl::StatusOr<GeneratedText> generated = Read(response.body);
   if (generated.ok()) return generated;

@@ -5,28 +5,28 @@
 #pragma once
 
 #include <string>
+#include <utility>
 
+#include "graders/service_calls.h"
 #include "rft/api/text_generator.h"
 #include "rft/net/http_client.h"
 
 namespace rft {
 
-struct ChatGeneratorOptions {
-  std::string base_url;  // "https://api.openai.com/v1", "http://127.0.0.1:8000/v1"
-  std::string model;
-  std::string api_key;  // "": none is sent
-  // How the server is asked to keep to TextRequest::json_schema: "json_schema", "json_object" or "none".
-  std::string structured = "json_schema";
-  int max_attempts = 4;
-};
+// How the server is asked to keep to TextRequest::json_schema: by response_format, or not at all.
+enum class Structured { kJsonSchema, kJsonObject, kNone };
 
 class ChatGenerator : public TextGenerator {
  public:
-  explicit ChatGenerator(ChatGeneratorOptions options) : options_(std::move(options)) {}
+  // service.url is the base, as "http://127.0.0.1:8000/v1".
+  ChatGenerator(ServiceOptions service, std::string model, Structured structured)
+      : service_(std::move(service)), model_(std::move(model)), structured_(structured) {}
   absl::StatusOr<GeneratedText> Generate(const TextRequest& request) override;
 
  private:
-  const ChatGeneratorOptions options_;
+  const ServiceOptions service_;
+  const std::string model_;
+  const Structured structured_;
   HttpClient client_;
 };
 

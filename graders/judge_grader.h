@@ -1,32 +1,32 @@
-// A grader that asks a language model (score_model, label_model, pairwise_model). What they share: the generator, threads that
-// wait for it, strictly parsed answers with further attempts, a cache.
+// What a grader needs that asks a language model for verdicts (graders/llm_judge.cc): the generator, threads that wait for it,
+// answers that are parsed strictly and asked for again, a cache.
 //
-//   model             name sent to the server
-//   base_url          of an OpenAI-compatible server, default $OPENAI_BASE_URL
-//   api_key_env       environment variable with the key, default OPENAI_API_KEY; need not be set
-//   generator         name given with SetTextGenerator, instead of base_url
+//   model             name sent to the server; base_url and the other keys of graders/service_calls.h
+//   generator         name given with SetTextGenerator (a model of our own), instead of model and base_url
 //   structured        json_schema | json_object | none: what the server is asked for, default json_schema
-//   sampling_params   JSON: temperature (default 0), top_p, max_tokens (or max_completions_tokens), seed
-//   attempts          at an answer of the right form, default 3
-//   concurrency       questions at once, default 8
+//   temperature       default 0; max_tokens: default 1024; seed: default 0
+//   reasks            how often an answer of another form is asked for again, default 2
 //   cache_size        answers kept, default 10000; used at temperature 0 only
 // deadline_s is for all attempts together. GradeError: no answer, or none of the right form. Never a 0 for our failure.
 // Thread safety: as AsyncGrader.
 #pragma once
 
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/json/object.hpp>
 
 #include "graders/async_grader.h"
+#include "graders/chat_generator.h"
 #include "graders/param_reader.h"
-#include "graders/template.h"
 #include "rft/api/text_generator.h"
 
 namespace rft {
@@ -35,10 +35,11 @@ struct JudgeOptions {
   std::string name;
   double deadline_s = 60.0;
   std::string generator;  // name; "": the server
-  std::string base_url, model, api_key, structured;
+  ServiceOptions service;
+  std::string model;
+  Structured structured = Structured::kJsonSchema;
   TextRequest sampling;  // without messages
-  int attempts = 3;
-  int concurrency = 8;
+  int reasks = 2;
   int cache_size = 10'000;
 };
 
@@ -61,29 +62,44 @@ class JudgeGrader : public AsyncGrader {
   // `until_s`: when the grade must be there, on the clock of Now().
   virtual absl::StatusOr<Score> Judge(const GradeJob& job, double until_s) const = 0;
 
+  // One score per job, for those who use Collect. At least two jobs.
+  virtual absl::StatusOr<std::vector<Score>> JudgeGroup(const std::vector<const GradeJob*>& jobs,
+                                                        double until_s) const;
+
+  // Holds the job until `group_size` of the same row and step are there, or `max_wait_s` after the first; then JudgeGroup
+  // answers all of them. One alone gets an Abstain.
+  void Collect(size_t group_size, double max_wait_s, std::shared_ptr<const GradeJob> job,
+               std::function<void(Grade)> done) const;
+
   // Asks until `check` accepts the answer: one JSON object and nothing else (a fence around it aside).
-  absl::StatusOr<boost::json::object> Ask(std::vector<Message> messages, const std::string& json_schema, const Check& check,
+  absl::StatusOr<boost::json::object> Ask(std::vector<Message> messages,
+                                          const std::string& json_schema, const Check& check,
                                           double until_s) const;
   static double Now();
 
  private:
+  struct Waiting {
+    std::vector<std::pair<std::shared_ptr<const GradeJob>, std::function<void(Grade)>>> jobs;
+    std::unique_ptr<boost::asio::steady_timer> timer;
+    uint64_t id = 0;  // a timer that fired late must not take the next group of the row
+  };
+  using GroupKey = std::pair<int64_t, int64_t>;  // row, step
+
   absl::StatusOr<std::shared_ptr<TextGenerator>> Generator() const;
+  void FinishGroup(Waiting waiting) const;
+  Grade ToGrade(absl::StatusOr<Score> score) const;
 
   const JudgeOptions options_;
   mutable std::mutex mutex_;
   mutable std::shared_ptr<TextGenerator> generator_;
   mutable std::unique_ptr<boost::asio::thread_pool> threads_;
   mutable bool shut_down_ = false;
+  mutable std::map<GroupKey, Waiting> groups_;
+  mutable uint64_t next_group_ = 0;
   // Most recently used first, and where each key is.
   mutable std::list<std::pair<std::string, boost::json::object>> cached_;
-  mutable std::map<std::string, std::list<std::pair<std::string, boost::json::object>>::iterator> cache_;
+  mutable std::map<std::string, std::list<std::pair<std::string, boost::json::object>>::iterator>
+      cache_;
 };
-
-// The messages of a grader's `input` key: a list of {"role", "content"}, content a template.
-struct MessageTemplates {
-  std::vector<std::pair<std::string, Template>> messages;
-  absl::StatusOr<std::vector<Message>> Render(const GradeInput& input) const;
-};
-MessageTemplates ReadMessages(ParamReader& params, std::string_view key);
 
 }  // namespace rft

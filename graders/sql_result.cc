@@ -33,13 +33,15 @@ namespace {
 // Numbers before texts before blobs; NULL first. Numbers by value, whatever their type.
 int Order(const SqlValue& a, const SqlValue& b) {
   if (a.kind != b.kind) return a.kind < b.kind ? -1 : 1;
-  if (a.kind == SqlValue::Kind::kNumber) return a.number < b.number ? -1 : (a.number > b.number ? 1 : 0);
+  if (a.kind == SqlValue::Kind::kNumber)
+    return a.number < b.number ? -1 : (a.number > b.number ? 1 : 0);
   return a.text.compare(b.text);
 }
 
 bool Less(const SqlRow& a, const SqlRow& b) {
-  return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end(),
-                                      [](const SqlValue& x, const SqlValue& y) { return Order(x, y) < 0; });
+  return std::lexicographical_compare(
+      a.begin(), a.end(), b.begin(), b.end(),
+      [](const SqlValue& x, const SqlValue& y) { return Order(x, y) < 0; });
 }
 
 absl::StatusOr<std::vector<SqlRow>> RowsFromJson(std::string_view text) {
@@ -57,7 +59,8 @@ absl::StatusOr<std::vector<SqlRow>> RowsFromJson(std::string_view text) {
       } else if (value.is_bool()) {
         values.push_back({SqlValue::Kind::kNumber, value.get_bool() ? 1.0L : 0.0L, ""});
       } else if (value.is_int64()) {
-        values.push_back({SqlValue::Kind::kNumber, static_cast<long double>(value.get_int64()), ""});
+        values.push_back(
+            {SqlValue::Kind::kNumber, static_cast<long double>(value.get_int64()), ""});
       } else {
         RFT_ASSIGN_OR_RETURN(const double number, ToDouble(value));
         values.push_back({SqlValue::Kind::kNumber, number, ""});
@@ -124,7 +127,8 @@ class SqlResult : public Grader {
       }
       for (size_t k = 0; k < got[i].size(); ++k) {
         if (!Same(got[i][k], wanted[i][k])) {
-          return absl::StrCat("row ", i + 1, ordered ? "" : " (sorted)", ", column ", k + 1, " differs");
+          return absl::StrCat("row ", i + 1, ordered ? "" : " (sorted)", ", column ", k + 1,
+                              " differs");
         }
       }
     }
@@ -135,7 +139,8 @@ class SqlResult : public Grader {
     if (Order(a, b) == 0) return true;
     if (a.kind != SqlValue::Kind::kNumber || b.kind != a.kind) return false;
     if (a.number == std::floor(a.number) && b.number == std::floor(b.number)) return false;
-    return std::fabs(a.number - b.number) <= tolerance_ * std::max(std::fabs(a.number), std::fabs(b.number));
+    return std::fabs(a.number - b.number) <=
+           tolerance_ * std::max(std::fabs(a.number), std::fabs(b.number));
   }
 
   Template schema_;

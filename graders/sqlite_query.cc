@@ -36,19 +36,23 @@ int AuthorizeReading(void*, int action, const char*, const char* detail, const c
 
 // A schema makes tables; it does not leave its database.
 int AuthorizeSchema(void*, int action, const char*, const char* detail, const char*, const char*) {
-  if (action == SQLITE_ATTACH || action == SQLITE_DETACH || action == SQLITE_PRAGMA) return SQLITE_DENY;
+  if (action == SQLITE_ATTACH || action == SQLITE_DETACH || action == SQLITE_PRAGMA)
+    return SQLITE_DENY;
   return action == SQLITE_FUNCTION && IsForbiddenFunction(detail) ? SQLITE_DENY : SQLITE_OK;
 }
 
 SqlValue ValueAt(sqlite3_stmt* statement, int column) {
   switch (sqlite3_column_type(statement, column)) {
     case SQLITE_INTEGER:
-      return {SqlValue::Kind::kNumber, static_cast<long double>(sqlite3_column_int64(statement, column)), ""};
+      return {SqlValue::Kind::kNumber,
+              static_cast<long double>(sqlite3_column_int64(statement, column)), ""};
     case SQLITE_FLOAT:
       return {SqlValue::Kind::kNumber, sqlite3_column_double(statement, column), ""};
     case SQLITE_TEXT: {
       const auto* text = reinterpret_cast<const char*>(sqlite3_column_text(statement, column));
-      return {SqlValue::Kind::kText, 0, {text, static_cast<size_t>(sqlite3_column_bytes(statement, column))}};
+      return {SqlValue::Kind::kText,
+              0,
+              {text, static_cast<size_t>(sqlite3_column_bytes(statement, column))}};
     }
     case SQLITE_BLOB: {
       const auto* blob = static_cast<const char*>(sqlite3_column_blob(statement, column));
@@ -92,17 +96,21 @@ absl::Status SqliteDatabase::Failure() const {
   return absl::InvalidArgumentError(message);
 }
 
-absl::StatusOr<SqliteDatabase> SqliteDatabase::Make(const std::string& schema, const SqlLimits& limits) {
+absl::StatusOr<SqliteDatabase> SqliteDatabase::Make(const std::string& schema,
+                                                    const SqlLimits& limits) {
   SqliteDatabase made(limits);
   made.budget_ = std::make_shared<Budget>(Budget{limits.max_steps, limits.max_memory_bytes});
   sqlite3* database = nullptr;
-  const int opened = sqlite3_open_v2(
-      ":memory:", &database, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
+  const int opened =
+      sqlite3_open_v2(":memory:", &database,
+                      SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
   made.database_.reset(database);
-  if (opened != SQLITE_OK) return absl::ResourceExhaustedError("SQLite can't open a database in memory");
+  if (opened != SQLITE_OK)
+    return absl::ResourceExhaustedError("SQLite can't open a database in memory");
   sqlite3_db_config(database, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
   sqlite3_db_config(database, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
-  sqlite3_exec(database, "PRAGMA temp_store = MEMORY", nullptr, nullptr, nullptr);  // nothing on disk
+  sqlite3_exec(database, "PRAGMA temp_store = MEMORY", nullptr, nullptr,
+               nullptr);  // nothing on disk
   sqlite3_limit(database, SQLITE_LIMIT_ATTACHED, 0);
   sqlite3_limit(database, SQLITE_LIMIT_EXPR_DEPTH, 200);
   sqlite3_limit(database, SQLITE_LIMIT_COMPOUND_SELECT, 100);
@@ -113,7 +121,8 @@ absl::StatusOr<SqliteDatabase> SqliteDatabase::Make(const std::string& schema, c
   sqlite3_limit(database, SQLITE_LIMIT_SQL_LENGTH, Clamped(limits.max_value_bytes * 64));
   sqlite3_progress_handler(database, kStepsBetweenLooks, Budget::Look, made.budget_.get());
   sqlite3_set_authorizer(database, AuthorizeSchema, nullptr);
-  if (sqlite3_exec(database, schema.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK) return made.Failure();
+  if (sqlite3_exec(database, schema.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK)
+    return made.Failure();
   sqlite3_set_authorizer(database, AuthorizeReading, nullptr);
   sqlite3_limit(database, SQLITE_LIMIT_LENGTH, Clamped(limits.max_value_bytes));
   sqlite3_limit(database, SQLITE_LIMIT_SQL_LENGTH, Clamped(limits.max_value_bytes));
@@ -127,15 +136,18 @@ absl::StatusOr<std::vector<SqlRow>> SqliteDatabase::Query(const std::string& sql
   }
   const char* rest = nullptr;
   sqlite3_stmt* prepared = nullptr;
-  if (sqlite3_prepare_v2(database_.get(), sql.c_str(), -1, &prepared, &rest) != SQLITE_OK) return Failure();
+  if (sqlite3_prepare_v2(database_.get(), sql.c_str(), -1, &prepared, &rest) != SQLITE_OK)
+    return Failure();
   const Statement statement(prepared);
   if (prepared == nullptr) return absl::InvalidArgumentError("there is no query");
   sqlite3_stmt* second = nullptr;
   const int more = sqlite3_prepare_v2(database_.get(), rest, -1, &second, nullptr);
   const Statement unwanted(second);
-  if (more != SQLITE_OK || second != nullptr) return absl::InvalidArgumentError("more than one statement");
+  if (more != SQLITE_OK || second != nullptr)
+    return absl::InvalidArgumentError("more than one statement");
   const int num_columns = sqlite3_column_count(prepared);
-  if (num_columns == 0 || sqlite3_stmt_isexplain(prepared) != 0 || sqlite3_stmt_readonly(prepared) == 0) {
+  if (num_columns == 0 || sqlite3_stmt_isexplain(prepared) != 0 ||
+      sqlite3_stmt_readonly(prepared) == 0) {
     return absl::InvalidArgumentError("not a query");
   }
   std::vector<SqlRow> rows;
@@ -150,7 +162,8 @@ absl::StatusOr<std::vector<SqlRow>> SqliteDatabase::Query(const std::string& sql
       row.push_back(ValueAt(prepared, column));
       kept_bytes += static_cast<int64_t>(row.back().text.size() + sizeof(SqlValue));
     }
-    if (kept_bytes > limits_.max_memory_bytes) return absl::ResourceExhaustedError("the result is too large");
+    if (kept_bytes > limits_.max_memory_bytes)
+      return absl::ResourceExhaustedError("the result is too large");
   }
   if (result != SQLITE_DONE) return Failure();
   return rows;

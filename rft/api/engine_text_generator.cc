@@ -16,12 +16,15 @@ absl::StatusOr<GeneratedText> EngineTextGenerator::Generate(const TextRequest& r
   const auto num_prompt_tokens = static_cast<int64_t>(generate.prompt.size());
   std::vector<GenerateRequest> requests;
   requests.push_back(std::move(generate));
-  RFT_ASSIGN_OR_RETURN(const auto results, GenerateAll(engine_, std::move(requests), request.deadline_s));
+  RFT_ASSIGN_OR_RETURN(const auto results,
+                       GenerateAll(engine_, std::move(requests), request.deadline_s));
   const Completion& completion = results.at(0).at(0);
-  if (completion.finish_reason == FinishReason::kError) return absl::InternalError(completion.error);
-  if (completion.finish_reason == FinishReason::kCancelled) return absl::UnavailableError("cancelled");
-  return GeneratedText{DecodeTokens(codec_, completion.ids), completion.finish_reason, num_prompt_tokens,
-                       static_cast<int64_t>(completion.ids.size())};
+  if (completion.finish_reason == FinishReason::kError)
+    return absl::InternalError(completion.error);
+  if (completion.finish_reason == FinishReason::kCancelled)
+    return absl::UnavailableError("cancelled");
+  return GeneratedText{DecodeTokens(codec_, completion.ids), completion.finish_reason,
+                       num_prompt_tokens, static_cast<int64_t>(completion.ids.size())};
 }
 
 }  // namespace rft

@@ -10,7 +10,8 @@ namespace rft {
 
 class EngineTextGenerator : public TextGenerator {
  public:
-  EngineTextGenerator(InferenceEngine& engine, const TextCodec& codec) : engine_(engine), codec_(codec) {}
+  EngineTextGenerator(InferenceEngine& engine, const TextCodec& codec)
+      : engine_(engine), codec_(codec) {}
 
   // The request's seed decides the draw, whatever else the engine is doing. json_schema is not enforced here.
   absl::StatusOr<GeneratedText> Generate(const TextRequest& request) override;

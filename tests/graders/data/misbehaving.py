@@ -62,6 +62,14 @@ def act(completion, row):
             sys.stdout.write(line)
         os.write(1, b"{\"id\": 0, \"score\": 99}\n")
         return 1.0
+    if what == "count":
+        return [1.0, 2.0]
+    if what == "gil":
+        ctypes.PyDLL(None).sleep(3600)
+    if what == "bomb":  # of limited size: it is the user's own code, with the user's rights
+        for _ in range(5):
+            os.fork()
+        time.sleep(3600)
     if what == "fds":
         return float(len(os.listdir("/proc/self/fd")))
     if what == "allocate":
