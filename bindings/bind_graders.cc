@@ -12,6 +12,7 @@
 #include "bindings/grader_values.h"
 #include "bindings/module.h"
 #include "bindings/offline_grading.h"
+#include "graders/sandbox/overhead.h"
 #include "graders/worker_command.h"
 #include "rft/io/dataset.h"
 #include "rft/tensor/parallel.h"
@@ -67,6 +68,13 @@ py::list ReadRows(const std::string& path) {
   return list;
 }
 
+py::dict SandboxMilliseconds(int executions) {
+  const SandboxOverhead ms =
+      ValueOrThrow(WithoutGil([&] { return MeasureSandboxOverhead(executions); }));
+  return py::dict(py::arg("bare") = ms.bare, py::arg("warm") = ms.warm,
+                  py::arg("back_to_back") = ms.back_to_back);
+}
+
 }  // namespace
 
 void BindGraders(py::module_& m) {
@@ -85,6 +93,11 @@ void BindGraders(py::module_& m) {
         "The rows of a JSONL dataset: dicts of index, messages, columns (every other key, as text) "
         "and json (the line).\n\n"
         "Raises ConfigError naming every bad line (file:line: what), NotFoundError.");
+  m.def("sandbox_overhead", &SandboxMilliseconds, py::arg("executions") = 40,
+        "Milliseconds of a small program: bare (a process started for it), warm (in a sandbox "
+        "started ahead), back_to_back "
+        "(sandboxed, one after another). Medians.\n\nRaises StateError where the kernel refuses "
+        "isolation.");
   m.def("set_worker_command", &SetWorkerCommand, py::arg("command"),
         "The command that starts a Python grader's worker, for graders made from now on; empty: "
         "the default. Importing this "

@@ -22,7 +22,7 @@ struct SqlLimits {
   int64_t max_rows = 100'000;
   int64_t max_value_bytes =
       100'000;  // one text or blob in a query; a schema may hold 64 times that
-  int64_t max_memory_bytes = int64_t{1} << 30;  // of all of SQLite in this process
+  int64_t max_memory_bytes = int64_t{256} << 20;  // of all of SQLite in this process
 };
 
 struct SqlValue {

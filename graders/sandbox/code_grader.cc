@@ -19,9 +19,9 @@ CodeClock::CodeClock(double deadline_s, const std::atomic<bool>& stopping)
   Restart();
 }
 
-void CodeClock::Restart() {
+void CodeClock::Restart(double deadline_s) {
   deadline_ = Clock::now();
-  Extend(deadline_s_);
+  Extend(deadline_s);
 }
 
 bool CodeClock::Pump(absl::Span<SandboxProcess* const> processes) const {

@@ -24,7 +24,8 @@ class CodeClock {
  public:
   using Clock = SandboxProcess::Clock;
   CodeClock(double deadline_s, const std::atomic<bool>& stopping);
-  void Restart();  // the deadline counts from here
+  void Restart() { Restart(deadline_s_); }  // the deadline counts from here
+  void Restart(double deadline_s);
   void Extend(double seconds) {
     deadline_ +=
         std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));

@@ -53,6 +53,7 @@ class Sandbox {
                                          bool writable = false) const;
 
   bool isolated() const { return isolated_; }
+  int run_as_id() const { return run_as_id_; }  // user of this machine; 0: ours
   const std::string& python() const { return options_.python; }
 
   // What `ps` shows as the name of the process that holds each sandbox of this process: "rft-sandbox:1234". What runs in
