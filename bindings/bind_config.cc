@@ -17,6 +17,7 @@
 #include "losses/loss.h"
 #include "rft/config/config_dump.h"
 #include "rft/config/config_reader.h"
+#include "rft/config/schedule.h"
 #include "rft/core/text.h"
 
 namespace rft::python {
@@ -103,6 +104,12 @@ void BindConfig(py::module_& m) {
            "The value at a dotted key: get(\"trainer.steps\"), get(\"graders.0.weight\"), "
            "get(\"losses\") for a section.\n\n"
            "Raises ConfigError for an unknown key.")
+      .def(
+          "learning_rate",
+          [](const RunConfig& config, int64_t step) {
+            return LearningRateAt(config.trainer, step);
+          },
+          py::arg("step"), "Of step `step` (from 0), by trainer.schedule.")
       .def_static("schema", &ConfigSchemaJson, "JSON schema of run.yaml, as text, for editors.")
       .def_static("docs", &ConfigDocsMarkdown,
                   "Every key with type, default, range and description, as Markdown.")

@@ -1,4 +1,5 @@
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,7 +17,9 @@
 #include "bindings/module.h"
 #include "bindings/parameters.h"
 #include "bindings/python_values.h"
+#include "losses/preference_loss.h"
 #include "rft/core/file_system.h"
+#include "rft/tensor/try_torch.h"
 #include "rft/train/trainer.h"
 
 namespace rft::python {
@@ -26,11 +29,12 @@ using PyTrainer = Exclusive<Trainer>;
 
 std::unique_ptr<PyTrainer> MakeTrainer(std::shared_ptr<CausalLm> model,
                                        std::shared_ptr<LoraAdapter> adapter, int64_t token_budget,
-                                       double temperature) {
+                                       double temperature, int64_t checkpoint_every) {
   auto trainer = ValueOrThrow(WithoutGil([&] {
-    return Trainer::Create(
-        std::move(model),
-        {.token_budget = token_budget, .temperature = temperature, .adapter = std::move(adapter)});
+    return Trainer::Create(std::move(model), {.token_budget = token_budget,
+                                              .checkpoint_every = checkpoint_every,
+                                              .temperature = temperature,
+                                              .adapter = std::move(adapter)});
   }));
   return std::make_unique<PyTrainer>(std::move(trainer),
                                      "a custom loss called the trainer that is waiting for it; use "
@@ -54,6 +58,36 @@ ForwardBackwardResult ForwardBackwardCustom(PyTrainer& self, const std::vector<D
       self.Call([&](Trainer& t) { return t.ForwardBackwardCustom(datums, loss.Callback()); });
   loss.RethrowIfRaised();
   return ValueOrThrow(std::move(result));
+}
+
+py::tuple Describe(PyTrainer& self, const std::vector<Datum>& datums, int32_t top_k) {
+  const Description d =
+      ValueOrThrow(self.Call([&](Trainer& t) { return t.Describe(datums, top_k); }));
+  py::list ids, logprobs;
+  for (size_t i = 0; i < datums.size(); ++i) {
+    const std::vector<py::ssize_t> shape = {static_cast<py::ssize_t>(datums[i].ids.size()), top_k};
+    ids.append(py::array_t<int32_t>(shape, d.top_ids[i].data()));
+    logprobs.append(py::array_t<float>(shape, d.top_logprobs[i].data()));
+  }
+  return py::make_tuple(ArrayList(d.logprobs), ArrayList(d.entropies), ids, logprobs);
+}
+
+ForwardBackwardResult ForwardBackwardPreference(
+    PyTrainer& self, const std::vector<Datum>& datums, const std::string& loss, bool gradient,
+    std::optional<double> beta, std::optional<double> label_smoothing, std::optional<double> gamma,
+    std::optional<double> sft_coef, std::optional<double> desirable_weight,
+    std::optional<double> undesirable_weight, double kl) {
+  PreferenceConfig config = ValueOrThrow(
+      TryTorch([&]() -> PreferenceConfig { return FindPreferenceLoss(loss).DefaultConfig(); }));
+  config.beta = beta.value_or(config.beta);
+  config.label_smoothing = label_smoothing.value_or(config.label_smoothing);
+  config.gamma = gamma.value_or(config.gamma);
+  config.sft_coef = sft_coef.value_or(config.sft_coef);
+  config.desirable_weight = desirable_weight.value_or(config.desirable_weight);
+  config.undesirable_weight = undesirable_weight.value_or(config.undesirable_weight);
+  config.kl = kl;
+  return ValueOrThrow(
+      self.Call([&](Trainer& t) { return t.ForwardBackwardPreference(datums, config, gradient); }));
 }
 
 OptimStepResult OptimStep(PyTrainer& self, double learning_rate, double beta1, double beta2,
@@ -88,9 +122,11 @@ void BindTraining(py::module_& m) {
       "until optim_step divides them by the calls' denominators together.")
       .def(py::init(&MakeTrainer), py::arg("model"), py::arg("adapter") = nullptr, py::kw_only(),
            py::arg("token_budget") = TrainerOptions{}.token_budget,
-           py::arg("temperature") = TrainerOptions{}.temperature,
+           py::arg("temperature") = TrainerOptions{}.temperature, py::arg("checkpoint_every") = 0,
            "adapter: train this adapter of the model; the model itself stays as it is. "
-           "token_budget: computed tokens per micro-batch. temperature: log-probabilities are of "
+           "checkpoint_every: activations of every n-th layer are computed again in the backward "
+           "instead of being kept. token_budget: computed tokens per micro-batch. temperature: "
+           "log-probabilities are of "
            "softmax(logits / temperature).")
       .def("forward", &Forward, py::arg("datums"),
            "One float32 array per datum: nats of each token, 0 where its weight is 0. Changes "
@@ -107,6 +143,20 @@ void BindTraining(py::module_& m) {
            "of d loss / d logprob"
            "[, metrics[, denominator]]). What fn raises comes out of this call; the accumulated "
            "gradient is unchanged then.")
+      .def("describe", &Describe, py::arg("datums"), py::arg("top_k") = 0,
+           "As forward, and more of each position: (logprobs, entropies, top ids, top logprobs), "
+           "the last two of shape [tokens, top_k], best first; -1 and 0 where the weight is 0.")
+      .def(
+          "forward_backward_preference", &ForwardBackwardPreference, py::arg("datums"),
+          py::arg("loss") = "dpo", py::kw_only(), py::arg("gradient") = true,
+          py::arg("beta") = py::none(), py::arg("label_smoothing") = py::none(),
+          py::arg("gamma") = py::none(), py::arg("sft_coef") = py::none(),
+          py::arg("desirable_weight") = py::none(), py::arg("undesirable_weight") = py::none(),
+          py::arg("kl") = 0.0,
+          "A preference loss over whole completions: datums 2 i and 2 i + 1 are the chosen and the "
+          "rejected completion of one prompt (kto: any, desirable where the advantages are above "
+          "0). Those with a reference read ref_logprobs. gradient=False: loss and metrics only.\n\n"
+          "Raises ConfigError for an unknown loss and as forward.")
       .def("optim_step", &OptimStep, py::arg("learning_rate") = adam.learning_rate,
            py::arg("beta1") = adam.beta1, py::arg("beta2") = adam.beta2, py::arg("eps") = adam.eps,
            py::arg("weight_decay") = adam.weight_decay,

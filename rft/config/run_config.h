@@ -119,12 +119,14 @@ struct TrainerConfig {
   std::string schedule = "constant";
   int64_t warmup_steps = 0;
   double min_lr_ratio = 0.0;
+  double decay_fraction = 0.2;
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-8;
   double weight_decay = 0.0;
   double grad_clip_norm = 1.0;
   int64_t token_budget = 8192;
+  int64_t checkpoint_every = 0;
   int64_t updates_per_step = 1;
   int64_t threads = 0;
 
@@ -135,13 +137,19 @@ struct TrainerConfig {
             {.doc = "Optimizer steps of the whole run.", .unit = "steps", .min = 1});
     v.Field("learning_rate", &learning_rate, {.doc = "Peak learning rate of AdamW.", .min = 0});
     v.Field("schedule", &schedule,
-            {.doc = "Learning rate after warm-up.", .choices = {"constant", "linear", "cosine"}});
+            {.doc = "Learning rate after warm-up.",
+             .choices = {"constant", "linear", "cosine", "wsd"}});
     v.Field(
         "warmup_steps", &warmup_steps,
         {.doc = "Linear warm-up from learning_rate / warmup_steps.", .unit = "steps", .min = 0});
-    v.Field(
-        "min_lr_ratio", &min_lr_ratio,
-        {.doc = "Where linear and cosine end, as a part of learning_rate.", .min = 0, .max = 1});
+    v.Field("min_lr_ratio", &min_lr_ratio,
+            {.doc = "Where linear, cosine and wsd end, as a part of learning_rate.",
+             .min = 0,
+             .max = 1});
+    v.Field("decay_fraction", &decay_fraction,
+            {.doc = "wsd: the last part of the steps, in which the rate falls linearly.",
+             .above = 0,
+             .max = 1});
     v.Field("beta1", &beta1,
             {.doc = "AdamW: decay of the mean gradient.", .min = 0, .max = 0.999999});
     v.Field("beta2", &beta2,
@@ -152,6 +160,12 @@ struct TrainerConfig {
             {.doc = "Largest global gradient norm; 0: no clipping.", .min = 0});
     v.Field("token_budget", &token_budget,
             {.doc = "Tokens per micro-batch.", .unit = "tokens", .min = 1});
+    v.Field(
+        "checkpoint_every", &checkpoint_every,
+        {.doc = "Compute every n-th layer's activations again in the backward instead of keeping "
+                "them; 0: keep all. The numbers are the same.",
+         .unit = "layers",
+         .min = 0});
     v.Field(
         "updates_per_step", &updates_per_step,
         {.doc = "Optimizer updates made from one step's rollouts.", .unit = "updates", .min = 1});
@@ -239,14 +253,60 @@ struct CheckpointConfig {
   }
 };
 
+struct SftOptions {
+  int64_t rows_per_step = 16;
+  std::string train_on = "all";
+
+  void Visit(ConfigVisitor& v) {
+    v.Field("rows_per_step", &rows_per_step,
+            {.doc = "Conversations that make one optimizer step.", .unit = "rows", .min = 1});
+    v.Field("train_on", &train_on,
+            {.doc = "all: every message of the assistant, by its own weight; last: only the last.",
+             .choices = {"all", "last"}});
+  }
+};
+
+struct PreferenceOptions {
+  std::string loss = "dpo";
+  int64_t rows_per_step = 8;
+  std::optional<double> beta;
+  std::optional<double> label_smoothing;
+  std::optional<double> gamma;
+  std::optional<double> sft_coef;
+  std::optional<double> desirable_weight;
+  std::optional<double> undesirable_weight;
+
+  void Visit(ConfigVisitor& v) {
+    v.Field("loss", &loss, {.doc = "Registered preference loss: dpo, ipo, simpo, orpo, kto."});
+    v.Field("rows_per_step", &rows_per_step,
+            {.doc = "Rows that make one optimizer step.", .unit = "rows", .min = 1});
+    v.Field("beta", &beta, {.doc = "Strength; the loss's own default when left out.", .above = 0});
+    v.Field("label_smoothing", &label_smoothing,
+            {.doc = "Part of the pairs assumed to be labelled the wrong way round.",
+             .min = 0,
+             .max = 0.5});
+    v.Field("gamma", &gamma, {.doc = "simpo: the margin asked for.", .min = 0});
+    v.Field("sft_coef", &sft_coef,
+            {.doc = "Weight of the chosen completion's mean negative log-probability.", .min = 0});
+    v.Field("desirable_weight", &desirable_weight, {.doc = "kto: weight.", .min = 0});
+    v.Field("undesirable_weight", &undesirable_weight, {.doc = "kto: weight.", .min = 0});
+  }
+};
+
 struct StopConfig {
   int64_t no_signal_steps = 10;
+  int64_t patience = 0;
 
   void Visit(ConfigVisitor& v) {
     v.Field("no_signal_steps", &no_signal_steps,
             {.doc = "Stop after this many steps in a row in which nothing could be learned.",
              .unit = "steps",
              .min = 1});
+    v.Field("patience", &patience,
+            {.doc = "rft sft, rft dpo: stop after this many evaluations in a row without a better "
+                    "held-out loss; 0: never.",
+             .unit = "evaluations",
+             .min = 0});
   }
 };
 
@@ -268,6 +328,8 @@ struct RunConfig {
   EvalConfig eval;
   CheckpointConfig checkpoint;
   StopConfig stop;
+  SftOptions sft;
+  PreferenceOptions preference;
 
   // Where each given key was written: "trainer.steps" -> "run.yaml:14" or "--set". For messages
   // about values that only others can judge (an unknown loss name). Not part of the dump.
@@ -300,6 +362,8 @@ struct RunConfig {
     v.Nested("eval", eval, "Evaluation on data.heldout.");
     v.Nested("checkpoint", checkpoint, "Checkpoints.");
     v.Nested("stop", stop, "When to stop early.");
+    v.Nested("sft", sft, "rft sft: supervised fine-tuning on data.train.");
+    v.Nested("preference", preference, "rft dpo: preference tuning on data.train.");
   }
 
   // eval.temperature, or rollout.temperature when it is unset.

@@ -15,6 +15,8 @@ double LearningRateAt(const TrainerConfig& t, int64_t step) {
   double height = 1.0;  // 1 at p = 0, 0 at p = 1
   if (t.schedule == "linear") height = 1.0 - p;
   if (t.schedule == "cosine") height = 0.5 * (1.0 + std::cos(std::numbers::pi * p));
+  if (t.schedule == "wsd")  // warm-up, stable, decay (2404.06395)
+    height = std::min(1.0, (1.0 - p) / t.decay_fraction);
   return t.learning_rate * (t.min_lr_ratio + (1.0 - t.min_lr_ratio) * height);
 }
 

@@ -1,4 +1,5 @@
-// The learning rate of each step: linear warm-up, then constant, linear or cosine.
+// The learning rate of each step: linear warm-up, then constant, linear, cosine or wsd (constant, then linear in the last
+// decay_fraction of p).
 #pragma once
 
 #include <cstdint>

@@ -10,6 +10,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "rft/models/lora.h"
+#include "rft/tensor/checkpoint.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/ops.h"
@@ -226,13 +227,18 @@ at::Tensor Decoder::forward(const ModelWeights& weights, const at::Tensor& ids_T
   for (size_t l = 0; l < layers_.size(); ++l) {
     const LayerParameters& p = layers_[l];
     const ModelWeights::Layer& w = weights.layers[l];
-    const ops::HeadNorm head_norm{w.q_norm_D, w.k_norm_D, p.q_norm, p.k_norm, eps};
-    at::Tensor qkv =
-        LoraLinear(ops::RmsNorm(x_TH, w.input_norm_H, p.input_norm, eps, dtype_), w.qkv, weights);
-    qkv = ops::RotateHeads(qkv, layout_, head_norm, positions_T, rope_.cos(), rope_.sin());
-    x_TH = LoraLinearAdd(attention.Attend(static_cast<int64_t>(l), qkv, layout_, scale), w.output,
-                         x_TH, weights);
-    x_TH = FeedForward(p, weights, w, x_TH, sparse_index, routing);
+    const ops::Block layer = [&weights, &attention, &p, &w, this, l, eps, scale, positions_T,
+                              sparse_index, routing](const at::Tensor& in_TH) {
+      const ops::HeadNorm head_norm{w.q_norm_D, w.k_norm_D, p.q_norm, p.k_norm, eps};
+      at::Tensor qkv = LoraLinear(ops::RmsNorm(in_TH, w.input_norm_H, p.input_norm, eps, dtype_),
+                                  w.qkv, weights);
+      qkv = ops::RotateHeads(qkv, layout_, head_norm, positions_T, rope_.cos(), rope_.sin());
+      const at::Tensor mid_TH = LoraLinearAdd(
+          attention.Attend(static_cast<int64_t>(l), qkv, layout_, scale), w.output, in_TH, weights);
+      return FeedForward(p, weights, w, mid_TH, sparse_index, routing);
+    };
+    // Sparse layers keep theirs: what they route is recorded once.
+    x_TH = p.sparse ? layer(x_TH) : ops::Checkpoint(static_cast<int64_t>(l), layer, x_TH);
     sparse_index += p.sparse;
   }
   return ops::RmsNorm(x_TH, weights.final_norm_H, final_norm_, eps, dtype_);

@@ -26,37 +26,38 @@ std::string_view ModuleName(std::string_view parameter) {
   return parameter.substr(parameter.rfind('.') + 1);
 }
 
-std::set<std::string, std::less<>> ExpandTargets(const std::vector<std::string>& targets) {
-  static const std::vector<std::string> kAttention = {"q_proj", "k_proj", "v_proj", "o_proj"};
-  static const std::vector<std::string> kMlp = {"gate_proj", "up_proj", "down_proj"};
-  std::set<std::string, std::less<>> names;
-  for (const std::string& target : targets) {
-    const bool attention = target == "attention" || target == "all",
-               mlp = target == "mlp" || target == "all";
-    if (attention) names.insert(kAttention.begin(), kAttention.end());
-    if (mlp) names.insert(kMlp.begin(), kMlp.end());
-    if (!attention && !mlp) names.insert(target);
-  }
-  return names;
+const std::vector<std::string>& Group(const std::string& target) {
+  static const std::vector<std::string> kNone,
+      kAttention = {"q_proj", "k_proj", "v_proj", "o_proj"},
+      kMlp = {"gate_proj", "up_proj", "down_proj"},
+      kAll = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+  if (target == "attention") return kAttention;
+  if (target == "mlp") return kMlp;
+  return target == "all" ? kAll : kNone;
 }
 
 absl::StatusOr<std::vector<Parameter*>> FindTargets(CausalLm& base, const LoraConfig& config) {
-  const auto wanted = ExpandTargets(config.targets);
-  std::set<std::string, std::less<>> found, present;
-  std::vector<Parameter*> targets;
-  for (const Weight* weight : LinearWeights(*base.weights()))
-    for (Parameter* part : weight->parts) {
-      const std::string_view name = ModuleName(part->name);
-      present.emplace(name);
-      if (!wanted.contains(name)) continue;
-      found.emplace(name);
-      targets.push_back(part);
-    }
-  for (const std::string& name : wanted)
-    if (!found.contains(name))
+  const std::vector<const Weight*> weights = LinearWeights(*base.weights());
+  std::set<std::string, std::less<>> present, wanted;
+  for (const Weight* weight : weights)
+    for (const Parameter* part : weight->parts) present.emplace(ModuleName(part->name));
+  for (const std::string& target : config.targets) {
+    const std::vector<std::string>& group = Group(target);
+    wanted.insert(group.begin(), group.end());  // of a group, those that the model has
+    if (group.empty()) wanted.insert(target);
+    const bool found = group.empty() ? present.contains(target)
+                                     : std::any_of(group.begin(), group.end(), [&](const auto& n) {
+                                         return present.contains(n);
+                                       });
+    if (!found)
       return absl::InvalidArgumentError(absl::StrCat(
-          "lora.targets: the model has no module '", name, "' that can be adapted; it has ",
+          "lora.targets: the model has no module '", target, "' that can be adapted; it has ",
           absl::StrJoin(present, ", "), ", and the groups attention, mlp, all"));
+  }
+  std::vector<Parameter*> targets;
+  for (const Weight* weight : weights)
+    for (Parameter* part : weight->parts)
+      if (wanted.contains(ModuleName(part->name))) targets.push_back(part);
   if (targets.empty())
     return absl::InvalidArgumentError(
         "lora.targets: is empty; name modules, or attention, mlp, all");

@@ -25,7 +25,8 @@ struct LoraConfig {
   int64_t rank = 16;
   double alpha = 32.0;
   double dropout = 0.0;  // on the adapter's input, in training only
-  // Module names ("q_proj") or groups: "attention" (q, k, v, o), "mlp" (gate, up, down), "all" (both).
+  // Module names ("q_proj") or groups: "attention" (q, k, v, o), "mlp" (gate, up, down), "all" (both): of a
+  // group, what the model has. The experts of sparse layers and their router are not adapted.
   std::vector<std::string> targets = {"all"};
   bool rslora = false;  // scale alpha / sqrt(rank) instead of alpha / rank
   uint64_t seed = 0;    // of A's initial values; B starts at 0

@@ -1,5 +1,7 @@
 // TokenLogprobs of ops.h: the vocabulary projection that never holds [N, V].
 #include <algorithm>
+#include <numeric>
+#include <vector>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
@@ -11,6 +13,7 @@
 #include "rft/tensor/linear_backward.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/top_tokens.h"
 
 namespace rft::ops {
 namespace {
@@ -103,6 +106,36 @@ struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
 };
 
 }  // namespace
+
+TopTokens TopLogprobs(const at::Tensor& hidden_NH, const Weight& head, int64_t k,
+                      double temperature) {
+  TORCH_CHECK(k >= 0 && k <= head.n, "top_logprobs: top_k must be in 0 .. ", head.n, ", got ", k);
+  TORCH_CHECK(temperature > 0, "top_logprobs: temperature must be positive");
+  const int64_t n = hidden_NH.size(0);
+  TopTokens top{at::empty({n, k}, at::kLong), at::empty({n, k}, at::kFloat),
+                at::empty({n}, at::kFloat)};
+  const float scale = static_cast<float>(1.0 / temperature);
+  ForLogitChunks(hidden_NH, head, [&](int64_t r0, int64_t rows, const float* logits) {
+    ParallelFor(rows, GrainFor(8 * head.n), [&](int64_t begin, int64_t end) {
+      std::vector<int64_t> order(head.n);
+      for (int64_t r = begin; r < end; ++r) {
+        const float* row = logits + r * head.n;
+        const RowStats stats =
+            GetKernels().row_stats(row, head.n, scale, Data<float>(top.entropy_N) + r0 + r);
+        std::iota(order.begin(), order.end(), int64_t{0});
+        std::partial_sort(order.begin(), order.begin() + k, order.end(), [&](int64_t a, int64_t b) {
+          return row[a] != row[b] ? row[a] > row[b] : a < b;
+        });
+        for (int64_t i = 0; i < k; ++i) {
+          Data<int64_t>(top.ids_NK)[(r0 + r) * k + i] = order[i];
+          Data<float>(top.logprobs_NK)[(r0 + r) * k + i] =
+              row[order[i]] * scale - stats.log_sum_exp;
+        }
+      }
+    });
+  });
+  return top;
+}
 
 int64_t LogitsChunkRows(int64_t vocab_size) {
   return std::max<int64_t>(

@@ -11,13 +11,16 @@
 #include "losses/loss.h"
 #include "rft/core/rng.h"
 #include "rft/core/status_macros.h"
+#include "rft/tensor/checkpoint.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/memory.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/top_tokens.h"
 #include "rft/tensor/try_torch.h"
 #include "rft/train/batcher.h"
 #include "rft/train/optimizer.h"
+#include "rft/train/preference.h"
 #include "rft/train/step_metrics.h"
 #include "rft/train/trainer.h"
 #include "rft/train/trainer_state.h"
@@ -61,6 +64,7 @@ class LocalTrainer : public Trainer {
       StepMetrics metrics;
       for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget)) {
         const auto weights = WeightsInTraining(batch, masks);
+        const ops::CheckpointScope scope(options_.checkpoint_every);
         at::Tensor entropy_N, logprobs_N = Logprobs(*weights, batch, &entropy_N);
         Scatter(batch, logprobs_N, result.logprobs);
         const LossOutput output = loss->forward(LossInputs(datums, batch, logprobs_N), config);
@@ -114,6 +118,7 @@ class LocalTrainer : public Trainer {
         result.num_rows += static_cast<int64_t>(batch.datums.size());
         result.num_computed_tokens += static_cast<int64_t>(batch.ids.size());
         const auto weights = WeightsInTraining(batch, masks);
+        const ops::CheckpointScope scope(options_.checkpoint_every);
         const at::Tensor logprobs_N = Logprobs(*weights, batch, nullptr);
         Backward((logprobs_N * at::tensor(gradient, at::kFloat)).sum(), result.finite);
       }
@@ -121,6 +126,83 @@ class LocalTrainer : public Trainer {
       result.logprobs = std::move(forward.logprobs);
       return result;
     }));
+  }
+
+  absl::StatusOr<Description> Describe(absl::Span<const Datum> datums, int32_t top_k) override {
+    RFT_RETURN_IF_ERROR(Validate(datums));
+    if (top_k < 0 || top_k > model_->config().vocab_size)
+      return absl::InvalidArgumentError(
+          absl::StrCat("top_k: ", top_k, " is not in 0 .. ", model_->config().vocab_size));
+    return TryTorch([&] {
+      at::NoGradGuard no_grad;
+      Description result;
+      result.top_k = top_k;
+      result.logprobs = result.entropies = EmptyRows(datums);
+      for (const Datum& d : datums) {
+        result.top_ids.emplace_back(d.ids.size() * top_k, -1);
+        result.top_logprobs.emplace_back(d.ids.size() * top_k, 0.0f);
+      }
+      for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget)) {
+        at::Tensor hidden_NH;
+        Scatter(batch, Logprobs(*weights_, batch, nullptr, &hidden_NH), result.logprobs);
+        const ops::TopTokens top =
+            ops::TopLogprobs(hidden_NH, weights_->head, top_k, options_.temperature);
+        Scatter(batch, top.entropy_N, result.entropies);
+        for (size_t i = 0; i < batch.predictions.size(); ++i) {
+          const auto& p = batch.predictions[i];
+          for (int64_t j = 0; j < top_k; ++j) {
+            result.top_ids[p.datum][p.token * top_k + j] =
+                static_cast<TokenId>(Data<int64_t>(top.ids_NK)[i * top_k + j]);
+            result.top_logprobs[p.datum][p.token * top_k + j] =
+                Data<float>(top.logprobs_NK)[i * top_k + j];
+          }
+        }
+      }
+      return result;
+    });
+  }
+
+  absl::StatusOr<ForwardBackwardResult> ForwardBackwardPreference(absl::Span<const Datum> datums,
+                                                                  const PreferenceConfig& config,
+                                                                  bool gradient) override {
+    RFT_RETURN_IF_ERROR(Validate(datums));
+    const PreferenceLoss* loss = nullptr;
+    RFT_RETURN_IF_ERROR(TryTorch([&] { loss = &FindPreferenceLoss(config.name); }));
+    RFT_RETURN_IF_ERROR(ValidatePreference(datums, *loss));
+    RFT_RETURN_IF_ERROR(CheckFrozenBase());
+    auto result = TryTorch([&] {
+      at::AutoGradMode recording(gradient);
+      if (gradient) parameters().EnableGradients();
+      const uint64_t masks = gradient ? ++num_passes_ : 0;
+      ForwardBackwardResult result;
+      result.logprobs = EmptyRows(datums);
+      double denominator = 0.0;
+      for (const auto& [begin, end] : PreferenceChunks(datums, *loss, options_.token_budget)) {
+        const absl::Span<const Datum> chunk = datums.subspan(begin, end - begin);
+        const MicroBatch batch = MakeMicroBatches(chunk, INT64_MAX)[0];
+        const auto weights = gradient ? WeightsInTraining(batch, masks) : weights_;
+        const ops::CheckpointScope scope(options_.checkpoint_every);
+        const at::Tensor logprobs_N = Logprobs(*weights, batch, nullptr);
+        const PreferenceOutput output =
+            loss->forward(PreferenceInputs(chunk, batch, logprobs_N, *loss), config);
+        result.loss_sum += output.sum.item<double>();
+        denominator += output.denominator;
+        for (const auto& [name, value] : output.metric_sums) result.metrics[name] += value;
+        result.num_tokens += static_cast<int64_t>(batch.predictions.size());
+        result.num_computed_tokens += static_cast<int64_t>(batch.ids.size());
+        const float* values = Data<float>(logprobs_N);
+        for (size_t i = 0; i < batch.predictions.size(); ++i)
+          result.logprobs[begin + batch.predictions[i].datum][batch.predictions[i].token] =
+              values[i];
+        if (gradient) Backward(output.sum, result.finite);
+      }
+      result.num_rows = static_cast<int64_t>(datums.size());
+      result.metrics["loss"] = result.loss_sum;
+      for (auto& [name, value] : result.metrics) value /= std::max(1.0, denominator);
+      if (gradient) denominator_ += denominator;
+      return result;
+    });
+    return gradient ? Accumulating(std::move(result)) : result;
   }
 
   absl::StatusOr<OptimStepResult> OptimStep(const AdamParams& params) override {
@@ -212,19 +294,21 @@ class LocalTrainer : public Trainer {
   }
 
   // Log-probabilities of the micro-batch's predictions, with a graph when gradients are enabled.
-  at::Tensor Logprobs(const ModelWeights& weights, const MicroBatch& batch,
-                      at::Tensor* entropy_N) const {
+  at::Tensor Logprobs(const ModelWeights& weights, const MicroBatch& batch, at::Tensor* entropy_N,
+                      at::Tensor* hidden_NH = nullptr) const {
     const SerialOpenMp serial;
     std::vector<int64_t> sources, targets;
     for (const auto& p : batch.predictions) {
       sources.push_back(p.source);
       targets.push_back(p.target);
     }
-    PackedAttention attention(batch.sequences);
+    attention_ = std::make_unique<PackedAttention>(batch.sequences);
     const at::Tensor hidden_TH = model_->forward(weights, IntTensor(batch.ids),
-                                                 IntTensor(batch.positions), attention, nullptr);
-    return ops::TokenLogprobs(ops::SelectRows(hidden_TH, IntTensor(sources)), weights.head,
-                              IntTensor(targets), options_.temperature, entropy_N);
+                                                 IntTensor(batch.positions), *attention_, nullptr);
+    const at::Tensor wanted_NH = ops::SelectRows(hidden_TH, IntTensor(sources));
+    if (hidden_NH) *hidden_NH = wanted_NH;
+    return ops::TokenLogprobs(wanted_NH, weights.head, IntTensor(targets), options_.temperature,
+                              entropy_N);
   }
 
   // The current weights; with the adapter's dropout, if it has some: a mask per (steps taken, pass, datum, position), however
@@ -324,6 +408,8 @@ class LocalTrainer : public Trainer {
   TrainerOptions options_;
   std::optional<AdamW> optimizer_;
   std::shared_ptr<const ModelWeights> weights_;
+  mutable std::unique_ptr<PackedAttention>
+      attention_;  // of the last forward: a backward may use it
   double denominator_ = 0.0;
   uint64_t num_passes_ = 0;  // since the last clear
   bool accumulated_ = false;
@@ -336,6 +422,8 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(std::shared_ptr<CausalL
                                                          const TrainerOptions& options) {
   if (options.token_budget < 1)
     return absl::InvalidArgumentError("trainer.token_budget: must be at least 1");
+  if (options.checkpoint_every < 0)
+    return absl::InvalidArgumentError("trainer.checkpoint_every: must be at least 0");
   if (!(options.temperature > 0))
     return absl::InvalidArgumentError("trainer: the temperature must be positive");
   if (options.adapter && options.adapter->base() != model)

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "rft/api/training_client.h"
+#include "rft/core/preference_config.h"
 #include "rft/models/causal_lm.h"
 #include "rft/models/lora.h"
 
@@ -15,10 +16,22 @@ namespace rft {
 
 struct TrainerOptions {
   int64_t token_budget = 8192;  // computed tokens per micro-batch; a single datum may exceed it
-  double temperature = 1.0;     // log-probabilities are of softmax(logits / temperature)
+  // Activation checkpointing of every n-th dense layer: less memory for one more forward of it, the same bits; 0: off.
+  int64_t checkpoint_every = 0;
+  double temperature = 1.0;  // log-probabilities are of softmax(logits / temperature)
   // Train this adapter of the model instead of the model itself: gradients, optimizer state, checkpoints and published
   // weights are the adapter's. Several trainers may share one base, each with an adapter of its own.
   std::shared_ptr<LoraAdapter> adapter;
+};
+
+// What Describe adds to ForwardResult, aligned as its logprobs.
+struct Description {
+  std::vector<std::vector<float>> logprobs;
+  std::vector<std::vector<float>> entropies;  // nats; 0 where weights are 0
+  int32_t top_k = 0;
+  // The top_k most likely tokens at each position, best first (ties: the lower id), L * top_k; -1 and 0 where weights are 0.
+  std::vector<std::vector<TokenId>> top_ids;
+  std::vector<std::vector<float>> top_logprobs;
 };
 
 class Trainer : public TrainingClient {
@@ -26,6 +39,15 @@ class Trainer : public TrainingClient {
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(std::shared_ptr<CausalLm> model,
                                                          const TrainerOptions& options);
   ~Trainer() override = default;
+
+  // As Forward, with the entropy and the most likely tokens of every position.
+  virtual absl::StatusOr<Description> Describe(absl::Span<const Datum> datums, int32_t top_k) = 0;
+  // A preference loss (losses/preference_loss.h) over whole completions: the tokens of a datum with weight 1. Paired losses:
+  // datums 2 i and 2 i + 1 are the chosen and the rejected completion of one prompt. Unpaired ones: a datum with a positive
+  // advantage is desirable. Losses with a reference need ref_logprobs. `gradient` false: the loss and its metrics only.
+  virtual absl::StatusOr<ForwardBackwardResult> ForwardBackwardPreference(
+      absl::Span<const Datum> datums, const PreferenceConfig& loss, bool gradient) = 0;
+
   virtual std::shared_ptr<CausalLm> model() const = 0;
   virtual std::shared_ptr<LoraAdapter> adapter() const = 0;  // null: the model itself is trained
   virtual ParameterStore& parameters() const = 0;            // what is trained

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 else:
     NativeTrainer = _native.load().Trainer
 
+_STARTING = threading.Lock()
 TorchLoss = Callable[[list[torch.Tensor]], Any]
 
 
@@ -39,6 +42,19 @@ class Trainer(NativeTrainer):
         if backend not in ("torch", "numpy"):
             raise ValueError(f"backend is {backend!r}; it can be 'torch' or 'numpy'")
         return super().forward_backward_custom(datums, with_autograd(fn) if backend == "torch" else fn)
+
+    def submit(self, verb: str, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Starts `verb` ("forward_backward", "optim_step", ...) and returns a future of what it returns.
+
+        Calls of one trainer run one after another in the order submitted; those of different trainers run side by side.
+        In async code: `await asyncio.wrap_future(trainer.submit("forward", datums))`.
+        """
+        if verb.startswith("_") or not callable(getattr(self, verb, None)):
+            raise AttributeError(f"a trainer has no verb {verb!r}")
+        with _STARTING:
+            pool = self.__dict__.setdefault("_pool", None) or ThreadPoolExecutor(1, thread_name_prefix="rft-trainer")
+            self.__dict__["_pool"] = pool
+        return pool.submit(getattr(self, verb), *args, **kwargs)
 
 
 def forward_backward_custom(trainer: NativeTrainer, datums: Sequence[Datum], fn: TorchLoss) -> FBResult:

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from rft import __version__
-from rft.cli import benches, config, data, doctor, evaluate, generate, grade, model, plot, sft, train
+from rft.cli import benches, config, data, doctor, dpo, evaluate, generate, grade, model, plot, sft, train
 
 EXIT_INTERRUPTED = 130
 
@@ -75,6 +75,7 @@ app.command("train", rich_help_panel=_RUN)(train.train)
 app.command("eval", rich_help_panel=_RUN)(evaluate.evaluate)
 app.command("grade", rich_help_panel=_RUN)(grade.grade)
 app.command("sft", rich_help_panel=_RUN)(sft.sft)
+app.command("dpo", rich_help_panel=_RUN)(dpo.dpo)
 app.command("generate", rich_help_panel=_MODELS)(generate.generate)
 app.command("chat", rich_help_panel=_MODELS)(generate.chat)
 app.add_typer(model.app, name="model", rich_help_panel=_MODELS)

@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
-from rft.cli.console import Dtype, ModelDir, Quiet, Threads, stderr
+from rft.cli.console import Dtype, Quiet, Set, Threads, stderr
 
 
 def sft(
-    model: ModelDir, data: Annotated[Path, typer.Argument(help="JSONL of conversations that end with the assistant.")],
-    out: Annotated[Path, typer.Option(help="Folder for the trained model.")],
+    model: Annotated[Path | None, typer.Argument(metavar="RUN.yaml|MODEL_DIR", help="A run file, or a Hugging Face folder.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="With a folder: JSONL of conversations that end with the assistant.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With a folder: where the trained model goes.")] = None,
+    set_: Set = [],  # noqa: B006 - as in train
+    resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run from its last checkpoint.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 100,
     rows_per_step: Annotated[int, typer.Option(min=1, help="Conversations per step.")] = 64,
     learning_rate: Annotated[float, typer.Option("--lr", min=0, help="Peak learning rate.")] = 1e-3,
@@ -20,7 +23,15 @@ def sft(
     seed: Annotated[int, typer.Option(help="Order of the rows.")] = 0,
     dtype: Dtype = "bf16", threads: Threads = 0, quiet: Quiet = False,
 ) -> None:
-    """Train on the last assistant message of each conversation (cross-entropy)."""
+    """Supervised fine-tuning: [bold]rft sft run.yaml[/bold] (every message of the assistant by its weight, evaluation, early
+    stop, best checkpoint, lora:), or [bold]rft sft MODEL_DIR DATA --out DIR[/bold] (the last message of each conversation).
+    """
+    if resume is not None or model is None or model.suffix in (".yaml", ".yml", ".json"):
+        from rft.cli.dpo import run
+
+        return run(model, "sft", list(set_), resume, quiet)
+    if data is None or out is None:
+        raise ValueError("rft sft MODEL_DIR needs DATA and --out; or give a run file: rft sft run.yaml")
     from rft import _native
     from rft.codec import load_codec
     from rft.sft import SftConfig, SftStep, read_conversations

@@ -1,0 +1,253 @@
+"""`rft sft run.yaml` and `rft dpo run.yaml`: rows to tokens, preference losses against TRL's, best checkpoint, early stop, resume."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import rft
+from rft.codec import load_codec
+from rft.conversations import check_conversation, parse_pair, read_rows, to_datums
+from rft.fine_tune import FineTune
+
+TURNS = [{"role": "user", "content": "1 + 1"}, {"role": "assistant", "content": "2", "weight": 0},
+         {"role": "user", "content": "2 + 2"}, {"role": "assistant", "content": "4"}]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+# --- Rows to tokens ------------------------------------------------------------------------------------------------------
+def trained_text(datum: rft.Datum, codec: Any) -> str:
+    return codec.decode([int(i) for i, w in zip(datum.ids, datum.weights, strict=True) if w])
+
+
+def test_each_answer_is_trained_by_its_own_weight(llama_dir: Path) -> None:
+    codec = load_codec(llama_dir)
+    [datum] = to_datums(codec, check_conversation({"messages": TURNS}))
+    assert trained_text(datum, codec) == "4"
+    [both] = to_datums(codec, {"messages": [{k: v for k, v in turn.items() if k != "weight"} for turn in TURNS]})
+    assert trained_text(both, codec) == "24"
+    trained = [int(i) for i, w in zip(both.ids, both.weights, strict=True) if w]
+    assert sum(token in codec.end_ids for token in trained) == 2  # each answer with the token that ends it
+    assert codec.tokenizer.decode(both.ids) == codec.tokenizer.apply_chat_template(TURNS, tokenize=False).rstrip("\n")
+    [last] = to_datums(codec, {"messages": [*TURNS[:1], {"role": "assistant", "content": "2"}, *TURNS[2:]]}, "last")
+    assert trained_text(last, codec) == "4"
+    assert list(both.ids) == list(last.ids) == list(datum.ids)
+
+
+def test_what_is_trained_continues_the_prompt_that_sampling_sees(llama_dir: Path) -> None:
+    codec = load_codec(llama_dir)
+    [datum] = to_datums(codec, {"messages": TURNS[:1] + [{"role": "assistant", "content": "2"}]})
+    prompt = codec.encode_chat(TURNS[:1])
+    assert datum.ids[:len(prompt)].tolist() == prompt and not datum.weights[:len(prompt)].any()
+
+
+def test_tool_calls_reach_the_template_as_objects(llama_dir: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(llama_dir, tmp_path / "m")
+    (tmp_path / "m" / "chat_template.jinja").write_text(
+        "{% if tools %}<|im_start|>tools {{ tools[0].function.name }}<|im_end|>{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}"
+        "\n{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}:{{ c.function.arguments.a }}{% endfor %}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+    codec = load_codec(tmp_path / "m")
+    call = {"type": "function", "id": "1", "function": {"name": "add", "arguments": "{\"a\": 7}"}}
+    row = {"messages": [TURNS[0], {"role": "assistant", "content": None, "tool_calls": [call]},
+                        {"role": "tool", "content": "8", "tool_call_id": "1"}, {"role": "assistant", "content": "8"}],
+           "tools": [{"type": "function", "function": {"name": "add"}}]}
+    [datum] = to_datums(codec, check_conversation(row))
+    assert trained_text(datum, codec) == "add:78"
+    assert "tools add" in codec.tokenizer.decode(datum.ids)
+
+
+def test_bad_rows_are_all_reported_with_their_lines(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", [{"messages": TURNS[:1]}, {"nothing": 1}, {"messages": TURNS},
+                                        {"messages": [{**TURNS[0], "weight": 2}, TURNS[3]]}])
+    with pytest.raises(ValueError, match=r"x.jsonl:1: .*assistant(?s:.)*x.jsonl:2: 'messages' is missing(?s:.)*x.jsonl:4: messages.0.weight"):
+        read_rows(path, check_conversation)
+    pair = {"input": {"messages": TURNS[:1]}, "preferred_output": [TURNS[3]], "non_preferred_output": [TURNS[1]]}
+    assert parse_pair(pair)[:3] == (TURNS[:1], [TURNS[3]], [TURNS[1]])
+
+
+# --- Preference losses ---------------------------------------------------------------------------------------------------
+def sums(rows: list[torch.Tensor], datums: list[rft.Datum]) -> torch.Tensor:
+    return torch.stack([(row * torch.tensor(np.array(d.weights))).sum() for row, d in zip(rows, datums, strict=True)])
+
+
+def expected(loss: str, logps: torch.Tensor, reference: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Sum over pairs (rows for kto). TRL's own functions where it has them; its dpo and kto are lines of a method: quoted."""
+    chosen, rejected = logps[0::2], logps[1::2]
+    ratios = logps - reference
+    if loss == "dpo":  # dpo_trainer.py, loss_type "sigmoid"
+        return -F.logsigmoid(0.1 * (ratios[0::2] - ratios[1::2])).sum()
+    if loss == "ipo":  # dpo_trainer.py, loss_type "ipo"
+        mean = ratios / tokens
+        return ((mean[0::2] - mean[1::2] - 1 / (2 * 0.1)) ** 2).sum()
+    if loss == "kto":  # kto_trainer.py, loss_type "kto"
+        return (1 - torch.sigmoid(0.1 * (ratios[0::2] - 0.3))).sum() + (1 - torch.sigmoid(0.1 * (0.3 - ratios[1::2]))).sum()
+    if loss == "simpo":
+        from trl.experimental.cpo import CPOTrainer
+
+        trainer = SimpleNamespace(alpha=0.0, beta=2.0, simpo_gamma=1.0, label_smoothing=0.0, loss_type="simpo",
+                                  accelerator=SimpleNamespace(device="cpu"))
+        return CPOTrainer.cpo_loss(trainer, chosen / tokens[0::2], rejected / tokens[1::2])[0].sum()
+    from trl.experimental.orpo import ORPOTrainer
+
+    trainer = SimpleNamespace(beta=0.1, accelerator=SimpleNamespace(device="cpu"))
+    mean = logps / tokens
+    return -(ORPOTrainer.odds_ratio_loss(trainer, mean[0::2], mean[1::2])[0]).sum() - mean[0::2].sum()
+
+
+@pytest.mark.parametrize("loss", ["dpo", "ipo", "simpo", "orpo", "kto"])
+@pytest.mark.parametrize("budget", [20, 10000])
+def test_a_preference_loss_has_the_value_and_the_gradient_of_trls(llama_dir: Path, loss: str, budget: int) -> None:
+    model = rft.Model.load(str(llama_dir), dtype="fp32", threads=1)
+    trainer = rft.Trainer(model, token_budget=budget)
+    random = np.random.default_rng(1)
+    datums = []
+    for pair in range(3):
+        prompt = random.integers(3, 200, 5).tolist()
+        for side in range(2):
+            answer = random.integers(3, 200, 3 + pair + side).tolist()
+            n = len(answer)
+            datums.append(rft.Datum([*prompt, *answer], [0.0] * 5 + [1.0] * n, [1.0 - 2 * side] * (5 + n),
+                                    ref_logprobs=random.normal(-5.0, 1.0, 5 + n).tolist(), prefix_id=pair, prefix_length=5))
+    reference = torch.tensor([float((np.array(d.ref_logprobs) * d.weights).sum()) for d in datums])
+    tokens = torch.tensor([float((np.array(d.weights) != 0).sum()) for d in datums])
+    name = "model.layers.0.self_attn.q_proj.weight"
+    want = trainer.forward_backward_custom(datums, lambda rows: expected(loss, sums(rows, datums), reference, tokens))
+    gradient = trainer.gradient(name)
+    trainer.zero_grad()
+    got = trainer.forward_backward_preference(datums, loss, kl=0.3)
+    assert got.loss_sum == pytest.approx(want.loss_sum, rel=1e-5)
+    np.testing.assert_allclose(trainer.gradient(name), gradient, atol=2e-5 * np.abs(gradient).max())
+    only = trainer.forward_backward_preference(datums, loss, kl=0.3, gradient=False)
+    assert only.loss_sum == got.loss_sum and only.metrics == got.metrics
+    np.testing.assert_array_equal(trainer.gradient(name), trainer.gradient(name))
+
+
+def test_a_preference_loss_names_what_is_missing(llama_dir: Path) -> None:
+    trainer = rft.Trainer(rft.Model.load(str(llama_dir), dtype="fp32"))
+    row = rft.Datum([1, 2, 3], [0.0, 1.0, 1.0])
+    for datums, loss, words in [([row], "simpo", "odd"), ([row, row], "dpo", r"datums\[0\].ref_logprobs"),
+                                ([row, row], "kto", "ref_logprobs"), ([row, row], "dpoo", "known: dpo")]:
+        with pytest.raises(rft.Error, match=words):
+            trainer.forward_backward_preference(datums, loss)
+
+
+def test_describe_gives_the_entropies_and_top_tokens_of_transformers(model_dir: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    ids = [5, 17, 3, 40, 22, 9]
+    trainer = rft.Trainer(rft.Model.load(str(model_dir), dtype="fp32"))
+    logprobs, entropies, top_ids, top = trainer.describe([rft.Datum(ids, [0.0] + [1.0] * 5)], top_k=3)
+    theirs = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
+    values, indices = theirs.topk(3)
+    np.testing.assert_array_equal(top_ids[0][1:], indices.numpy())
+    np.testing.assert_allclose(top[0][1:], values.detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(entropies[0][1:], -(theirs.exp() * theirs).sum(-1).detach().numpy(), atol=1e-5)
+    assert (top_ids[0][0] == -1).all() and logprobs[0].tolist() == trainer.forward([rft.Datum(ids, [0.0] + [1.0] * 5)])[0].tolist()
+
+
+# --- Runs ----------------------------------------------------------------------------------------------------------------
+def sft_config(llama_dir: Path, folder: Path, run: str, **overrides: Any) -> rft.RunConfig:
+    rows = [{"messages": [{"role": "user", "content": f"{i} + {j}"}, {"role": "assistant", "content": str(i + j)}]}
+            for i in range(4) for j in range(4)]
+    config = {"model": str(llama_dir), "seed": 3, "run_dir": str(folder / run),
+              "data": {"train": str(write(folder / "t.jsonl", rows[:12])), "heldout": str(write(folder / "h.jsonl", rows[12:]))},
+              "trainer": {"steps": 20, "learning_rate": 0.01, "dtype": "fp32", "threads": 1, "schedule": "wsd", "warmup_steps": 2},
+              "sft": {"rows_per_step": 4}, "eval": {"every": 5}, "checkpoint": {"every": 1}, **overrides}
+    return rft.RunConfig.from_json(json.dumps(config))
+
+
+def states(tune: FineTune) -> bytes:
+    tune.save()
+    return (tune.dir / "state" / "trainer.safetensors").read_bytes()
+
+
+def test_a_run_stopped_after_any_step_goes_on_bit_for_bit(llama_dir: Path, tmp_path: Path) -> None:
+    whole = FineTune(sft_config(llama_dir, tmp_path, "whole"), "sft")
+    trace = []
+    while (metrics := whole.step()) is not None:
+        trace.append(metrics["loss"])
+    end = states(whole)
+    assert len(trace) == 20 and trace[-1] < 0.7 * trace[0]
+    config = sft_config(llama_dir, tmp_path, "parts")
+    resumed: list[float] = []
+    for step in range(20):  # a new process would do what a new object does: nothing but the folder is carried over
+        part = FineTune(config, "sft", resume=None if step == 0 else tmp_path / "parts")
+        assert part.step_index == step
+        metrics = part.step()
+        assert metrics is not None
+        resumed.append(metrics["loss"])
+        if step == 19:
+            assert states(part) == end
+    assert resumed == trace
+    assert [json.loads(line)["loss"] for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()] == trace
+
+
+def test_the_best_weights_are_kept_and_patience_ends_the_run(llama_dir: Path, tmp_path: Path) -> None:
+    config = sft_config(llama_dir, tmp_path, "run", eval={"every": 1}, stop={"patience": 2}, checkpoint={"every": 0},
+                        trainer={"steps": 60, "learning_rate": 0.05, "dtype": "fp32", "threads": 1})
+    tune = FineTune(config, "sft")
+    losses = []
+    while (metrics := tune.step()) is not None:
+        losses.append(metrics["heldout/loss"])
+    summary = tune.finish()
+    assert "has not improved in 2 evaluations" in summary["stop_reason"]
+    assert summary["best_loss"] == min(losses) and summary["best_step"] == losses.index(min(losses)) + 1 == len(losses) - 2
+    saved = FineTune(rft.RunConfig.from_json(config.to_json(), [f"model={tmp_path / 'run' / 'model'}", f"run_dir={tmp_path / 'again'}"]), "sft")
+    assert saved.objective.evaluate(saved.heldout)["loss"] == pytest.approx(min(losses), rel=0.05)  # the folder is bf16
+
+
+@pytest.mark.parametrize(("loss", "lora"), [("dpo", 4), ("simpo", 0), ("kto", 4)])
+def test_preference_tuning_learns_the_preference(llama_dir: Path, tmp_path: Path, loss: str, lora: int) -> None:
+    prompt = [{"role": "user", "content": "1 + 1"}]
+    pairs = [{"messages": [{"role": "user", "content": f"{i} + 1"}], "chosen": str(i + 1), "rejected": "no"} for i in range(8)]
+    rows: list[dict[str, Any]] = pairs
+    if loss == "kto":
+        rows = [{"messages": p["messages"], "completion": p[side], "label": side == "chosen"} for p in pairs for side in ("chosen", "rejected")]
+    config = rft.RunConfig.from_json(json.dumps({
+        "model": str(llama_dir), "run_dir": str(tmp_path / "run"), "data": {"train": str(write(tmp_path / "p.jsonl", rows))},
+        "lora": {"rank": lora}, "preference": {"loss": loss, "rows_per_step": 8, "beta": 0.5},
+        "trainer": {"steps": 12, "learning_rate": 0.01, "dtype": "fp32", "threads": 1}}))
+    tune = FineTune(config, "dpo")
+    first = tune.step()
+    while (metrics := tune.step()) is not None:
+        last = metrics
+    assert first is not None and last["loss"] < (0.92 if loss == "kto" else 0.7) * first["loss"]
+    assert loss == "kto" or last["accuracy"] == 1.0
+    summary = tune.finish()
+    assert summary["steps"] == 12 and (tune.dir / "model" / "model.safetensors").is_file()
+    assert (tune.dir / "adapter").is_dir() == (lora > 0) and prompt
+
+
+def test_calls_can_be_awaited(llama_dir: Path) -> None:
+    import asyncio
+
+    trainer = rft.Trainer(rft.Model.load(str(llama_dir), dtype="fp32"))
+    row = rft.Datum([1, 2, 3], [0.0, 1.0, 1.0])
+
+    async def client() -> tuple[Any, Any]:
+        backward = trainer.submit("forward_backward", [row], loss="cross-entropy")
+        step = trainer.submit("optim_step", learning_rate=1e-3)  # in the order submitted
+        return await asyncio.wrap_future(backward), await asyncio.wrap_future(step)
+
+    result, done = asyncio.run(client())
+    assert result.num_tokens == 2 and done.version == 2
+    failing: Callable[[], Any] = lambda: trainer.submit("optim_step").result()  # noqa: E731
+    with pytest.raises(rft.StateError, match="no gradient"):
+        failing()
+    with pytest.raises(AttributeError, match="no verb"):
+        trainer.submit("fly")
