@@ -61,8 +61,8 @@ class PythonTests : public CodeGrader {
     const std::string code =
         fenced_ ? ExtractCode(job.completion, {"python", "py", "python3"}) : job.completion;
     if (tests.stdio.empty()) return RunTestSession({tests, entry_point, setup, code}, bench, clock);
-    const std::string message =
-        boost::json::serialize(boost::json::object{{"role", "program"}, {"source", code}});
+    const std::string message = boost::json::serialize(boost::json::object{
+        {"role", "program"}, {"source", code}, {"done", std::string(kProgramDone)}});
     return RunStdioCases(
         tests.stdio, message.size() > kMaxFrameBytes ? "" : EncodeFrame(message),
         [&](bool more) -> absl::StatusOr<std::unique_ptr<SandboxProcess>> {

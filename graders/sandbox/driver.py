@@ -10,6 +10,7 @@ Frames: 4 bytes of length, little endian, then JSON. The judge's carry one lette
 Standard library only; it is the sandbox's own interpreter that runs this.
 """
 
+import os
 import sys
 
 from conversation import MODULES, Candidate, Channel, Gone, move_standard_streams
@@ -23,6 +24,18 @@ def run_program(job):
     sys.modules["__main__"] = module
     sys.argv = ["solution.py"]
     exec(compile(job["source"], "solution.py", "exec"), module.__dict__)
+    say_goodbye(job["done"])
+
+
+def say_goodbye(done):
+    """What the interpreter does at its end, and then the mark that saves waiting for the end of the namespaces."""
+    import atexit
+
+    if "threading" in sys.modules:
+        sys.modules["threading"]._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os.write(1, done.encode())
 
 
 def run_candidate(job):

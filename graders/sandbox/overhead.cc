@@ -10,6 +10,7 @@
 #include <boost/json.hpp>
 
 #include "graders/sandbox/sandbox_pool.h"
+#include "graders/sandbox/stdio_cases.h"
 #include "rft/core/status_macros.h"
 
 namespace rft {
@@ -34,6 +35,7 @@ absl::Status RunToTheEnd(SandboxProcess& process) {
   process.ReadRaw(1 << 20);
   SandboxProcess* const processes[] = {&process};
   while (!process.ended()) {
+    if (process.raw() == std::string("42\n").append(kProgramDone)) return absl::OkStatus();
     if (!SandboxProcess::Pump(processes, Clock::now() + kLimit))
       return absl::DeadlineExceededError("no output");
   }
@@ -55,8 +57,8 @@ absl::StatusOr<double> BareMilliseconds(const std::string& python) {
 absl::Status RunIn(SandboxPool::Bench& bench) {
   RFT_ASSIGN_OR_RETURN(const std::unique_ptr<SandboxProcess> process, bench.TakePython());
   process->ReadRaw(1 << 20);
-  process->WriteFrame(
-      boost::json::serialize(boost::json::object{{"role", "program"}, {"source", kProgram}}));
+  process->WriteFrame(boost::json::serialize(boost::json::object{
+      {"role", "program"}, {"source", kProgram}, {"done", std::string(kProgramDone)}}));
   return RunToTheEnd(*process);
 }
 
@@ -77,7 +79,7 @@ absl::StatusOr<SandboxOverhead> MeasureSandboxOverhead(int num_executions) {
   std::vector<double> bare, warm, back_to_back;
   for (int i = 0; i < num_executions; ++i) {
     std::this_thread::sleep_for(
-        std::chrono::milliseconds(200));  // the pool gets ready, as between a run's completions
+        std::chrono::milliseconds(500));  // the pool gets ready, as between a run's completions
     RFT_ASSIGN_OR_RETURN(const double warm_ms, PooledMilliseconds(pool));
     std::this_thread::sleep_for(
         std::chrono::milliseconds(100));  // its replacement starts: not beside the bare one

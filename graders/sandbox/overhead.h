@@ -5,7 +5,7 @@
 
 namespace rft {
 
-// Milliseconds from handing over a program that prints one number to having its output and exit status; medians.
+// Milliseconds from handing over a program that prints one number to having all of its output; medians.
 struct SandboxOverhead {
   double bare = 0.0;  // the same interpreter and program as a bare process, started for it
   double warm = 0.0;  // in a sandbox that was started ahead
@@ -13,7 +13,7 @@ struct SandboxOverhead {
       0.0;  // per program when one follows another at once on one thread, starting the next ones included
 };
 
-// Blocks for about `num_executions` x 0.3 s. kFailedPrecondition: no sandbox here.
+// Blocks for about `num_executions` x 0.8 s. kFailedPrecondition: no sandbox here.
 absl::StatusOr<SandboxOverhead> MeasureSandboxOverhead(int num_executions);
 
 }  // namespace rft

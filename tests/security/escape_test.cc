@@ -81,8 +81,8 @@ class EscapeTest : public ::testing::Test {
     (*process)->ReadRaw(1 << 20);
     const std::string source =
         absl::StrReplaceAll(absl::StrCat(kPrologue, program.source), replacements_);
-    (*process)->WriteFrame(
-        boost::json::serialize(boost::json::object{{"role", "program"}, {"source", source}}));
+    (*process)->WriteFrame(boost::json::serialize(
+        boost::json::object{{"role", "program"}, {"source", source}, {"done", ""}}));
     (*process)->CloseInput();
     SandboxProcess* const processes[] = {process->get()};
     const auto deadline = SandboxProcess::Clock::now() + std::chrono::seconds(5);

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from rft.bench import BenchOptions, Log, Row, row
 
 GOAL_MS = 15
-EXECUTIONS = 40
+EXECUTIONS = 20
 
 
 def run(options: BenchOptions, log: Log) -> Iterator[Row]:
