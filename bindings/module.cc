@@ -36,6 +36,7 @@ PYBIND11_MODULE(_rft, m) {
   BindRecords(m);
   BindTraining(m);
   BindEngine(m);
+  BindServe(m);
   BindGraders(m);
   BindLosses(m);
   BindRun(m);

@@ -13,6 +13,7 @@ void BindModels(py::module_& m);
 void BindRecords(py::module_& m);
 void BindTraining(py::module_& m);
 void BindEngine(py::module_& m);
+void BindServe(py::module_& m);
 void BindGraders(py::module_& m);
 void BindLosses(py::module_& m);
 void BindRun(py::module_& m);

@@ -37,7 +37,7 @@ py::str ToStr(std::string_view text) {
 
 absl::StatusOr<std::shared_ptr<PythonTextCodec>> PythonTextCodec::Create(
     py::object encode_chat, py::object encode, std::vector<std::string> token_bytes,
-    std::vector<bool> is_special, std::vector<TokenId> end_ids) {
+    std::vector<bool> is_special, std::vector<TokenId> end_ids, py::object encode_chat_json) {
   if (token_bytes.size() != is_special.size()) {
     return absl::InvalidArgumentError(
         absl::StrCat("TextCodec: token_bytes has ", token_bytes.size(), " entries and is_special ",
@@ -53,6 +53,7 @@ absl::StatusOr<std::shared_ptr<PythonTextCodec>> PythonTextCodec::Create(
   std::shared_ptr<PythonTextCodec> codec(new PythonTextCodec);
   codec->encode_chat_ = std::move(encode_chat);
   codec->encode_ = std::move(encode);
+  if (!encode_chat_json.is_none()) codec->encode_chat_json_ = std::move(encode_chat_json);
   codec->token_bytes_ = std::move(token_bytes);
   codec->is_special_ = std::move(is_special);
   codec->end_ids_ = std::move(end_ids);
@@ -63,11 +64,13 @@ PythonTextCodec::~PythonTextCodec() {
   if (!Py_IsInitialized()) {  // the interpreter is gone, and the objects with it
     encode_chat_.release();
     encode_.release();
+    encode_chat_json_.release();
     return;
   }
   py::gil_scoped_acquire gil;
   encode_chat_ = py::object();
   encode_ = py::object();
+  encode_chat_json_ = py::object();
 }
 
 absl::StatusOr<std::vector<TokenId>> PythonTextCodec::EncodeChat(
@@ -81,6 +84,12 @@ absl::StatusOr<std::vector<TokenId>> PythonTextCodec::EncodeChat(
     list.append(std::move(item));
   }
   return CallForIds(encode_chat_, list, "encode_chat");
+}
+
+absl::StatusOr<std::vector<TokenId>> PythonTextCodec::EncodeChatJson(std::string_view chat) const {
+  if (!encode_chat_json_) return TextCodec::EncodeChatJson(chat);
+  py::gil_scoped_acquire gil;
+  return CallForIds(encode_chat_json_, ToStr(chat), "encode_chat_json");
 }
 
 absl::StatusOr<std::vector<TokenId>> PythonTextCodec::Encode(std::string_view text) const {

@@ -17,16 +17,18 @@ namespace py = pybind11;
 
 class PythonTextCodec : public TextCodec {
  public:
-  // encode_chat: list[{"role", "content"}] -> ids; encode: str -> ids. REQUIRES: the GIL is held; both tables have the
-  // same length (Create checks).
+  // encode_chat: list[{"role", "content"}] -> ids; encode: str -> ids; encode_chat_json: str -> ids, or None. REQUIRES: the
+  // GIL is held; both tables have the same length (Create checks).
   static absl::StatusOr<std::shared_ptr<PythonTextCodec>> Create(
       py::object encode_chat, py::object encode, std::vector<std::string> token_bytes,
-      std::vector<bool> is_special, std::vector<TokenId> end_ids);
+      std::vector<bool> is_special, std::vector<TokenId> end_ids,
+      py::object encode_chat_json = py::none());
   ~PythonTextCodec() override;  // takes the GIL
 
   // A Python exception becomes a Status (bindings/errors.h) that says which of the two raised.
   absl::StatusOr<std::vector<TokenId>> EncodeChat(
       const std::vector<Message>& messages) const override;
+  absl::StatusOr<std::vector<TokenId>> EncodeChatJson(std::string_view chat) const override;
   absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text) const override;
   const std::vector<std::string>& token_bytes() const override { return token_bytes_; }
   const std::vector<bool>& is_special() const override { return is_special_; }
@@ -37,6 +39,7 @@ class PythonTextCodec : public TextCodec {
 
   py::object encode_chat_;
   py::object encode_;
+  py::object encode_chat_json_;  // null: none given
   std::vector<std::string> token_bytes_;
   std::vector<bool> is_special_;
   std::vector<TokenId> end_ids_;

@@ -72,7 +72,8 @@ absl::StatusOr<std::shared_ptr<TextCodec>> LoadWithGil(const std::string& model_
         python::PythonTextCodec::Create(codec.attr("encode_chat"), codec.attr("encode"),
                                         codec.attr("token_bytes").cast<std::vector<std::string>>(),
                                         codec.attr("is_special").cast<std::vector<bool>>(),
-                                        codec.attr("end_ids").cast<std::vector<TokenId>>()));
+                                        codec.attr("end_ids").cast<std::vector<TokenId>>(),
+                                        codec.attr("encode_chat_json")));
     return made;
   } catch (py::error_already_set& error) {
     return python::StatusFromPython(error);

@@ -59,6 +59,8 @@ endforeach()
 file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/sandbox_driver.cc @ONLY
      CONTENT "#include \"graders/sandbox/driver.h\"\nnamespace rft {\nconst char kSandboxDriver[] = R\"driver(@RFT_SANDBOX_DRIVER@)driver\";\n}\n")
 target_sources(rft_graders PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/sandbox_driver.cc)
+rft_room(serve   rft/serve   DEPENDS rft_api rft_io rft_config Boost::headers Boost::json OpenSSL::Crypto)
+rft_room(remote  rft/remote  DEPENDS rft_api rft_net rft_io rft_config Boost::headers Boost::json)
 set(RFT_TORCH_FREE_ROOMS ${RFT_ROOM_TARGETS})
 
 # --- Torch rooms ------------------------------------------------------------------------------------------------------------
@@ -75,7 +77,7 @@ if(RFT_WITH_TORCH)
   rft_room(tensor rft/tensor TORCH DEPENDS rft_core)
   rft_room(models rft/models TORCH DEPENDS rft_tensor rft_io rft_config Boost::json)
   rft_room(losses losses     TORCH DEPENDS rft_core)
-  rft_room(engine rft/engine TORCH DEPENDS rft_models rft_api rft_net rft_config Boost::headers Boost::json)
+  rft_room(engine rft/engine TORCH DEPENDS rft_models rft_api rft_remote rft_net rft_config Boost::headers Boost::json)
   rft_room(train  rft/train  TORCH DEPENDS rft_losses rft_models rft_api rft_config Boost::json)
   rft_room(run    rft/run    TORCH DEPENDS rft_engine rft_train rft_rollout rft_graders)
 

@@ -28,13 +28,14 @@ ROOMS: dict[str, set[str]] = {
     "graders": BASE | {"rft/api", "rft/net"},
     "rollout": BASE | {"rft/api", "graders"},
     "rft/serve": BASE | {"rft/api", "rft/net"},
+    "rft/remote": BASE | {"rft/api", "rft/net"},
     "losses": CORE,
     "rft/tensor": CORE,
     "rft/models": BASE | {"rft/tensor"},
-    "rft/engine": BASE | {"rft/api", "rft/net", "rft/models", "rft/tensor"},
+    "rft/engine": BASE | {"rft/api", "rft/net", "rft/remote", "rft/models", "rft/tensor"},
     "rft/train": BASE | {"rft/api", "rft/models", "rft/tensor", "losses"},
 }
-TORCH_FREE = {"rft/core", "rft/io", "rft/config", "rft/api", "rft/net", "graders", "rollout", "rft/serve"}
+TORCH_FREE = {"rft/core", "rft/io", "rft/config", "rft/api", "rft/net", "graders", "rollout", "rft/serve", "rft/remote"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 TORCH = re.compile(r"^(torch|ATen|c10)/")
 PYTHON = re.compile(r"^(pybind11/|Python\.h)")

@@ -19,6 +19,7 @@ MIN_DISK_GIB=6
 packages() {
   echo build-essential cmake ninja-build ccache mold git
   echo libabsl-dev libre2-dev libyaml-cpp-dev libspdlog-dev libssl-dev libsqlite3-dev libcld2-dev libseccomp-dev bubblewrap libgtest-dev libgmock-dev
+  echo curl apache2-utils  # clients that the server's tests use
   # Boost 1.81 or newer. Debian 12 has it beside its default 1.74, under its own name.
   if dpkg -s libboost-json1.81-dev >/dev/null 2>&1 || apt-cache show libboost-json1.81-dev >/dev/null 2>&1; then
     echo libboost1.81-dev libboost-json1.81-dev

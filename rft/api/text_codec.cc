@@ -4,6 +4,10 @@
 
 namespace rft {
 
+absl::StatusOr<std::vector<TokenId>> TextCodec::EncodeChatJson(std::string_view /*chat*/) const {
+  return absl::UnimplementedError("this text codec renders plain messages only");
+}
+
 std::string DecodeTokens(const TextCodec& codec, absl::Span<const TokenId> ids) {
   const std::vector<std::string>& token_bytes = codec.token_bytes();
   const std::vector<bool>& is_special = codec.is_special();

@@ -19,6 +19,11 @@ class TextCodec {
   // Renders the messages with the model's chat template (ending in the generation prompt) and tokenises the result.
   virtual absl::StatusOr<std::vector<TokenId>> EncodeChat(
       const std::vector<Message>& messages) const = 0;
+  // Likewise for everything a chat template can take, one JSON object: {"messages": [...], "tools": [...],
+  // "add_generation_prompt": true, "continue_final_message": false, "chat_template_kwargs": {...}}; all but messages may be
+  // missing. Messages as OpenAI has them (tool_calls, tool_call_id, ...), contents as text.
+  // Default: kUnimplemented, for codecs that render plain messages only.
+  virtual absl::StatusOr<std::vector<TokenId>> EncodeChatJson(std::string_view chat) const;
   virtual absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text) const = 0;
   // The bytes that each id stands for (index = id): the whole table, fetched once, so that streaming, stop strings and
   // C++ graders never enter Python. Special tokens have their text; `is_special[id]` tells them apart.

@@ -205,6 +205,11 @@ struct EngineConfig {
   int64_t max_batch_tokens = 1024;
   int64_t kv_memory_mb = 1024;
   int64_t queue_limit = 65536;
+  std::string server_url;
+  std::string server_dialect = "rft";
+  std::string server_model;
+  std::string server_key_variable;
+  std::string weights_dir;
 
   void Visit(ConfigVisitor& v) {
     v.Field("name", &name, {.doc = "Registered name of the inference engine."});
@@ -218,6 +223,18 @@ struct EngineConfig {
             {.doc = "Waiting completions before requests are refused.",
              .unit = "completions",
              .min = 1});
+    v.Field("server_url", &server_url,
+            {.doc = "Engine http: the server, without a path (http://127.0.0.1:8000)."});
+    v.Field("server_dialect", &server_dialect,
+            {.doc = "Engine http: what the server is: rft, vllm, sglang or llama.cpp."});
+    v.Field("server_model", &server_model,
+            {.doc = "Engine http: the model's name there; empty: the first one it lists."});
+    v.Field("server_key_variable", &server_key_variable,
+            {.doc = "Engine http: environment variable that holds its API key; empty: no key."});
+    v.Field("weights_dir", &weights_dir,
+            {.doc = "Engine http: folder through which the server gets new weights (below its "
+                    "--weights-root).",
+             .unit = "path"});
   }
 };
 

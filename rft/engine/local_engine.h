@@ -8,6 +8,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "rft/api/inference_engine.h"
@@ -21,6 +22,12 @@ struct EngineOptions {
   int64_t max_batch_tokens = 1024;      // tokens per iteration: decode tokens plus prefill chunks
   int64_t kv_memory_bytes = 1LL << 30;  // for the pages of the state cache
   int64_t queue_limit = 65536;          // samples waiting; more are refused
+  // Of the engine "http" (remote_engine.cc).
+  std::string server_url;              // "http://127.0.0.1:8000"
+  std::string server_dialect = "rft";  // or vllm, sglang, llama.cpp
+  std::string server_model;            // empty: the first one it lists
+  std::string server_key_variable;     // environment variable that holds the API key; empty: none
+  std::string weights_dir;             // where weights are handed over; empty: they are not
 };
 
 // `codec` is needed for stop strings only; may be null. The engine publishes model->weights() itself.

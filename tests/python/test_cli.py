@@ -25,7 +25,7 @@ def invoke(*arguments: object, code: int = 0) -> str:
 
 def test_help_names_every_command() -> None:
     text = invoke("--help")
-    for name in ("train", "eval", "generate", "chat", "grade", "plot", "doctor", "data", "model", "sft", "config", "bench", "check", "version"):
+    for name in ("train", "eval", "generate", "chat", "serve", "grade", "plot", "doctor", "data", "model", "sft", "config", "bench", "check", "version"):
         assert name in text
 
 

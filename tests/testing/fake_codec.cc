@@ -1,5 +1,7 @@
 #include "tests/testing/fake_codec.h"
 
+#include "rft/io/json.h"
+
 namespace rft::testing {
 
 FakeCodec::FakeCodec() {
@@ -21,6 +23,21 @@ absl::StatusOr<std::vector<TokenId>> FakeCodec::EncodeChat(
   std::vector<TokenId> ids = {kBegin};
   for (const Message& message : messages) {
     for (TokenId id : ByteIds(message.content + "\n")) ids.push_back(id);
+  }
+  return ids;
+}
+
+absl::StatusOr<std::vector<TokenId>> FakeCodec::EncodeChatJson(std::string_view chat) const {
+  const absl::StatusOr<json::value> value = ParseJson(chat);
+  if (!value.ok()) return value.status();
+  const json::object& object = value->as_object();
+  std::vector<TokenId> ids = {kBegin};
+  if (const json::value* tools = object.if_contains("tools"))
+    for (TokenId id : ByteIds(ToJson(*tools))) ids.push_back(id);
+  for (const json::value& message : object.at("messages").as_array()) {
+    const json::string& content = message.as_object().at("content").as_string();
+    for (TokenId id : ByteIds(std::string(content.data(), content.size()) + "\n"))
+      ids.push_back(id);
   }
   return ids;
 }

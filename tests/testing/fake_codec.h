@@ -19,6 +19,8 @@ class FakeCodec : public TextCodec {
   // kBegin, then the contents, each followed by '\n'.
   absl::StatusOr<std::vector<TokenId>> EncodeChat(
       const std::vector<Message>& messages) const override;
+  // The same, after the text of "tools" if there are any.
+  absl::StatusOr<std::vector<TokenId>> EncodeChatJson(std::string_view chat) const override;
   absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text) const override;
   const std::vector<std::string>& token_bytes() const override { return token_bytes_; }
   const std::vector<bool>& is_special() const override { return is_special_; }

@@ -22,6 +22,16 @@ Completion MakeCompletion(const FakeAnswer& answer, int64_t version) {
   return completion;
 }
 
+// Keeps the first `count` tokens: what a cancelled completion has.
+void CutTo(size_t count, Completion& completion) {
+  completion.ids.resize(count);
+  completion.logprobs.resize(count);
+  completion.sampling_logprobs.resize(count);
+  completion.versions.resize(count);
+  completion.finish_reason = FinishReason::kCancelled;
+  completion.error.clear();
+}
+
 }  // namespace
 
 FakeEngine::FakeEngine(Script script, int64_t max_context)
@@ -36,8 +46,8 @@ absl::StatusOr<RequestHandle> FakeEngine::Submit(GenerateRequest request,
   const auto handle = static_cast<RequestHandle>(requests_.size());
   for (int32_t sample = 0; sample < request.num_samples; ++sample) {
     const FakeAnswer answer = script_(request, sample);
-    pending_.emplace(now + answer.delay_s,
-                     Pending{handle, sample, MakeCompletion(answer, version_), sink});
+    pending_.emplace(now + answer.delay_s, Pending{handle, sample, MakeCompletion(answer, version_),
+                                                   sink, answer.token_delay_s});
   }
   max_open_ = std::max(max_open_.load(), static_cast<int64_t>(pending_.size()));
   requests_.push_back(std::move(request));
@@ -47,15 +57,15 @@ absl::StatusOr<RequestHandle> FakeEngine::Submit(GenerateRequest request,
 
 void FakeEngine::Cancel(RequestHandle handle) {
   std::lock_guard<std::mutex> lock(mutex_);
+  cancelled_.insert(handle);
   const double due = Clock::Default().NowSeconds() + cancel_delay_s_;
   for (auto it = pending_.begin(); it != pending_.end();) {
     const auto next = std::next(it);
-    if (it->second.handle == handle &&
-        it->second.completion.finish_reason != FinishReason::kCancelled) {
+    if (it->second.handle == handle && !it->second.cancelled) {
       Pending cancelled = std::move(it->second);
       pending_.erase(it);
-      cancelled.completion = Completion{};
-      cancelled.completion.finish_reason = FinishReason::kCancelled;
+      cancelled.cancelled = true;
+      CutTo(cancelled.num_told, cancelled.completion);
       pending_.emplace(due, std::move(cancelled));
       num_cancelled_.fetch_add(1);
     }
@@ -92,10 +102,7 @@ void FakeEngine::Loop() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
     if (stopping_) {
-      for (auto& [due, pending] : pending_) {
-        pending.completion = Completion{};
-        pending.completion.finish_reason = FinishReason::kCancelled;
-      }
+      for (auto& [due, pending] : pending_) CutTo(pending.num_told, pending.completion);
     }
     if (pending_.empty()) {
       if (stopping_) return;
@@ -108,11 +115,23 @@ void FakeEngine::Loop() {
       continue;
     }
     Pending due = std::move(pending_.extract(pending_.begin()).mapped());
+    Completion& completion = due.completion;
     lock.unlock();
-    if (!due.completion.ids.empty())
-      due.sink->OnToken(due.sample, due.completion.ids[0], due.completion.logprobs[0]);
-    due.sink->OnFinished(due.sample, std::move(due.completion));
+    while (due.num_told < completion.ids.size()) {
+      const size_t i = due.num_told++;
+      due.sink->OnToken(due.sample, completion.ids[i], completion.logprobs[i]);
+      if (due.token_delay_s > 0) break;
+    }
+    const bool finished = due.num_told == completion.ids.size();
+    if (finished) due.sink->OnFinished(due.sample, std::move(completion));
     lock.lock();
+    if (finished) continue;
+    if (cancelled_.contains(due.handle)) {
+      due.cancelled = true;
+      CutTo(due.num_told, due.completion);
+      num_cancelled_.fetch_add(1);
+    }
+    pending_.emplace(Clock::Default().NowSeconds() + due.token_delay_s, std::move(due));
   }
 }
 

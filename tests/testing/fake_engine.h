@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,8 +26,9 @@ struct FakeAnswer {
   std::string text;  // as bytes, followed by FakeCodec::kEnd if finish_reason is kStop
   double delay_s = 0.0;
   FinishReason finish_reason = FinishReason::kStop;
-  std::string error;      // of kError
-  float logprob = -1.0f;  // of every token, under both distributions
+  std::string error;           // of kError
+  float logprob = -1.0f;       // of every token, under both distributions
+  double token_delay_s = 0.0;  // between two tokens
 };
 
 struct FakeWeights : PublishedWeights {
@@ -49,7 +51,7 @@ class FakeEngine : public InferenceEngine {
   int64_t max_context() const override { return max_context_; }
   void Shutdown() override;
 
-  // A cancelled completion is reported this much later.
+  // A cancelled completion is reported this much later, with the tokens told so far.
   void set_cancel_delay_s(double seconds) { cancel_delay_s_ = seconds; }
 
   std::vector<GenerateRequest> requests() const;  // all that were submitted, in order
@@ -64,6 +66,9 @@ class FakeEngine : public InferenceEngine {
     int32_t sample = 0;
     Completion completion;
     std::shared_ptr<CompletionSink> sink;
+    double token_delay_s = 0.0;
+    size_t num_told = 0;  // tokens handed to OnToken
+    bool cancelled = false;
   };
   void Loop();
 
@@ -77,6 +82,7 @@ class FakeEngine : public InferenceEngine {
   std::condition_variable changed_;
   std::multimap<double, Pending> pending_;  // by when they are due
   std::vector<GenerateRequest> requests_;
+  std::set<RequestHandle> cancelled_;  // also while a token is being told without the lock
   bool stopping_ = false;
   std::thread thread_;
 };

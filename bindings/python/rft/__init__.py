@@ -31,7 +31,8 @@ _EXPORTS = {
     "load_codec": "rft.codec",
     "sft": "rft.sft",
     **{name: "rft._native" for name in (
-        "RunConfig", "Model", "Adapter", "Engine", "Datum", "Completion", "StepReport", "EvalReport", "FBResult", "OptimResult",
+        "RunConfig", "Model", "Adapter", "Engine", "Server", "Datum", "Completion", "StepReport", "EvalReport", "FBResult",
+        "OptimResult",
         "Weights", "TextCodec", "grade_rows", "loss_forward", "read_dataset", "registered", "build_info", "roofline", "set_threads",
         "Error", "ConfigError", "NotFoundError", "ResourceError", "StateError", "DeadlineError", "DataLossError")},
 }

@@ -16,6 +16,9 @@ from typing import Any
 
 _BYTE = re.compile(r"^<0x([0-9A-Fa-f]{2})>$")
 Messages = list[dict[str, Any]]
+# Parameters of apply_chat_template that are not the template's own: no client may set them.
+_RESERVED = {"conversation", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize",
+             "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"}
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,31 @@ class Codec:
 
     def render(self, messages: Messages) -> str:
         """The text that :meth:`encode_chat` tokenises."""
+        continued = bool(messages) and messages[-1].get("role") == "assistant"
+        return self._apply(messages, add_generation_prompt=not continued, continue_final_message=continued)
+
+    def encode_chat_json(self, chat: str) -> list[int]:
+        """Everything a chat template takes, as a server gets it: messages, tools, add_generation_prompt, continue_final_message,
+        chat_template_kwargs. ValueError says what the template could not do."""
+        request = json.loads(chat)
+        arguments = request.get("chat_template_kwargs") or {}
+        if reserved := _RESERVED & arguments.keys():
+            raise ValueError(f"chat_template_kwargs: {sorted(reserved)[0]} can't be set here")
+        return self.encode(self._apply(
+            [_with_parsed_calls(message) for message in request["messages"]], tools=request.get("tools"),
+            add_generation_prompt=request.get("add_generation_prompt", True),
+            continue_final_message=request.get("continue_final_message", False), **arguments))
+
+    def _apply(self, messages: Messages, **options: Any) -> str:
+        from jinja2 import TemplateError
+
         if not self.tokenizer.chat_template:
             raise ValueError(f"{self.tokenizer.name_or_path}: the tokenizer has no chat template; add a chat_template.jinja to "
                              "the model's folder")
-        continued = bool(messages) and messages[-1].get("role") == "assistant"
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=not continued,
-                                                      continue_final_message=continued))
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        except (TemplateError, TypeError, KeyError, IndexError) as error:
+            raise ValueError(f"the chat template can't render this: {error}") from error
 
     def decode(self, ids: list[int]) -> str:
         """Text of `ids` without special tokens; bytes that are no valid UTF-8 become U+FFFD."""
@@ -55,7 +77,8 @@ class Codec:
         """The C++ `rft.TextCodec` over this one."""
         from rft import _native
 
-        return _native.load().TextCodec(self.encode_chat, self.encode, self.token_bytes, self.is_special, self.end_ids)
+        return _native.load().TextCodec(self.encode_chat, self.encode, self.token_bytes, self.is_special, self.end_ids,
+                                        self.encode_chat_json)
 
 
 def load_codec(folder: str | Path) -> Codec:
@@ -125,6 +148,22 @@ def _types(node: Any) -> set[str]:
         return set()
     parts = node.get("decoders") or node.get("pretokenizers") or []
     return {node.get("type", "")}.union(*(_types(part) for part in parts))
+
+
+def _with_parsed_calls(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with the arguments of its tool calls as objects: templates write them as JSON themselves."""
+    if not message.get("tool_calls"):
+        return message
+    calls = []
+    for call in message["tool_calls"]:
+        function = dict(call.get("function") or {})
+        if isinstance(function.get("arguments"), str):
+            try:
+                function["arguments"] = json.loads(function["arguments"] or "{}")
+            except ValueError:
+                pass  # the model's own broken JSON: shown as it is
+        calls.append({**call, "function": function})
+    return {**message, "tool_calls": calls}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from rft import __version__
-from rft.cli import benches, config, data, doctor, dpo, evaluate, generate, grade, model, plot, sft, train
+from rft.cli import benches, config, data, doctor, dpo, evaluate, generate, grade, model, plot, serve, sft, train
 
 EXIT_INTERRUPTED = 130
 
@@ -78,6 +78,7 @@ app.command("sft", rich_help_panel=_RUN)(sft.sft)
 app.command("dpo", rich_help_panel=_RUN)(dpo.dpo)
 app.command("generate", rich_help_panel=_MODELS)(generate.generate)
 app.command("chat", rich_help_panel=_MODELS)(generate.chat)
+app.command("serve", rich_help_panel=_MODELS)(serve.serve)
 app.add_typer(model.app, name="model", rich_help_panel=_MODELS)
 app.add_typer(data.app, name="data", rich_help_panel=_MODELS)
 app.command("plot", rich_help_panel=_LOOK)(plot.plot)

@@ -1,0 +1,48 @@
+#include "rft/models/reload_weights.h"
+
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "rft/core/status_macros.h"
+#include "rft/tensor/dispatch.h"
+#include "rft/tensor/try_torch.h"
+
+namespace rft {
+namespace {
+
+absl::Status CheckSame(const CausalLm& model, const CausalLm& other, const std::string& dir) {
+  if (model.config().architecture != other.config().architecture)
+    return absl::InvalidArgumentError(absl::StrCat(dir, ": is a ", other.config().architecture,
+                                                   ", the model served is a ",
+                                                   model.config().architecture));
+  for (const Parameter& mine : model.parameters().all()) {
+    const Parameter* theirs = other.parameters().Find(mine.name);
+    if (theirs == nullptr)
+      return absl::InvalidArgumentError(absl::StrCat(dir, ": has no parameter ", mine.name));
+    if (theirs->value.sizes() != mine.value.sizes())
+      return absl::InvalidArgumentError(absl::StrCat(
+          dir, ": ", mine.name, " has shape [", absl::StrJoin(theirs->value.sizes(), ", "),
+          "], the model served [", absl::StrJoin(mine.value.sizes(), ", "), "]"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const ModelWeights>> ReloadWeights(CausalLm& model,
+                                                                  const std::string& dir) {
+  RFT_ASSIGN_OR_RETURN(const std::shared_ptr<CausalLm> other, LoadModel(dir, model.dtype()));
+  RFT_RETURN_IF_ERROR(CheckSame(model, *other, dir));
+  return TryTorch([&]() -> std::shared_ptr<const ModelWeights> {
+    for (const Parameter& mine : model.parameters().all()) {
+      const Parameter* theirs = other->parameters().Find(mine.name);
+      std::memcpy(Data<float>(mine.value), Data<float>(theirs->value),
+                  static_cast<size_t>(mine.value.numel()) * sizeof(float));
+    }
+    return model.PackNewVersion();
+  });
+}
+
+}  // namespace rft

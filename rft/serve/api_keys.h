@@ -1,0 +1,27 @@
+// Who may use the server. Keys are compared by their SHA-256 digests, all of them, in constant time.
+#pragma once
+
+#include <array>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "rft/serve/http_exchange.h"
+
+namespace rft::serve {
+
+// Immutable: any thread.
+class ApiKeys {
+ public:
+  explicit ApiKeys(const std::vector<std::string>& keys);
+  bool required() const { return !digests_.empty(); }
+  // "Authorization: Bearer KEY" or "X-Api-Key: KEY". Without any key configured everyone may.
+  bool Allow(const HttpRequest& request) const;
+
+ private:
+  using Digest = std::array<unsigned char, 32>;
+  static Digest DigestOf(std::string_view key);
+  std::vector<Digest> digests_;
+};
+
+}  // namespace rft::serve

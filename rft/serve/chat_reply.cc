@@ -1,0 +1,203 @@
+#include "rft/serve/chat_reply.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "rft/serve/tool_calls.h"
+
+namespace rft::serve {
+namespace {
+
+class ChatReply : public ReplyWriter {
+ public:
+  ChatReply(ReplyContext context, bool parse_tools)
+      : context_(std::move(context)), parse_tools_(parse_tools) {
+    for (int32_t i = 0; i < context_.fields.n; ++i)
+      choices_.push_back({CompletionText(context_.codec, context_.fields.text)});
+  }
+
+  bool streams() const override { return context_.fields.stream; }
+
+  std::string Events(int64_t index, const std::vector<TokenPiece>& tokens,
+                     const Completion* finished) override {
+    Choice& choice = choices_[static_cast<size_t>(index)];
+    num_tokens_ += static_cast<int64_t>(tokens.size());
+    const ToolCallParser::Piece piece = PieceOf(choice, tokens, finished);
+    const bool first = !std::exchange(choice.begun, true);
+    const bool per_token =
+        context_.logprobs != LogprobStyle::kNone || context_.fields.return_token_ids;
+    const bool has_news = !piece.content.empty() || !piece.calls.empty() || finished != nullptr ||
+                          first || (per_token && !tokens.empty());
+    if (!has_news) return "";
+    JsonWriter w;
+    BeginReply(w, context_, "chat.completion.chunk");
+    w.BeginObject();
+    w.Key("index");
+    w.Int(index);
+    w.Key("delta");
+    w.BeginObject();
+    if (first) {
+      w.Key("role");
+      w.String("assistant");
+    }
+    if (first || !piece.content.empty()) {
+      w.Key("content");
+      w.String(piece.content);
+    }
+    const int64_t calls_before = choice.num_calls - static_cast<int64_t>(piece.calls.size());
+    WriteCalls(w, index, calls_before, piece.calls, /*streamed=*/true);
+    w.EndObject();
+    WriteRest(w, index, tokens, finished, /*streamed=*/true);
+    w.EndObject();
+    w.EndArray();
+    if (first && context_.fields.return_token_ids && !std::exchange(prompt_sent_, true)) {
+      w.Key("prompt_token_ids");
+      WriteIds(w, context_.prompts[0]);
+    }
+    if (context_.fields.include_usage) {
+      w.Key("usage");
+      w.Null();
+    }
+    w.EndObject();
+    return EventOf(w.Take());
+  }
+
+  std::string LastEvents() override {
+    if (!context_.fields.include_usage) return "data: [DONE]\n\n";
+    JsonWriter w;
+    BeginReply(w, context_, "chat.completion.chunk");
+    w.EndArray();
+    WriteUsage(w, context_, num_tokens_);
+    w.EndObject();
+    return EventOf(w.Take()) + "data: [DONE]\n\n";
+  }
+
+  std::string Body(const std::vector<Completion>& completions) override {
+    JsonWriter w;
+    BeginReply(w, context_, "chat.completion");
+    for (size_t i = 0; i < completions.size(); ++i) {
+      const auto index = static_cast<int64_t>(i);
+      const std::vector<TokenPiece> tokens = PiecesOf(completions[i]);
+      num_tokens_ += static_cast<int64_t>(tokens.size());
+      const ToolCallParser::Piece piece = PieceOf(choices_[i], tokens, &completions[i]);
+      w.BeginObject();
+      w.Key("index");
+      w.Int(index);
+      w.Key("message");
+      w.BeginObject();
+      w.Key("role");
+      w.String("assistant");
+      w.Key("content");
+      if (piece.content.empty() && !piece.calls.empty())
+        w.Null();
+      else
+        w.String(piece.content);
+      WriteCalls(w, index, 0, piece.calls, /*streamed=*/false);
+      w.EndObject();
+      WriteRest(w, index, tokens, &completions[i], /*streamed=*/false);
+      w.EndObject();
+    }
+    w.EndArray();
+    if (context_.fields.return_token_ids) {
+      w.Key("prompt_token_ids");
+      WriteIds(w, context_.prompts[0]);
+    }
+    WriteUsage(w, context_, num_tokens_);
+    w.EndObject();
+    return w.Take();
+  }
+
+ private:
+  struct Choice {
+    CompletionText text;
+    ToolCallParser calls;
+    int64_t num_calls = 0;
+    bool begun = false;
+  };
+
+  ToolCallParser::Piece PieceOf(Choice& choice, const std::vector<TokenPiece>& tokens,
+                                const Completion* finished) const {
+    std::string text;
+    for (const TokenPiece& token : tokens) text += choice.text.Add(token.id);
+    if (finished != nullptr)
+      text += choice.text.Finish(finished->finish_reason == FinishReason::kStop);
+    if (!parse_tools_) return {std::move(text), {}};
+    ToolCallParser::Piece piece = choice.calls.Add(text);
+    if (finished != nullptr) {
+      ToolCallParser::Piece rest = choice.calls.Finish();
+      piece.content += rest.content;
+      piece.calls.insert(piece.calls.end(), rest.calls.begin(), rest.calls.end());
+    }
+    choice.num_calls += static_cast<int64_t>(piece.calls.size());
+    return piece;
+  }
+
+  void WriteCalls(JsonWriter& w, int64_t choice, int64_t first, const std::vector<ToolCall>& calls,
+                  bool streamed) const {
+    if (calls.empty()) return;
+    w.Key("tool_calls");
+    w.BeginArray();
+    for (size_t i = 0; i < calls.size(); ++i) {
+      const int64_t number = first + static_cast<int64_t>(i);
+      w.BeginObject();
+      if (streamed) {
+        w.Key("index");
+        w.Int(number);
+      }
+      w.Key("id");
+      w.String(absl::StrCat("call_", context_.id.substr(context_.id.find('-') + 1), "_", choice,
+                            "_", number));
+      w.Key("type");
+      w.String("function");
+      w.Key("function");
+      w.BeginObject();
+      w.Key("name");
+      w.String(calls[i].name);
+      w.Key("arguments");
+      w.String(calls[i].arguments);
+      w.EndObject();
+      w.EndObject();
+    }
+    w.EndArray();
+  }
+
+  // Log-probabilities, finish reason and ids.
+  void WriteRest(JsonWriter& w, int64_t index, const std::vector<TokenPiece>& tokens,
+                 const Completion* finished, bool streamed) {
+    const Choice& choice = choices_[static_cast<size_t>(index)];
+    w.Key("logprobs");
+    if (context_.logprobs == LogprobStyle::kContent)
+      WriteContentLogprobs(w, context_, tokens, streamed ? nullptr : finished);
+    else
+      w.Null();
+    w.Key("finish_reason");
+    if (finished == nullptr) {
+      w.Null();
+    } else {
+      const bool called = choice.num_calls > 0 && finished->finish_reason == FinishReason::kStop;
+      w.String(called ? "tool_calls" : FinishReasonText(*finished));
+      WriteStopReason(w, context_, *finished, choice.text.stop_string());
+    }
+    if (context_.fields.return_token_ids) {
+      w.Key("token_ids");
+      w.BeginArray();
+      for (const TokenPiece& token : tokens) w.Int(token.id);
+      w.EndArray();
+    }
+    if (finished != nullptr) WriteRolloutFields(w, context_, index, *finished);
+  }
+
+  const ReplyContext context_;
+  const bool parse_tools_;
+  std::vector<Choice> choices_;
+  int64_t num_tokens_ = 0;
+  bool prompt_sent_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<ReplyWriter> MakeChatReply(ReplyContext context, bool parse_tools) {
+  return std::make_unique<ChatReply>(std::move(context), parse_tools);
+}
+
+}  // namespace rft::serve

@@ -1,0 +1,34 @@
+// The fields that /v1/completions and /v1/chat/completions share: sampling, and what the reply is to contain.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "rft/api/inference_engine.h"
+#include "rft/serve/completion_text.h"
+#include "rft/serve/fields.h"
+#include "rft/serve/limits.h"
+
+namespace rft::serve {
+
+struct GenerationFields {
+  std::string model;
+  SamplingParams sampling;
+  bool has_max_tokens = false;  // otherwise what the endpoint thinks best
+  int32_t n = 1;
+  uint64_t seed = 0;  // drawn if the request has none
+  bool stream = false;
+  bool include_usage = false;
+  bool return_token_ids =
+      false;                   // and weight versions, sampling log-probabilities, the prompt's ids
+  bool tokens_as_ids = false;  // "token_id:42" instead of text in log-probabilities
+  bool raw_output = false;     // Fireworks' name for the ids
+  std::shared_ptr<const TextOptions> text;
+};
+
+// Mistakes are left in `fields`.
+GenerationFields ReadGenerationFields(Fields& fields, const ServeLimits& limits,
+                                      int64_t max_context);
+
+}  // namespace rft::serve

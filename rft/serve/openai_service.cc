@@ -1,0 +1,440 @@
+#include "rft/serve/openai_service.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <map>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "rft/core/rng.h"
+#include "rft/core/status_macros.h"
+#include "rft/core/text.h"
+#include "rft/serve/api_error.h"
+#include "rft/serve/api_keys.h"
+#include "rft/serve/chat_reply.h"
+#include "rft/serve/completion_reply.h"
+#include "rft/serve/counting_exchange.h"
+#include "rft/serve/pause_gate.h"
+#include "rft/serve/prompt_fields.h"
+#include "rft/serve/weights_control.h"
+
+namespace rft::serve {
+namespace {
+
+using Request = std::shared_ptr<const HttpRequest>;
+using Client = std::shared_ptr<Exchange>;
+
+int64_t UnixSeconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+size_t LongestToken(const TextCodec& codec) {
+  size_t longest = 1;
+  for (const std::string& bytes : codec.token_bytes()) longest = std::max(longest, bytes.size());
+  return longest;
+}
+
+class OpenAiService : public HttpService {
+ public:
+  OpenAiService(const ServiceOptions& options, ServiceParts parts)
+      : options_(options),
+        engine_(*parts.engine),
+        codec_(std::move(parts.codec)),
+        keys_(options.api_keys),
+        weights_(options.weights_root, parts.version, std::move(parts.load_weights)),
+        started_(UnixSeconds()),
+        id_seed_(
+            static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch().count())) {
+    bounds_ = {options.limits, engine_.max_context(),
+               static_cast<size_t>(engine_.max_context()) * LongestToken(*codec_)};
+    AddRoutes();
+  }
+  ~OpenAiService() override { gate_->DropHeld(); }
+
+  std::optional<HttpReply> Refuse(const HttpRequest& head) override {
+    auto refusal = Judge(head);
+    if (refusal) metrics_->CountRequest(FindPath(head.path), refusal->status);
+    return refusal;
+  }
+
+  void Handle(Request request, Client client) override {
+    client = CountAnswers(std::move(client), metrics_, FindPath(request->path));
+    const Route* route = Find(request->method, request->path);
+    absl::Status status = (this->*route->handler)(request, client);
+    if (!status.ok()) client->Reply(ErrorReply(status));
+  }
+
+ private:
+  using Handler = absl::Status (OpenAiService::*)(const Request&, const Client&);
+  struct Route {
+    std::string method;
+    Handler handler;
+    bool is_public = false;
+  };
+
+  void AddRoutes() {
+    const auto get = [&](const char* path, Handler h) { routes_[path] = {"GET", h}; };
+    const auto post = [&](const char* path, Handler h) { routes_[path] = {"POST", h}; };
+    for (const char* path : {"/healthz", "/health", "/ping"})
+      routes_[path] = {"GET", &OpenAiService::Health, true};
+    get("/metrics", &OpenAiService::MetricsText);
+    get("/v1/models", &OpenAiService::Models);
+    get(kOneModel, &OpenAiService::OneModel);
+    for (const char* path : {"/v1/completions", "/inference/v1/completions"})
+      post(path, &OpenAiService::Completions);
+    for (const char* path : {"/v1/chat/completions", "/inference/v1/chat/completions"})
+      post(path, &OpenAiService::ChatCompletions);
+    post("/tokenize", &OpenAiService::Tokenize);
+    post("/detokenize", &OpenAiService::Detokenize);
+    get("/v1/weights", &OpenAiService::Weights);
+    for (const char* path : {"/update_weights", "/update_weights_from_disk"})
+      post(path, &OpenAiService::UpdateWeights);
+    for (const char* path : {"/pause", "/pause_generation"}) post(path, &OpenAiService::Pause);
+    for (const char* path : {"/resume", "/continue_generation"}) post(path, &OpenAiService::Resume);
+    get("/is_paused", &OpenAiService::IsPaused);
+    for (const char* path : {"/reset_prefix_cache", "/flush_cache"})
+      post(path, &OpenAiService::ResetPrefixCache);
+  }
+
+  // The route's path; "other" for unknown ones, so that clients can't fill the metrics with names.
+  std::string FindPath(const std::string& path) const {
+    if (routes_.contains(path)) return path;
+    return absl::StartsWith(path, kOneModel) ? kOneModel : "other";
+  }
+  const Route* Find(const std::string& method, const std::string& path) const {
+    auto it = routes_.find(FindPath(path));
+    return it != routes_.end() && it->second.method == method ? &it->second : nullptr;
+  }
+
+  std::optional<HttpReply> Judge(const HttpRequest& head) const {
+    const auto route = routes_.find(FindPath(head.path));
+    const bool is_public = route != routes_.end() && route->second.is_public;
+    if (!is_public && !keys_.Allow(head))
+      return ErrorReply(401, "a valid API key is needed: Authorization: Bearer KEY");
+    const std::string origin(head.Header("origin"));
+    if (!origin.empty() &&
+        std::find(options_.allowed_origins.begin(), options_.allowed_origins.end(), origin) ==
+            options_.allowed_origins.end())
+      return ErrorReply(
+          403, "requests of web pages are refused; allow their origin with --allow-origin");
+    if (route == routes_.end()) return ErrorReply(404, "no such route");
+    if (route->second.method != head.method) {
+      HttpReply reply = ErrorReply(405, absl::StrCat("use ", route->second.method));
+      reply.headers.emplace_back("Allow", route->second.method);
+      return reply;
+    }
+    const std::string_view type = head.Header("content-type");
+    const bool has_body =
+        !head.Header("transfer-encoding").empty() ||
+        (!head.Header("content-length").empty() && head.Header("content-length") != "0");
+    if (head.method == "POST" && has_body &&
+        !absl::StartsWithIgnoreCase(absl::string_view(type.data(), type.size()),
+                                    "application/json"))
+      return ErrorReply(415,
+                        "the body must be JSON, with the header Content-Type: application/json");
+    return std::nullopt;
+  }
+
+  absl::StatusOr<json::object> Body(const HttpRequest& request, bool optional = false) const {
+    if (optional && request.body.empty()) return json::object();
+    JsonLimits limits;
+    limits.max_depth = options_.limits.max_json_depth;
+    auto value = ParseJson(request.body, limits);
+    if (!value.ok())
+      return absl::InvalidArgumentError(absl::StrCat("the body: ", value.status().message()));
+    if (!value->is_object()) return absl::InvalidArgumentError("the body: must be a JSON object");
+    return std::move(value->get_object());
+  }
+
+  absl::Status CheckModel(const std::string& name) const {
+    const auto& known = options_.model_names;
+    if (name.empty() || std::find(known.begin(), known.end(), name) != known.end())
+      return absl::OkStatus();
+    return absl::NotFoundError(
+        absl::StrCat("the model '", ReplaceInvalidUtf8(name),
+                     "' does not exist here; known: ", absl::StrJoin(known, ", ")));
+  }
+
+  absl::Status CheckVocabulary(const std::vector<TokenId>& ids, const std::string& name) const {
+    const size_t size = codec_->token_bytes().size();
+    for (size_t i = 0; i < ids.size(); ++i)
+      if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= size)
+        return absl::InvalidArgumentError(absl::StrCat(name, ": item ", i, ", token ", ids[i],
+                                                       ", is outside the vocabulary of ", size));
+    return absl::OkStatus();
+  }
+
+  absl::Status Completions(const Request& request, const Client& client) {
+    RFT_ASSIGN_OR_RETURN(const json::object body, Body(*request));
+    Fields f(body, "");
+    ReplyContext context;
+    context.fields = ReadGenerationFields(f, options_.limits, engine_.max_context());
+    const json::value* logprobs = f.Any("logprobs");
+    if (logprobs != nullptr && logprobs->is_bool()) {
+      if (logprobs->get_bool()) context.logprobs = LogprobStyle::kContent;
+    } else if (f.Int("logprobs", 0, 0)) {
+      context.logprobs = LogprobStyle::kLegacy;
+    }
+    f.Int("top_logprobs", 0, 0);
+    const bool echo = f.Bool("echo").value_or(false);
+    if (echo && context.logprobs != LogprobStyle::kNone)
+      f.Fail("echo", "can't be combined with logprobs here");
+    f.Only("suffix", "\"\"", "this server does not insert; leave it out");
+    f.Only("add_special_tokens", "false",
+           "nothing is added to a text prompt; write the tokens' text");
+    const json::value* prompt = f.Any("prompt");
+    RFT_RETURN_IF_ERROR(f.Finish());
+    RFT_RETURN_IF_ERROR(CheckModel(context.fields.model));
+    RFT_ASSIGN_OR_RETURN(context.prompts, ReadPrompts(prompt, bounds_, *codec_));
+    if (static_cast<int64_t>(context.prompts.size()) * context.fields.n >
+        options_.limits.max_completions)
+      return absl::InvalidArgumentError(
+          absl::StrCat("n: ", context.prompts.size(), " prompts times ", context.fields.n,
+                       " completions; at most ", options_.limits.max_completions, " are allowed"));
+    context.id = NewId("cmpl-");
+    if (!context.fields.has_max_tokens)
+      context.fields.sampling.max_tokens = 16;  // OpenAI's default
+    return Generate(std::move(context), client,
+                    [echo](ReplyContext c) { return MakeCompletionReply(std::move(c), echo); });
+  }
+
+  absl::Status ChatCompletions(const Request& request, const Client& client) {
+    RFT_ASSIGN_OR_RETURN(json::object body, Body(*request));
+    if (json::value* newer = body.if_contains("max_completion_tokens")) {
+      if (!newer->is_null()) body["max_tokens"] = *newer;
+      body.erase("max_completion_tokens");
+    }
+    Fields f(body, "");
+    ReplyContext context;
+    context.fields = ReadGenerationFields(f, options_.limits, engine_.max_context());
+    if (f.Bool("logprobs").value_or(false)) context.logprobs = LogprobStyle::kContent;
+    f.Int("top_logprobs", 0, 0);
+    f.Only("echo", "false", "is for /v1/completions");
+    f.Ignore({"functions", "function_call", "reasoning_effort", "modalities", "verbosity"});
+    RFT_ASSIGN_OR_RETURN(ChatPrompt prompt, ReadChatPrompt(f, bounds_, *codec_));
+    RFT_RETURN_IF_ERROR(CheckModel(context.fields.model));
+    if (!context.fields.has_max_tokens) {
+      const int64_t room = engine_.max_context() - static_cast<int64_t>(prompt.ids.size());
+      if (room < 1)
+        return absl::InvalidArgumentError(absl::StrCat("messages: ", prompt.ids.size(),
+                                                       " tokens leave no room in the context of ",
+                                                       engine_.max_context()));
+      context.fields.sampling.max_tokens = static_cast<int32_t>(room);
+    }
+    context.prompts.push_back(std::move(prompt.ids));
+    context.id = NewId("chatcmpl-");
+    return Generate(std::move(context), client, [tools = prompt.has_tools](ReplyContext c) {
+      return MakeChatReply(std::move(c), tools);
+    });
+  }
+
+  template <typename MakeWriter>
+  absl::Status Generate(ReplyContext context, const Client& client, MakeWriter make_writer) {
+    context.model = context.fields.model.empty() ? options_.model_names[0] : context.fields.model;
+    context.created = UnixSeconds();
+    context.codec = codec_;
+    std::vector<GenerateRequest> requests;
+    for (const std::vector<TokenId>& prompt : context.prompts) {
+      RFT_RETURN_IF_ERROR(CheckVocabulary(prompt, "prompt"));
+      GenerateRequest request;
+      request.prompt = prompt;
+      request.sampling = context.fields.sampling;
+      request.num_samples = context.fields.n;
+      request.rng = {.run_seed = context.fields.seed, .row = requests.size()};
+      requests.push_back(std::move(request));
+    }
+    std::shared_ptr<ReplyWriter> writer = make_writer(std::move(context));
+    return gate_->Run([this, client, writer = std::move(writer), gate = gate_,
+                       requests = std::move(requests)]() mutable {
+      const auto job = GenerationJob::Start(engine_, std::move(requests), client, std::move(writer),
+                                            metrics_, [gate] { gate->JobDone(); });
+      gate->Track(job);
+    });
+  }
+
+  absl::Status Health(const Request&, const Client& client) {
+    client->Reply(
+        {.body = absl::StrCat("{\"status\":\"ok\",\"weight_version\":", weights_.version(), "}")});
+    return absl::OkStatus();
+  }
+
+  absl::Status MetricsText(const Request&, const Client& client) {
+    client->Reply({.body = metrics_->Text(engine_.stats(), weights_.version(), gate_->paused()),
+                   .content_type = "text/plain; version=0.0.4; charset=utf-8"});
+    return absl::OkStatus();
+  }
+
+  json::object ModelObject(const std::string& name) const {
+    return {{"id", name},
+            {"object", "model"},
+            {"created", started_},
+            {"owned_by", "rft"},
+            {"max_model_len", engine_.max_context()},
+            {"weight_version", weights_.version()}};
+  }
+
+  absl::Status Models(const Request&, const Client& client) {
+    json::array data;
+    for (const std::string& name : options_.model_names) data.push_back(ModelObject(name));
+    client->Reply({.body = ToJson(json::object{{"object", "list"}, {"data", std::move(data)}})});
+    return absl::OkStatus();
+  }
+
+  absl::Status OneModel(const Request& request, const Client& client) {
+    std::string name = request->path.substr(std::string(kOneModel).size());
+    for (size_t at; (at = name.find("%2F")) != name.npos;) name.replace(at, 3, "/");
+    RFT_RETURN_IF_ERROR(name.empty() ? absl::NotFoundError("no such route") : CheckModel(name));
+    client->Reply({.body = ToJson(ModelObject(name))});
+    return absl::OkStatus();
+  }
+
+  absl::Status Tokenize(const Request& request, const Client& client) {
+    RFT_ASSIGN_OR_RETURN(const json::object body, Body(*request));
+    Fields f(body, "");
+    const std::string model = f.Text("model", 1024).value_or("");
+    const bool strings = f.Bool("return_token_strs").value_or(false);
+    std::vector<TokenId> ids;
+    if (f.Any("prompt") != nullptr) {
+      f.Only("add_special_tokens", "false",
+             "nothing is added to a text prompt; write the tokens' text");
+      const auto text = f.Text("prompt", bounds_.max_bytes);
+      RFT_RETURN_IF_ERROR(f.Finish());
+      RFT_ASSIGN_OR_RETURN(ids, codec_->Encode(*text));
+    } else {
+      RFT_ASSIGN_OR_RETURN(ChatPrompt prompt, ReadChatPrompt(f, bounds_, *codec_));
+      ids = std::move(prompt.ids);
+    }
+    RFT_RETURN_IF_ERROR(CheckModel(model));
+    JsonWriter w;
+    w.BeginObject();
+    w.Key("count");
+    w.Int(static_cast<int64_t>(ids.size()));
+    w.Key("max_model_len");
+    w.Int(engine_.max_context());
+    w.Key("tokens");
+    WriteIds(w, ids);
+    if (strings) {
+      w.Key("token_strs");
+      w.BeginArray();
+      for (const TokenId id : ids) w.String(ReplaceInvalidUtf8(TokenBytes(*codec_, id)));
+      w.EndArray();
+    }
+    w.EndObject();
+    client->Reply({.body = w.Take()});
+    return absl::OkStatus();
+  }
+
+  absl::Status Detokenize(const Request& request, const Client& client) {
+    RFT_ASSIGN_OR_RETURN(const json::object body, Body(*request));
+    Fields f(body, "");
+    const std::string model = f.Text("model", 1024).value_or("");
+    const auto ids = f.Ids("tokens", static_cast<size_t>(bounds_.max_context));
+    if (!ids) f.Fail("tokens", "is missing");
+    RFT_RETURN_IF_ERROR(f.Finish());
+    RFT_RETURN_IF_ERROR(CheckModel(model));
+    RFT_RETURN_IF_ERROR(CheckVocabulary(*ids, "tokens"));
+    std::string text;
+    for (const TokenId id : *ids) text += TokenBytes(*codec_, id);
+    client->Reply({.body = absl::StrCat("{\"prompt\":", JsonQuote(text), "}")});
+    return absl::OkStatus();
+  }
+
+  absl::Status Weights(const Request&, const Client& client) {
+    client->Reply({.body = ToJson(json::object{{"version", weights_.version()},
+                                               {"path", weights_.folder()},
+                                               {"label", weights_.label()},
+                                               {"paused", gate_->paused()}})});
+    return absl::OkStatus();
+  }
+
+  absl::Status UpdateWeights(const Request& request, const Client& client) {
+    RFT_ASSIGN_OR_RETURN(const json::object body, Body(*request));
+    Fields f(body, "");
+    std::string folder;  // one of our name, vLLM-based trainers' and SGLang's
+    for (const char* key : {"path", "weight_dir", "model_path"})
+      if (const auto given = f.Text(key, 4096)) folder = *given;
+    if (folder.empty()) f.Fail("path", "is missing: the folder of the new weights");
+    if (folder.find('\0') != folder.npos) f.Fail("path", "contains a NUL");
+    std::string label;
+    if (const json::value* given = f.Any("weight_version"))
+      label = given->is_int64() ? absl::StrCat(given->get_int64())
+                                : f.Text("weight_version", 256).value_or("");
+    f.Ignore({"load_format", "flush_cache", "abort_all_requests", "is_async", "torch_empty_cache",
+              "keep_pause", "recapture_cuda_graph", "token_step", "manifest"});
+    RFT_RETURN_IF_ERROR(f.Finish());
+    RFT_ASSIGN_OR_RETURN(const int64_t version, weights_.Update(folder, label));
+    ++metrics_->weight_updates;
+    client->Reply({.body = ToJson(json::object{{"success", true},
+                                               {"message", "the next iteration runs on them"},
+                                               {"version", version}})});
+    return absl::OkStatus();
+  }
+
+  absl::Status Pause(const Request& request, const Client& client) {
+    RFT_ASSIGN_OR_RETURN(const json::object body, Body(*request, /*optional=*/true));
+    Fields f(body, "");
+    std::string mode = f.Text("mode", 64).value_or("abort");
+    if (f.Bool("wait_for_inflight_requests").value_or(false)) mode = "wait";
+    f.Ignore({"clear_cache"});
+    for (const char* known : {"abort", "wait", "keep"})
+      if (absl::StrContains(request->query, absl::StrCat("mode=", known))) mode = known;
+    if (absl::StrContains(request->query, "wait_for_inflight_requests=true")) mode = "wait";
+    if (mode != "abort" && mode != "wait")
+      f.Fail("mode",
+             "must be abort or wait; nothing needs to be kept here: weights are exchanged between "
+             "two iterations without a pause");
+    RFT_RETURN_IF_ERROR(f.Finish());
+    gate_->Pause(mode == "abort", [client] { client->Reply({.body = R"({"status":"paused"})"}); });
+    return absl::OkStatus();
+  }
+
+  absl::Status Resume(const Request&, const Client& client) {
+    gate_->Resume();
+    client->Reply({.body = R"({"status":"resumed"})"});
+    return absl::OkStatus();
+  }
+
+  absl::Status IsPaused(const Request&, const Client& client) {
+    client->Reply(
+        {.body = absl::StrCat("{\"is_paused\":", gate_->paused() ? "true" : "false", "}")});
+    return absl::OkStatus();
+  }
+
+  absl::Status ResetPrefixCache(const Request&, const Client& client) {
+    client->Reply({.body = R"({"success":true})"});
+    return absl::OkStatus();
+  }
+
+  std::string NewId(const char* prefix) {
+    return absl::StrCat(prefix, absl::Hex(BitsAt(id_seed_, 0, next_id_++), absl::kZeroPad16));
+  }
+
+  static constexpr const char* kOneModel = "/v1/models/";
+
+  const ServiceOptions options_;
+  InferenceEngine& engine_;
+  const std::shared_ptr<const TextCodec> codec_;
+  const ApiKeys keys_;
+  WeightsControl weights_;
+  const int64_t started_;
+  const uint64_t id_seed_;
+  std::atomic<uint64_t> next_id_{0};
+  PromptBounds bounds_;
+  std::map<std::string, Route, std::less<>> routes_;
+  const std::shared_ptr<Metrics> metrics_ = std::make_shared<Metrics>();
+  const std::shared_ptr<PauseGate> gate_ =
+      std::make_shared<PauseGate>(options_.limits.max_held_requests);
+};
+
+}  // namespace
+
+std::unique_ptr<HttpService> MakeOpenAiService(const ServiceOptions& options, ServiceParts parts) {
+  return std::make_unique<OpenAiService>(options, std::move(parts));
+}
+
+}  // namespace rft::serve

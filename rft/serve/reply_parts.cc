@@ -1,0 +1,168 @@
+#include "rft/serve/reply_parts.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "rft/core/text.h"
+
+namespace rft::serve {
+namespace {
+
+constexpr float kLeastLogprob = -9999.0f;  // JSON has no infinities; OpenAI's stand-in
+
+void WriteTokenText(JsonWriter& w, const ReplyContext& context, TokenId id) {
+  if (context.fields.tokens_as_ids)
+    w.String(absl::StrCat("token_id:", id));
+  else
+    w.String(ReplaceInvalidUtf8(TokenBytes(*context.codec, id)));
+}
+
+int64_t CountCharacters(std::string_view bytes) {
+  return std::count_if(bytes.begin(), bytes.end(),
+                       [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
+}
+
+}  // namespace
+
+void BeginReply(JsonWriter& w, const ReplyContext& context, const char* object) {
+  w.BeginObject();
+  w.Key("id");
+  w.String(context.id);
+  w.Key("object");
+  w.String(object);
+  w.Key("created");
+  w.Int(context.created);
+  w.Key("model");
+  w.String(context.model);
+  w.Key("choices");
+  w.BeginArray();
+}
+
+void WriteUsage(JsonWriter& w, const ReplyContext& context, int64_t completion_tokens) {
+  int64_t prompt_tokens = 0;
+  for (const auto& prompt : context.prompts) prompt_tokens += static_cast<int64_t>(prompt.size());
+  w.Key("usage");
+  w.BeginObject();
+  w.Key("prompt_tokens");
+  w.Int(prompt_tokens);
+  w.Key("completion_tokens");
+  w.Int(completion_tokens);
+  w.Key("total_tokens");
+  w.Int(prompt_tokens + completion_tokens);
+  w.EndObject();
+}
+
+void WriteIds(JsonWriter& w, const std::vector<TokenId>& ids) {
+  w.BeginArray();
+  for (const TokenId id : ids) w.Int(id);
+  w.EndArray();
+}
+
+void WriteRolloutFields(JsonWriter& w, const ReplyContext& context, int64_t choice,
+                        const Completion& completion) {
+  if (context.fields.return_token_ids) {
+    w.Key("sampling_logprobs");
+    w.BeginArray();
+    for (const float value : completion.sampling_logprobs) w.Float(std::max(value, kLeastLogprob));
+    w.EndArray();
+    w.Key("weight_versions");
+    w.BeginArray();
+    for (const int64_t version : completion.versions) w.Int(version);
+    w.EndArray();
+  }
+  if (context.fields.raw_output) {
+    w.Key("raw_output");
+    w.BeginObject();
+    w.Key("completion_token_ids");
+    WriteIds(w, completion.ids);
+    w.Key("prompt_token_ids");
+    WriteIds(w, context.PromptOf(choice));
+    w.EndObject();
+  }
+}
+
+void WriteContentLogprobs(JsonWriter& w, const ReplyContext& context,
+                          const std::vector<TokenPiece>& tokens, const Completion* completion) {
+  w.BeginObject();
+  w.Key("content");
+  w.BeginArray();
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const TokenPiece& token = tokens[i];
+    w.BeginObject();
+    w.Key("token");
+    WriteTokenText(w, context, token.id);
+    w.Key("logprob");
+    w.Float(std::max(token.logprob, kLeastLogprob));
+    w.Key("bytes");
+    w.BeginArray();
+    for (const char c : TokenBytes(*context.codec, token.id)) w.Int(static_cast<unsigned char>(c));
+    w.EndArray();
+    w.Key("top_logprobs");
+    w.BeginArray();
+    w.EndArray();
+    w.Key("token_id");
+    w.Int(token.id);
+    if (completion != nullptr) {
+      w.Key("sampling_logprob");
+      w.Float(std::max(completion->sampling_logprobs[i], kLeastLogprob));
+    }
+    w.EndObject();
+  }
+  w.EndArray();
+  w.EndObject();
+}
+
+void WriteLegacyLogprobs(JsonWriter& w, const ReplyContext& context,
+                         const std::vector<TokenPiece>& tokens, int64_t* offset) {
+  w.BeginObject();
+  w.Key("tokens");
+  w.BeginArray();
+  for (const TokenPiece& token : tokens) WriteTokenText(w, context, token.id);
+  w.EndArray();
+  w.Key("token_logprobs");
+  w.BeginArray();
+  for (const TokenPiece& token : tokens) w.Float(std::max(token.logprob, kLeastLogprob));
+  w.EndArray();
+  w.Key("top_logprobs");
+  w.Null();
+  w.Key("text_offset");
+  w.BeginArray();
+  for (const TokenPiece& token : tokens) {
+    w.Int(*offset);
+    *offset += CountCharacters(TokenBytes(*context.codec, token.id));
+  }
+  w.EndArray();
+  w.EndObject();
+}
+
+const char* FinishReasonText(const Completion& completion) {
+  return completion.finish_reason == FinishReason::kCancelled
+             ? "abort"
+             : FinishReasonName(completion.finish_reason);
+}
+
+void WriteStopReason(JsonWriter& w, const ReplyContext& context, const Completion& completion,
+                     const std::string& stop_string) {
+  w.Key("stop_reason");
+  const auto& stop_ids = context.fields.sampling.stop_ids;
+  const bool by_id =
+      completion.finish_reason == FinishReason::kStop && !completion.ids.empty() &&
+      std::find(stop_ids.begin(), stop_ids.end(), completion.ids.back()) != stop_ids.end();
+  if (!stop_string.empty())
+    w.String(stop_string);
+  else if (by_id)
+    w.Int(completion.ids.back());
+  else
+    w.Null();
+}
+
+std::vector<TokenPiece> PiecesOf(const Completion& completion) {
+  std::vector<TokenPiece> pieces(completion.ids.size());
+  for (size_t i = 0; i < pieces.size(); ++i)
+    pieces[i] = {completion.ids[i], completion.logprobs[i]};
+  return pieces;
+}
+
+std::string EventOf(std::string json) { return absl::StrCat("data: ", json, "\n\n"); }
+
+}  // namespace rft::serve

@@ -1,0 +1,55 @@
+// What the replies of both generation endpoints are made of.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "rft/core/json_writer.h"
+#include "rft/serve/generation_fields.h"
+#include "rft/serve/generation_job.h"
+
+namespace rft::serve {
+
+enum class LogprobStyle { kNone, kLegacy, kContent };  // kLegacy: {tokens, token_logprobs, ...}
+
+// One request's constants.
+struct ReplyContext {
+  std::string id;       // "cmpl-..."
+  std::string model;    // as the reply names it
+  int64_t created = 0;  // Unix seconds
+  GenerationFields fields;
+  LogprobStyle logprobs = LogprobStyle::kNone;
+  std::shared_ptr<const TextCodec> codec;
+  std::vector<std::vector<TokenId>> prompts;
+
+  const std::vector<TokenId>& PromptOf(int64_t choice) const {
+    return prompts[static_cast<size_t>(choice / fields.n)];
+  }
+};
+
+// {"id": ..., "object": ..., "created": ..., "model": ..., "choices": [     (the writer is left inside)
+void BeginReply(JsonWriter& w, const ReplyContext& context, const char* object);
+// "usage": {...}
+void WriteUsage(JsonWriter& w, const ReplyContext& context, int64_t completion_tokens);
+void WriteIds(JsonWriter& w, const std::vector<TokenId>& ids);
+// "sampling_logprobs", "weight_versions", and "raw_output" if asked for.
+void WriteRolloutFields(JsonWriter& w, const ReplyContext& context, int64_t choice,
+                        const Completion& completion);
+// {"content": [{token, logprob, bytes, top_logprobs, token_id}]}. `completion`: adds sampling_logprob if given.
+void WriteContentLogprobs(JsonWriter& w, const ReplyContext& context,
+                          const std::vector<TokenPiece>& tokens, const Completion* completion);
+// {"tokens", "token_logprobs", "top_logprobs", "text_offset"}; `offset`: characters before these tokens, moved on.
+void WriteLegacyLogprobs(JsonWriter& w, const ReplyContext& context,
+                         const std::vector<TokenPiece>& tokens, int64_t* offset);
+
+// "stop", "length", "abort"
+const char* FinishReasonText(const Completion& completion);
+// What stopped it: the text, the token id, or null.
+void WriteStopReason(JsonWriter& w, const ReplyContext& context, const Completion& completion,
+                     const std::string& stop_string);
+std::vector<TokenPiece> PiecesOf(const Completion& completion);
+std::string EventOf(std::string json);
+
+}  // namespace rft::serve

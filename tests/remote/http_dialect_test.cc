@@ -1,0 +1,168 @@
+#include "rft/remote/http_dialect.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "rft/io/json.h"
+
+namespace rft {
+namespace {
+
+using ::testing::HasSubstr;
+
+HttpEngineOptions Options(HttpDialect dialect) {
+  return {
+      .url = "http://x", .model = "m", .dialect = dialect, .max_context = 100, .vocab_size = 50};
+}
+
+GenerateRequest Request(int32_t n = 1) {
+  GenerateRequest request;
+  request.prompt = {7, 8};
+  request.num_samples = n;
+  request.sampling.max_tokens = 4;
+  return request;
+}
+
+json::object BodyOf(HttpDialect dialect, const GenerateRequest& request) {
+  return ParseJson(GenerateCall(Options(dialect), request)->body)->as_object();
+}
+
+// As vLLM 0.11 answers {"logprobs": 1, "return_token_ids": true, "return_tokens_as_token_ids": true}.
+constexpr const char* kVllm = R"({"id": "cmpl-1", "choices": [
+  {"index": 1, "text": "b", "finish_reason": "length", "stop_reason": null, "token_ids": [3, 4, 5, 6], "prompt_token_ids": [7, 8],
+   "logprobs": {"tokens": ["token_id:3", "token_id:4", "token_id:5", "token_id:6"], "token_logprobs": [-1, -0.5, -2, 0]}},
+  {"index": 0, "text": "a", "finish_reason": "stop", "token_ids": [2], "prompt_token_ids": [7, 8],
+   "logprobs": {"tokens": ["token_id:2"], "token_logprobs": [-0.25]}}]})";
+// As SGLang answers /generate with "return_logprob".
+constexpr const char* kSglang = R"({"text": "a", "output_ids": [2, 3], "meta_info": {"id": "1",
+  "finish_reason": {"type": "stop", "matched": 3}, "output_token_logprobs": [[-0.25, 2, null], [-1.5, 3, null]]}})";
+// As llama.cpp's server answers {"logprobs": 1}.
+constexpr const char* kLlamaCpp = R"({"choices": [{"index": 0, "text": "a", "finish_reason": "stop",
+  "logprobs": {"content": [{"id": 2, "token": "a", "bytes": [97], "logprob": -0.25, "top_logprobs": []}]}}]})";
+
+TEST(HttpDialectTest, KnowsItsNames) {
+  EXPECT_EQ(*ParseHttpDialect("llama.cpp"), HttpDialect::kLlamaCpp);
+  EXPECT_FALSE(ParseHttpDialect("openai").ok());
+}
+
+TEST(HttpDialectTest, LeavesNeutralFieldsOut) {
+  const json::object body = BodyOf(HttpDialect::kVllm, Request());
+  EXPECT_EQ(ToJson(body.at("prompt")), "[7, 8]");
+  for (const char* key : {"top_k", "min_p", "min_tokens", "ignore_eos", "stop", "stop_token_ids"})
+    EXPECT_FALSE(body.contains(key)) << key;
+}
+
+TEST(HttpDialectTest, OverridesTheDefaultsOfLlamaCpp) {
+  const json::object body = BodyOf(HttpDialect::kLlamaCpp, Request());
+  EXPECT_EQ(body.at("top_k"), 0);
+  EXPECT_EQ(body.at("min_p"), 0.0);
+}
+
+TEST(HttpDialectTest, GivesEveryRolloutAnotherSeedAndTheSameOneAgain) {
+  GenerateRequest one = Request(), other = Request();
+  other.rng.rollout = 1;
+  EXPECT_EQ(BodyOf(HttpDialect::kRft, one).at("seed"), BodyOf(HttpDialect::kRft, one).at("seed"));
+  EXPECT_NE(BodyOf(HttpDialect::kRft, one).at("seed"), BodyOf(HttpDialect::kRft, other).at("seed"));
+}
+
+TEST(HttpDialectTest, ReadsChoicesInAnyOrder) {
+  const auto read = ReadReply(Options(HttpDialect::kVllm), Request(2), kVllm);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ((*read)[0].ids, std::vector<TokenId>{2});
+  EXPECT_EQ((*read)[1].ids, (std::vector<TokenId>{3, 4, 5, 6}));
+  EXPECT_EQ((*read)[1].logprobs, (std::vector<float>{-1, -0.5, -2, 0}));
+  EXPECT_EQ((*read)[1].finish_reason, FinishReason::kLength);
+}
+
+TEST(HttpDialectTest, ReadsSglangAndLlamaCpp) {
+  const auto sglang = ReadReply(Options(HttpDialect::kSglang), Request(), kSglang);
+  ASSERT_TRUE(sglang.ok()) << sglang.status();
+  EXPECT_EQ((*sglang)[0].ids, (std::vector<TokenId>{2, 3}));
+  EXPECT_EQ((*sglang)[0].logprobs, (std::vector<float>{-0.25, -1.5}));
+  const auto llama = ReadReply(Options(HttpDialect::kLlamaCpp), Request(), kLlamaCpp);
+  ASSERT_TRUE(llama.ok()) << llama.status();
+  EXPECT_EQ((*llama)[0].ids, std::vector<TokenId>{2});
+}
+
+TEST(HttpDialectTest, KnowsTheSamplingLogprobsOnlyWherePossible) {
+  GenerateRequest request = Request();
+  EXPECT_EQ((*ReadReply(Options(HttpDialect::kLlamaCpp), request, kLlamaCpp))[0].sampling_logprobs,
+            std::vector<float>{-0.25});
+  request.sampling.temperature = 0;
+  EXPECT_EQ((*ReadReply(Options(HttpDialect::kLlamaCpp), request, kLlamaCpp))[0].sampling_logprobs,
+            std::vector<float>{0});
+  request.sampling.temperature = 0.7;
+  EXPECT_THAT(
+      std::string(
+          ReadReply(Options(HttpDialect::kLlamaCpp), request, kLlamaCpp).status().message()),
+      HasSubstr("use temperature 1"));
+}
+
+struct Lie {
+  const char* choices;
+  const char* message;
+};
+
+class HttpReplyTest : public ::testing::TestWithParam<Lie> {};
+
+#define RFT_LOGPROBS(tokens, values) \
+  "\"logprobs\": {\"tokens\": " tokens ", \"token_logprobs\": " values "}"
+
+INSTANTIATE_TEST_SUITE_P(
+    Lies, HttpReplyTest,
+    ::testing::Values(
+        Lie{R"([])", "0 choices where 1 were asked for"},
+        Lie{R"([{"index": 3, "finish_reason": "stop"}])", "index is out of range"},
+        Lie{R"([{"index": 0}])", "no finish_reason"},
+        Lie{R"([{"finish_reason": "stop"}])", "no log-probabilities"},
+        Lie{R"([{"finish_reason": "nonsense"}])", "finish_reason is 'nonsense'"},
+        Lie{"[{\"finish_reason\": \"stop\", " RFT_LOGPROBS(R"(["a"])", "[-1]") "}]",
+            "no token ids"},
+        Lie{"[{\"finish_reason\": \"stop\", " RFT_LOGPROBS(R"(["token_id:1"])", "[null]") "}]",
+            "token_logprobs[0] is no log-probability: null"},
+        Lie{"[{\"finish_reason\": \"stop\", " RFT_LOGPROBS(R"(["token_id:1"])", "[1.5]") "}]",
+            "token_logprobs[0] is no log-probability"},
+        Lie{"[{\"finish_reason\": \"stop\", " RFT_LOGPROBS(R"(["token_id:1"])", "[1e999]") "}]",
+            "token_logprobs[0] is no log-probability"},
+        Lie{"[{\"finish_reason\": \"stop\", " RFT_LOGPROBS(R"(["token_id:1"])", "[-1, -1]") "}]",
+            "1 tokens with 2 log-probabilities"},
+        Lie{"[{\"finish_reason\": \"stop\", " RFT_LOGPROBS(R"(["token_id:50"])", "[-1]") "}]",
+            "outside the vocabulary of 50"},
+        Lie{"[{\"finish_reason\": \"stop\", " RFT_LOGPROBS(R"(["token_id:-1"])", "[-1]") "}]",
+            "token 0 is no id"},
+        Lie{"[{\"finish_reason\": \"stop\", " RFT_LOGPROBS("[]", "[]") "}]",
+            "a completion without tokens"},
+        Lie{"[{\"finish_reason\": \"length\", " RFT_LOGPROBS(R"(["token_id:1"])", "[-1]") "}]",
+            "length after 1 of 4 tokens"},
+        Lie{"[{\"finish_reason\": \"stop\", \"token_ids\": [2], " RFT_LOGPROBS(R"(["token_id:1"])",
+                                                                               "[-1]") "}]",
+            "different tokens"},
+        Lie{"[{\"finish_reason\": \"stop\", \"prompt_token_ids\": [7], " RFT_LOGPROBS(
+                R"(["token_id:1"])", "[-1]") "}]",
+            "another prompt"},
+        Lie{"[{\"finish_reason\": \"stop\", \"weight_versions\": [1, 1], " RFT_LOGPROBS(
+                R"(["token_id:1"])", "[-1]") "}]",
+            "weight_versions has another length"}));
+
+TEST_P(HttpReplyTest, IsRefused) {
+  const std::string body = std::string(R"({"choices": )") + GetParam().choices + "}";
+  const auto read = ReadReply(Options(HttpDialect::kVllm), Request(), body);
+  ASSERT_FALSE(read.ok());
+  EXPECT_THAT(std::string(read.status().message()), HasSubstr(GetParam().message));
+}
+
+TEST(HttpDialectTest, RefusesWhatIsTruncatedOrDoubled) {
+  const std::string whole = kVllm;
+  for (size_t length = 0; length < whole.size(); length += 7)
+    EXPECT_FALSE(ReadReply(Options(HttpDialect::kVllm), Request(2), whole.substr(0, length)).ok());
+  std::string doubled = whole;
+  doubled.replace(doubled.find("\"index\": 1"), 10, "\"index\": 0");
+  EXPECT_THAT(
+      std::string(ReadReply(Options(HttpDialect::kVllm), Request(2), doubled).status().message()),
+      HasSubstr("choice 0 comes twice"));
+  EXPECT_EQ(ReadReply(Options(HttpDialect::kVllm), Request(2), whole + whole).status().code(),
+            absl::StatusCode::kDataLoss);
+}
+
+}  // namespace
+}  // namespace rft

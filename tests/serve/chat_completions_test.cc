@@ -1,0 +1,132 @@
+#include <gmock/gmock.h>
+
+#include "tests/serve/serve_testing.h"
+
+namespace rft::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ChatCompletionsTest = ServeTest;
+
+constexpr const char* kPath = "/v1/chat/completions";
+constexpr const char* kTools =
+    R"("tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}])";
+
+std::string Chat(const std::string& more) {
+  return R"({"model": "tiny", "messages": [{"role": "user", "content": "hi"}])" +
+         (more.empty() ? "" : ", " + more) + "}";
+}
+
+TEST_F(ChatCompletionsTest, AnswersWithAMessage) {
+  StartSaying("hello");
+  const json::object reply = Post(kPath, Chat("")).object();
+  EXPECT_EQ(reply.at("object"), "chat.completion");
+  EXPECT_EQ(ToJson(reply.at("choices").at(0).at("message")),
+            R"({"role": "assistant", "content": "hello"})");
+  EXPECT_EQ(reply.at("choices").at(0).at("finish_reason"), "stop");
+  EXPECT_EQ(engine_->requests()[0].sampling.max_tokens, 4096 - 4);  // the rest of the context
+}
+
+TEST_F(ChatCompletionsTest, ReadsPartsAndNewerNames) {
+  StartSaying("x");
+  Post(kPath, R"({"messages": [{"role": "developer", "content": "be brief"},
+                  {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}],
+                  "max_completion_tokens": 3})");
+  std::vector<TokenId> expected = {FakeCodec::kBegin};
+  for (const TokenId id : ByteIds("be brief\nab\n")) expected.push_back(id);
+  EXPECT_EQ(engine_->requests()[0].prompt, expected);
+  EXPECT_EQ(engine_->requests()[0].sampling.max_tokens, 3);
+}
+
+TEST_F(ChatCompletionsTest, GivesLogprobsWithBytesAndIds) {
+  StartSaying("a");
+  const json::object reply = Post(kPath, Chat(R"("logprobs": true)")).object();
+  EXPECT_EQ(
+      ToJson(reply.at("choices").at(0).at("logprobs").at("content").at(0)),
+      R"({"token": "a", "logprob": -1.0, "bytes": [97], "top_logprobs": [], "token_id": 97, "sampling_logprob": -1.0})");
+}
+
+TEST_F(ChatCompletionsTest, TakesTokenIdsInPlaceOfMessages) {
+  StartSaying("a");
+  const json::object reply =
+      Post(kPath, R"({"prompt_token_ids": [1, 2], "return_token_ids": true, "max_tokens": 5})")
+          .object();
+  EXPECT_EQ(engine_->requests()[0].prompt, (std::vector<TokenId>{1, 2}));
+  EXPECT_EQ(ToJson(reply.at("prompt_token_ids")), "[1, 2]");
+  EXPECT_EQ(ToJson(reply.at("choices").at(0).at("token_ids")), "[97, 257]");
+}
+
+TEST_F(ChatCompletionsTest, StreamsDeltasOfSeveralChoices) {
+  Start([](const GenerateRequest&, int32_t sample) {
+    return FakeAnswer{.text = sample == 0 ? "ab" : "cd", .token_delay_s = 0.001};
+  });
+  std::map<int64_t, std::string> texts;
+  int num_roles = 0;
+  const std::vector<std::string> events = Post(kPath, Chat(R"("stream": true, "n": 2)")).events();
+  for (size_t i = 0; i + 1 < events.size(); ++i) {
+    const json::value event = ParseJson(events[i]).value();
+    EXPECT_EQ(event.at("object"), "chat.completion.chunk");
+    const json::value& choice = event.at("choices").at(0);
+    const json::object& delta = choice.at("delta").as_object();
+    if (delta.contains("content"))
+      texts[choice.at("index").as_int64()] += delta.at("content").as_string().c_str();
+    num_roles += delta.contains("role");
+  }
+  EXPECT_EQ(texts, (std::map<int64_t, std::string>{{0, "ab"}, {1, "cd"}}));
+  EXPECT_EQ(num_roles, 2);
+  EXPECT_EQ(events.back(), "[DONE]");
+}
+
+TEST_F(ChatCompletionsTest, TellsTheModelAboutToolsAndReadsItsCalls) {
+  StartSaying("Sure. <tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n</tool_call>");
+  const json::object reply = Post(kPath, Chat(kTools)).object();
+  const json::object& choice = reply.at("choices").at(0).as_object();
+  EXPECT_EQ(choice.at("finish_reason"), "tool_calls");
+  EXPECT_EQ(choice.at("message").at("content"), "Sure. ");
+  const json::value& call = choice.at("message").at("tool_calls").at(0);
+  EXPECT_EQ(ToJson(call.at("function")), R"({"name": "f", "arguments": "{\"x\": 1}"})");
+  EXPECT_EQ(engine_->requests()[0].prompt[1], '[');  // the fake codec puts the tools first
+}
+
+TEST_F(ChatCompletionsTest, StreamsACallAsOneDelta) {
+  StartSaying("<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>");
+  const std::string body = Post(kPath, Chat(std::string(kTools) + R"(, "stream": true)")).body;
+  EXPECT_THAT(body, HasSubstr(R"("tool_calls": [{"index": 0, "id": "call_)"));
+  EXPECT_THAT(body, HasSubstr(R"("finish_reason": "tool_calls")"));
+}
+
+TEST_F(ChatCompletionsTest, LeavesCallsInTheTextWithoutTools) {
+  StartSaying("<tool_call>{\"name\": \"f\"}</tool_call>");
+  const json::object reply =
+      Post(kPath, Chat(std::string(kTools) + R"(, "tool_choice": "none")")).object();
+  EXPECT_EQ(reply.at("choices").at(0).at("message").at("content"),
+            "<tool_call>{\"name\": \"f\"}</tool_call>");
+}
+
+TEST_F(ChatCompletionsTest, NamesTheFieldOfAMistake) {
+  StartSaying("x");
+  const std::map<std::string, std::string> mistakes = {
+      {R"({})", "messages: must be a list"},
+      {R"({"messages": [{"role": "robot", "content": ""}]})", "messages[0].role: must be system"},
+      {R"({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]})",
+       "messages[0].content: only parts"},
+      {R"({"messages": [{"role": "user", "content": 3}]})", "messages[0].content: must be text"},
+      {R"({"messages": [{"role": "user", "content": "", "x": 1}]})", "messages[0].x: extra inputs"},
+      {Chat(R"("tool_choice": "required")"), "tool_choice: only"},
+      {Chat(R"("tools": [{"type": "x"}])"), "tools: each must be"},
+      {Chat(R"("prompt_token_ids": [1])"), "prompt_token_ids: given together with messages"},
+      {Chat(R"("response_format": {"type": "json_object"})"), "response_format: only"},
+      {Chat(R"("add_generation_prompt": true, "continue_final_message": true)"),
+       "continue_final_message: can't"},
+  };
+  for (const auto& [body, message] : mistakes)
+    EXPECT_THAT(Mistake(kPath, body), HasSubstr(message));
+}
+
+TEST_F(ChatCompletionsTest, RefusesAChatThatFillsTheContext) {
+  Start([](const GenerateRequest&, int32_t) { return FakeAnswer{}; }, /*max_context=*/4);
+  EXPECT_THAT(Mistake(kPath, Chat("")), HasSubstr("leave no room in the context of 4"));
+}
+
+}  // namespace
+}  // namespace rft::testing

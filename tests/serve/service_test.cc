@@ -1,0 +1,211 @@
+#include <filesystem>
+
+#include <gmock/gmock.h>
+
+#include "tests/serve/serve_testing.h"
+#include "tests/testing/temp_dir.h"
+
+namespace rft::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ServiceTest = ServeTest;
+
+constexpr const char* kPrompt = R"({"prompt": "p"})";
+
+TEST_F(ServiceTest, ListsItsModels) {
+  StartSaying("x");
+  const json::object reply = Get("/v1/models").object();
+  EXPECT_EQ(reply.at("data").at(0).at("id"), "tiny");
+  EXPECT_EQ(reply.at("data").at(0).at("max_model_len"), 4096);
+  EXPECT_EQ(Get("/v1/models/alias").object().at("id"), "alias");
+  EXPECT_EQ(Get("/v1/models/other").status, 404);
+}
+
+TEST_F(ServiceTest, TokenizesAndBack) {
+  StartSaying("x");
+  EXPECT_EQ(ToJson(Post("/tokenize", R"({"prompt": "ab"})").object().at("tokens")), "[97, 98]");
+  EXPECT_EQ(
+      Post("/tokenize", R"({"messages": [{"role": "user", "content": "a"}]})").object().at("count"),
+      3);
+  EXPECT_EQ(Post("/detokenize", R"({"tokens": [97, 195, 169, 257]})").object().at("prompt"),
+            "a\xC3\xA9<end>");
+  EXPECT_THAT(Mistake("/detokenize", R"({"tokens": [258]})"), HasSubstr("outside the vocabulary"));
+}
+
+TEST_F(ServiceTest, CountsForPrometheus) {
+  StartSaying("abc");
+  Post("/v1/completions", kPrompt);
+  Post("/v1/completions", "{}");
+  Get("/no/such/route");
+  const std::string text = Get("/metrics").body;
+  EXPECT_THAT(text, HasSubstr("rft_requests_total{path=\"/v1/completions\",status=\"200\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("rft_requests_total{path=\"/v1/completions\",status=\"400\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("rft_requests_total{path=\"other\",status=\"404\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("rft_completion_tokens_total 4"));
+  EXPECT_THAT(text, HasSubstr("rft_request_seconds_count 1\n"));
+  EXPECT_THAT(text, Not(HasSubstr("/no/such/route")));
+}
+
+TEST_F(ServiceTest, DeniesEverythingButHealthWithoutAKey) {
+  service_.api_keys = {"first-key-1", "second-key"};
+  StartSaying("x");
+  EXPECT_EQ(Get("/healthz").status, 200);
+  for (const char* path : {"/v1/models", "/metrics", "/no/such/route", "/v1/weights"})
+    EXPECT_EQ(Get(path).status, 401) << path;
+  EXPECT_EQ(Post("/pause").status, 401);
+  const uint16_t port = server_->port();
+  EXPECT_EQ(Fetch(port, "GET", "/v1/models", "", "Authorization: Bearer second-key\r\n").status,
+            200);
+  EXPECT_EQ(Fetch(port, "GET", "/v1/models", "", "X-Api-Key: first-key-1\r\n").status, 200);
+  for (const char* wrong : {"Authorization: Bearer second-ke\r\n", "Authorization: second-key\r\n",
+                            "X-Api-Key: \r\n", "Authorization: Bearer \r\n"})
+    EXPECT_EQ(Fetch(port, "GET", "/v1/models", "", wrong).status, 401) << wrong;
+}
+
+TEST_F(ServiceTest, AsksForAKeyBeforeItReadsABody) {
+  service_.api_keys = {"first-key-1"};
+  StartSaying("x");
+  RawClient client(server_->port());
+  client.Send("POST /v1/completions HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n");
+  EXPECT_EQ(client.Receive().status, 401);
+}
+
+TEST_F(ServiceTest, RefusesWebPagesAndForms) {
+  service_.allowed_origins = {"http://good.example"};
+  StartSaying("x");
+  const uint16_t port = server_->port();
+  EXPECT_EQ(Fetch(port, "POST", "/pause", "", "Origin: http://bad.example\r\n").status, 403);
+  EXPECT_EQ(Fetch(port, "GET", "/v1/models", "", "Origin: http://good.example\r\n").status, 200);
+  RawClient form(port);
+  form.Send(
+      "POST /v1/completions HTTP/1.1\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}");
+  EXPECT_EQ(form.Receive().status, 415);
+}
+
+TEST_F(ServiceTest, KnowsItsRoutesExactly) {
+  StartSaying("x");
+  EXPECT_EQ(Get("/v1//models").status, 404);
+  EXPECT_EQ(Get("/v1/completions").status, 405);
+  EXPECT_EQ(Get("/v1/completions").headers["allow"], "POST");
+}
+
+TEST_F(ServiceTest, ListensOnOtherAddressesOnlyWithAKey) {
+  FakeEngine engine([](const GenerateRequest&, int32_t) { return FakeAnswer{}; });
+  auto start = [&](const char* host, std::vector<std::string> keys) {
+    return serve::Server::Start({.host = host}, {.model_names = {"m"}, .api_keys = keys},
+                                {.engine = &engine, .codec = std::make_shared<FakeCodec>()})
+        .status();
+  };
+  EXPECT_THAT(std::string(start("0.0.0.0", {}).message()), HasSubstr("configure an API key"));
+  EXPECT_THAT(std::string(start("127.0.0.1", {"short"}).message()), HasSubstr("at least 8"));
+  EXPECT_THAT(std::string(start("localhost", {}).message()), HasSubstr("not an IP address"));
+}
+
+TEST_F(ServiceTest, HoldsRequestsWhilePaused) {
+  StartSaying("later");
+  EXPECT_EQ(Post("/pause").object().at("status"), "paused");
+  EXPECT_EQ(ToJson(Get("/is_paused").object()), R"({"is_paused": true})");
+  RawClient held(server_->port());
+  held.Send(RequestText("POST", "/v1/completions", kPrompt));
+  EXPECT_EQ(held.ReadSome(0.1), "");
+  EXPECT_EQ(Post("/resume").object().at("status"), "resumed");
+  EXPECT_EQ(held.Receive().object().at("choices").at(0).at("text"), "later");
+}
+
+TEST_F(ServiceTest, HoldsOnlySoMany) {
+  service_.limits.max_held_requests = 1;
+  StartSaying("x");
+  Post("/pause");
+  RawClient one(server_->port()), other(server_->port());
+  for (RawClient* client : {&one, &other})
+    client->Send(RequestText("POST", "/v1/completions", kPrompt));
+  std::string refused;
+  EXPECT_TRUE(Eventually([&] {
+    refused += one.ReadSome(0.01) + other.ReadSome(0.01);
+    return !refused.empty();
+  }));
+  EXPECT_THAT(refused, HasSubstr("429 Too Many Requests"));
+}
+
+TEST_F(ServiceTest, PauseAbortsOrWaits) {
+  Start([](const GenerateRequest& request, int32_t) {
+    return FakeAnswer{.text = std::string(request.prompt[0] == 's' ? 100000 : 20, 'x'),
+                      .token_delay_s = 0.005};
+  });
+  RawClient slow(server_->port()), quick(server_->port());
+  slow.Send(RequestText("POST", "/v1/completions", R"({"prompt": "s"})"));
+  EXPECT_TRUE(Eventually([&] { return engine_->num_open() == 1; }));
+  EXPECT_EQ(Post("/pause").status, 200);
+  EXPECT_EQ(engine_->num_open(), 0);
+  EXPECT_EQ(slow.Receive().object().at("choices").at(0).at("finish_reason"), "abort");
+  Post("/resume");
+  quick.Send(RequestText("POST", "/v1/completions", R"({"prompt": "q"})"));
+  EXPECT_TRUE(Eventually([&] { return engine_->num_open() == 1; }));
+  EXPECT_EQ(Post("/pause?mode=wait").status, 200);
+  EXPECT_EQ(quick.Receive().object().at("choices").at(0).at("finish_reason"), "stop");
+  EXPECT_THAT(Mistake("/pause", R"({"mode": "keep"})"), HasSubstr("mode: must be abort or wait"));
+}
+
+class WeightsTest : public ServeTest {
+ protected:
+  WeightsTest() {
+    std::filesystem::create_directories(dir_.path() + "/weights/step-1");
+    std::filesystem::create_directories(dir_.path() + "/elsewhere");
+    std::filesystem::create_symlink(dir_.path() + "/elsewhere", dir_.path() + "/weights/link");
+    service_.weights_root = dir_.path() + "/weights";
+    load_weights_ = [this](const std::string& folder) -> absl::StatusOr<int64_t> {
+      loaded_.push_back(std::filesystem::path(folder).filename());
+      if (fails_) return absl::InvalidArgumentError("path: a tensor is missing");
+      return static_cast<int64_t>(loaded_.size()) + 1;
+    };
+  }
+  TempDir dir_;
+  std::vector<std::string> loaded_;
+  bool fails_ = false;
+};
+
+TEST_F(WeightsTest, LoadsAFolderBelowTheRoot) {
+  StartSaying("x");
+  const json::object reply =
+      Post("/update_weights", R"({"path": "step-1", "weight_version": 7})").object();
+  EXPECT_EQ(reply.at("success"), true);
+  EXPECT_EQ(reply.at("version"), 2);
+  EXPECT_EQ(loaded_, std::vector<std::string>{"step-1"});
+  const json::object weights = Get("/v1/weights").object();
+  EXPECT_EQ(weights.at("version"), 2);
+  EXPECT_EQ(weights.at("label"), "7");
+  EXPECT_EQ(
+      Post("/update_weights", R"({"weight_dir": ")" + service_.weights_root + "/step-1\"}").status,
+      200);
+}
+
+TEST_F(WeightsTest, RefusesFoldersElsewhere) {
+  StartSaying("x");
+  for (const char* path : {"../elsewhere", "link", "/", "."}) {
+    const int status = Post("/update_weights", std::string(R"({"path": ")") + path + "\"}").status;
+    EXPECT_EQ(status, std::string(path) == "." ? 200 : 403) << path;
+  }
+  EXPECT_EQ(Post("/update_weights", R"({"path": "none"})").status, 404);
+  EXPECT_EQ(Post("/update_weights", R"({"path": "a\u0000b"})").status, 400);
+  EXPECT_EQ(Post("/update_weights", "{}").status, 400);
+}
+
+TEST_F(WeightsTest, KeepsTheOldWeightsAfterAFailure) {
+  fails_ = true;
+  StartSaying("x");
+  EXPECT_THAT(Mistake("/update_weights", R"({"path": "step-1"})"),
+              HasSubstr("a tensor is missing"));
+  EXPECT_EQ(Get("/v1/weights").object().at("version"), 1);
+}
+
+TEST_F(WeightsTest, TakesNoneWithoutARoot) {
+  service_.weights_root.clear();
+  StartSaying("x");
+  EXPECT_THAT(Mistake("/update_weights", R"({"path": "step-1"})", 403),
+              HasSubstr("--weights-root"));
+}
+
+}  // namespace
+}  // namespace rft::testing
