@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 BENCHES = {"serve": "rft.bench.serve", "train": "rft.bench.train", "engine": "rft.bench.engine", "grpo-step": "rft.bench.grpo_step",
-           "sandbox": "rft.bench.sandbox"}
+           "moe": "rft.bench.moe", "sandbox": "rft.bench.sandbox"}
 CHECKS = {"model": "rft.bench.check_model", "parity": "rft.bench.check_parity"}
 DEFAULT_MODEL = Path("models/smollm2-135m-instruct")
 
