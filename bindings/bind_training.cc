@@ -29,12 +29,14 @@ using PyTrainer = Exclusive<Trainer>;
 
 std::unique_ptr<PyTrainer> MakeTrainer(std::shared_ptr<CausalLm> model,
                                        std::shared_ptr<LoraAdapter> adapter, int64_t token_budget,
-                                       double temperature, int64_t checkpoint_every) {
+                                       double temperature, int64_t checkpoint_every,
+                                       const std::string& optimizer, bool decay_vectors) {
   auto trainer = ValueOrThrow(WithoutGil([&] {
     return Trainer::Create(std::move(model), {.token_budget = token_budget,
                                               .checkpoint_every = checkpoint_every,
                                               .temperature = temperature,
-                                              .adapter = std::move(adapter)});
+                                              .adapter = std::move(adapter),
+                                              .optimizer = {optimizer, decay_vectors}});
   }));
   return std::make_unique<PyTrainer>(std::move(trainer),
                                      "a custom loss called the trainer that is waiting for it; use "
@@ -123,7 +125,9 @@ void BindTraining(py::module_& m) {
       .def(py::init(&MakeTrainer), py::arg("model"), py::arg("adapter") = nullptr, py::kw_only(),
            py::arg("token_budget") = TrainerOptions{}.token_budget,
            py::arg("temperature") = TrainerOptions{}.temperature, py::arg("checkpoint_every") = 0,
+           py::arg("optimizer") = "adamw", py::arg("decay_vectors") = true,
            "adapter: train this adapter of the model; the model itself stays as it is. "
+           "optimizer: adamw, muon or sgd. decay_vectors: weight decay on norms and biases, too. "
            "checkpoint_every: activations of every n-th layer are computed again in the backward "
            "instead of being kept. token_budget: computed tokens per micro-batch. temperature: "
            "log-probabilities are of "
@@ -161,7 +165,8 @@ void BindTraining(py::module_& m) {
            py::arg("beta1") = adam.beta1, py::arg("beta2") = adam.beta2, py::arg("eps") = adam.eps,
            py::arg("weight_decay") = adam.weight_decay,
            py::arg("grad_clip_norm") = adam.grad_clip_norm,
-           "AdamW on the accumulated gradient, which is cleared. grad_clip_norm 0: no clipping.\n\n"
+           "A step of the optimizer on the accumulated gradient, which is cleared (sgd reads beta1 "
+           "only). grad_clip_norm 0: no clipping.\n\n"
            "Raises StateError if nothing has been accumulated.")
       .def(
           "zero_grad", [](PyTrainer& self) { self.Call([](Trainer& t) { t.ZeroGrad(); }); },

@@ -126,6 +126,8 @@ struct TrainerConfig {
   double weight_decay = 0.0;
   double grad_clip_norm = 1.0;
   int64_t token_budget = 8192;
+  std::string optimizer = "adamw";
+  bool decay_vectors = true;
   int64_t checkpoint_every = 0;
   int64_t updates_per_step = 1;
   int64_t threads = 0;
@@ -160,6 +162,11 @@ struct TrainerConfig {
             {.doc = "Largest global gradient norm; 0: no clipping.", .min = 0});
     v.Field("token_budget", &token_budget,
             {.doc = "Tokens per micro-batch.", .unit = "tokens", .min = 1});
+    v.Field("optimizer", &optimizer,
+            {.doc = "adamw; muon: matrices of the layers along their orthogonalised momentum; sgd: "
+                    "momentum beta1, half the state.",
+             .choices = {"adamw", "muon", "sgd"}});
+    v.Field("decay_vectors", &decay_vectors, {.doc = "Weight decay on norms and biases, too."});
     v.Field(
         "checkpoint_every", &checkpoint_every,
         {.doc = "Compute every n-th layer's activations again in the backward instead of keeping "

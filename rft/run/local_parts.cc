@@ -62,6 +62,7 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
   TrainerOptions trainer_options;
   trainer_options.token_budget = config.trainer.token_budget;
   trainer_options.checkpoint_every = config.trainer.checkpoint_every;
+  trainer_options.optimizer = {config.trainer.optimizer, config.trainer.decay_vectors};
   trainer_options.temperature = config.rollout.temperature;
   RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> model, LoadModel(config.model, dtype));
   if (parts.loss.kl_coef > 0.0) {  // an adapter's reference is its base, which stays as it is

@@ -91,6 +91,37 @@ void AppendUnit(absl::Span<const Datum> datums, const Unit& unit, absl::Span<con
   }
 }
 
+// Which units go into which micro-batch: the largest first, each into the fullest that still has room (best-fit decreasing).
+// Micro-batches are in the order of their first units, units in their own order. A unit larger than the budget is alone.
+std::vector<std::vector<size_t>> PackUnits(absl::Span<const Datum> datums,
+                                           const std::vector<Unit>& units, int64_t token_budget) {
+  std::vector<int64_t> sizes;
+  std::vector<size_t> order;
+  for (const Unit& unit : units) {
+    order.push_back(sizes.size());
+    sizes.push_back(unit.prefix);
+    for (int64_t i : unit.datums) sizes.back() += OwnTokens(datums[i], unit.prefix);
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return sizes[a] > sizes[b]; });
+  std::vector<std::vector<size_t>> bins;
+  std::multimap<int64_t, size_t> room;  // tokens left -> bin
+  for (size_t unit : order) {
+    auto best = room.lower_bound(sizes[unit]);
+    const size_t bin = best == room.end() ? bins.size() : best->second;
+    const int64_t left = (best == room.end() ? token_budget : best->first) - sizes[unit];
+    if (best == room.end())
+      bins.emplace_back();
+    else
+      room.erase(best);
+    bins[bin].push_back(unit);
+    if (left > 0) room.emplace(left, bin);
+  }
+  for (std::vector<size_t>& bin : bins) std::sort(bin.begin(), bin.end());
+  std::sort(bins.begin(), bins.end());
+  return bins;
+}
+
 }  // namespace
 
 absl::Status ValidateDatums(absl::Span<const Datum> datums, int64_t vocab_size,
@@ -137,28 +168,27 @@ absl::Status ValidateDatums(absl::Span<const Datum> datums, int64_t vocab_size,
 }
 
 std::vector<MicroBatch> MakeMicroBatches(absl::Span<const Datum> datums, int64_t token_budget) {
+  const std::vector<Unit> units = MakeUnits(datums);
   std::vector<MicroBatch> batches;
-  auto used = [&] {
-    return batches.empty() ? token_budget : static_cast<int64_t>(batches.back().ids.size());
-  };
-  for (const Unit& unit : MakeUnits(datums)) {
-    int64_t size = unit.prefix;
-    for (int64_t i : unit.datums) size += OwnTokens(datums[i], unit.prefix);
-    if (batches.empty() || used() + size > token_budget) batches.emplace_back();
-    // A group larger than the budget is split; each part computes the prefix again.
-    for (size_t begin = 0; begin < unit.datums.size();) {
-      int64_t tokens = used() + unit.prefix;
-      size_t end = begin;
-      while (end < unit.datums.size()) {
-        const int64_t own = OwnTokens(datums[unit.datums[end]], unit.prefix);
-        if (end > begin && tokens + own > token_budget) break;
-        tokens += own;
-        ++end;
+  for (const std::vector<size_t>& bin : PackUnits(datums, units, token_budget)) {
+    batches.emplace_back();
+    for (size_t index : bin) {
+      const Unit& unit = units[index];
+      // A group larger than the budget is split; each part computes the prefix again.
+      for (size_t begin = 0; begin < unit.datums.size();) {
+        int64_t tokens = static_cast<int64_t>(batches.back().ids.size()) + unit.prefix;
+        size_t end = begin;
+        while (end < unit.datums.size()) {
+          const int64_t own = OwnTokens(datums[unit.datums[end]], unit.prefix);
+          if (end > begin && tokens + own > token_budget) break;
+          tokens += own;
+          ++end;
+        }
+        AppendUnit(datums, unit, absl::MakeConstSpan(unit.datums).subspan(begin, end - begin),
+                   batches.back());
+        begin = end;
+        if (begin < unit.datums.size()) batches.emplace_back();
       }
-      AppendUnit(datums, unit, absl::MakeConstSpan(unit.datums).subspan(begin, end - begin),
-                 batches.back());
-      begin = end;
-      if (begin < unit.datums.size()) batches.emplace_back();
     }
   }
   return batches;

@@ -34,7 +34,7 @@ struct MicroBatch {
 absl::Status ValidateDatums(absl::Span<const Datum> datums, int64_t vocab_size,
                             int64_t max_positions);
 
-// REQUIRES: ValidateDatums was ok. Datums keep their order within a micro-batch; those that share a prefix_id are packed
+// REQUIRES: ValidateDatums was ok. Best-fit decreasing. Datums keep their order within a micro-batch; those that share a prefix_id are packed
 // into the same one (unless their number alone exceeds the budget: then the group is split and its prefix repeated).
 std::vector<MicroBatch> MakeMicroBatches(absl::Span<const Datum> datums, int64_t token_budget);
 

@@ -213,14 +213,14 @@ class LocalTrainer : public Trainer {
       ParameterStore& trained = parameters();
       OptimStepResult result;
       const double scale = denominator_ > 0.0 ? 1.0 / denominator_ : 1.0;
-      result.grad_norm = AdamW::Norm(trained.grads()) * scale;
+      result.grad_norm = Optimizer::Norm(trained.grads()) * scale;
       result.skipped = poisoned_ || !std::isfinite(result.grad_norm);
       if (!result.skipped) {
         const double clip =
             params.grad_clip_norm > 0 && result.grad_norm > params.grad_clip_norm
                 ? params.grad_clip_norm / (result.grad_norm + 1e-6)  // as torch's clip_grad_norm_
                 : 1.0;
-        optimizer().Step(trained.values(), trained.grads(), scale * clip, params);
+        optimizer().Step(trained, scale * clip, params);
         Repack();
       }
       ZeroGrad();
@@ -394,8 +394,8 @@ class LocalTrainer : public Trainer {
   }
 
   // Gradients and moments are allocated when first needed: a model that only scores (a KL reference) never pays for them.
-  AdamW& optimizer() {
-    if (!optimizer_) optimizer_.emplace(parameters().values().numel());
+  Optimizer& optimizer() {
+    if (!optimizer_) optimizer_.emplace(parameters(), options_.optimizer);
     return *optimizer_;
   }
 
@@ -406,7 +406,7 @@ class LocalTrainer : public Trainer {
 
   std::shared_ptr<CausalLm> model_;
   TrainerOptions options_;
-  std::optional<AdamW> optimizer_;
+  std::optional<Optimizer> optimizer_;
   std::shared_ptr<const ModelWeights> weights_;
   mutable std::unique_ptr<PackedAttention>
       attention_;  // of the last forward: a backward may use it
@@ -422,6 +422,10 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(std::shared_ptr<CausalL
                                                          const TrainerOptions& options) {
   if (options.token_budget < 1)
     return absl::InvalidArgumentError("trainer.token_budget: must be at least 1");
+  if (!Optimizer::IsOptimizer(options.optimizer.kind))
+    return absl::InvalidArgumentError(absl::StrCat("trainer.optimizer: unknown optimizer '",
+                                                   options.optimizer.kind,
+                                                   "'; known: adamw, muon, sgd"));
   if (options.checkpoint_every < 0)
     return absl::InvalidArgumentError("trainer.checkpoint_every: must be at least 0");
   if (!(options.temperature > 0))

@@ -2,9 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+
 #include "rft/tensor/dispatch.h"
+#include "rft/tensor/gemm.h"
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/large_tensor.h"
 #include "rft/tensor/parallel.h"
@@ -14,12 +19,76 @@ namespace {
 
 constexpr int64_t kChunk = 1 << 16;
 
+// A piece [begin, begin + count) of the arena that is treated alike.
+struct Range {
+  int64_t begin, count;
+  double weight_decay;
+};
+
+// Neighbours that are treated alike become one range.
+void Append(std::vector<Range>& ranges, int64_t begin, int64_t count, double weight_decay) {
+  if (!ranges.empty() && ranges.back().weight_decay == weight_decay &&
+      ranges.back().begin + ranges.back().count == begin)
+    ranges.back().count += count;
+  else
+    ranges.push_back({begin, count, weight_decay});
+}
+
+// body(first element, count) over the range in fixed chunks, on all threads.
+template <typename Body>
+void ForChunks(const Range& range, const Body& body) {
+  ParallelFor((range.count + kChunk - 1) / kChunk, 1, [&](int64_t begin, int64_t end) {
+    const int64_t i = begin * kChunk;
+    body(range.begin + i, std::min(range.count, end * kChunk) - i);
+  });
+}
+
+// y [M, N] = a [M, K] b, b from `source`.
+at::Tensor Product(const at::Tensor& a, PackSource<float> source, int64_t n) {
+  const int64_t m = a.size(0), k = a.size(1);
+  at::Tensor packed = at::empty({PackedElements<float>(k, n)}, at::kFloat);
+  at::Tensor y = at::empty({m, n}, at::kFloat);
+  Pack(source, k, n, Data<float>(packed));
+  GemmToFloat(Data<float>(a), k, Data<float>(packed), m, k, n, Data<float>(y), n, false);
+  return y;
+}
+
+bool IsHiddenMatrix(const Parameter& p) {
+  return p.value.dim() == 2 && p.name.find("embed_tokens") == std::string::npos &&
+         p.name.find("lm_head") == std::string::npos;
+}
+
 }  // namespace
 
-AdamW::AdamW(int64_t num_elements)
-    : m_(LargeTensor(num_elements, at::kFloat)), v_(LargeTensor(num_elements, at::kFloat)) {}
+at::Tensor Orthogonalize(const at::Tensor& matrix) {
+  constexpr double kA = 3.4445, kB = -4.7750, kC = 2.0315;
+  const bool tall = matrix.size(0) > matrix.size(1);
+  at::Tensor x = tall ? matrix.t().contiguous() : matrix.clone();
+  x = x / (Optimizer::Norm(x.view({-1})) + 1e-7);
+  const int64_t rows = x.size(0), columns = x.size(1);
+  for (int i = 0; i < 5; ++i) {
+    const at::Tensor gram = Product(x, WeightSource(Data<float>(x), columns), rows);
+    const at::Tensor polynomial =
+        gram * kB + Product(gram, RowsSource(Data<float>(gram), rows), rows) * kC;
+    x = x * kA + Product(polynomial, RowsSource(Data<float>(x), columns), columns);
+  }
+  return tall ? x.t().contiguous() : x;
+}
 
-double AdamW::Norm(const at::Tensor& grads) {
+bool Optimizer::IsOptimizer(const std::string& kind) {
+  return kind == "adamw" || kind == "muon" || kind == "sgd";
+}
+
+Optimizer::Optimizer(const ParameterStore& parameters, OptimizerOptions options)
+    : options_(std::move(options)) {
+  TORCH_CHECK(IsOptimizer(options_.kind), "unknown optimizer '", options_.kind,
+              "'; known: adamw, muon, sgd");
+  const int64_t n = const_cast<ParameterStore&>(parameters).values().numel();
+  m_ = LargeTensor(n, at::kFloat);
+  if (options_.kind != "sgd") v_ = LargeTensor(n, at::kFloat);
+}
+
+double Optimizer::Norm(const at::Tensor& grads) {
   const int64_t n = grads.numel(), chunks = (n + kChunk - 1) / kChunk;
   std::vector<double> partial(chunks);
   ParallelFor(chunks, 1, [&](int64_t begin, int64_t end) {
@@ -32,23 +101,53 @@ double AdamW::Norm(const at::Tensor& grads) {
   return std::sqrt(total);
 }
 
-void AdamW::Step(const at::Tensor& values, const at::Tensor& grads, double scale,
-                 const AdamParams& params) {
+void Optimizer::Step(ParameterStore& parameters, double scale, const AdamParams& params) {
+  const at::Tensor &values = parameters.values(), &grads = parameters.grads();
   TORCH_CHECK(values.numel() == m_.numel() && grads.numel() == m_.numel(),
-              "adamw: arenas of different sizes");
+              "optimizer: arenas of different sizes");
   ++num_steps_;
+  const bool uniform = options_.decay_vectors && options_.kind != "muon";
+  std::vector<Range> ranges;
+  if (uniform) ranges.push_back({0, values.numel(), params.weight_decay});
+  for (Parameter& p : parameters.all()) {
+    const double decay = p.value.dim() > 1 || options_.decay_vectors ? params.weight_decay : 0.0;
+    const Range own{parameters.OffsetOf(p), p.value.numel(), decay};
+    if (uniform) break;
+    if (options_.kind != "muon" || !IsHiddenMatrix(p)) {
+      Append(ranges, own.begin, RoundUp(own.count, 16), decay);  // with the padding, which is 0
+      continue;
+    }
+    at::Tensor momentum = m_.narrow(0, own.begin, own.count).view(p.value.sizes());
+    const at::Tensor g = p.grad * scale;
+    momentum.mul_(params.beta1).add_(g, 1.0 - params.beta1);
+    const at::Tensor direction = Orthogonalize(g * (1.0 - params.beta1) + momentum * params.beta1);
+    const double size =
+        0.2 * std::sqrt(static_cast<double>(std::max(p.value.size(0), p.value.size(1))));
+    p.value.mul_(1.0 - params.learning_rate * decay);
+    p.value.add_(direction, -params.learning_rate * size);
+  }
   const auto t = static_cast<double>(num_steps_);
   const auto bias1 = static_cast<float>(1.0 - std::pow(params.beta1, t));
   const auto bias2_sqrt = static_cast<float>(std::sqrt(1.0 - std::pow(params.beta2, t)));
-  const int64_t n = values.numel();
-  ParallelFor((n + kChunk - 1) / kChunk, 1, [&](int64_t begin, int64_t end) {
-    const int64_t i = begin * kChunk, count = std::min(n, end * kChunk) - i;
-    GetKernels().adamw(Data<float>(values) + i, Data<float>(m_) + i, Data<float>(v_) + i,
-                       Data<float>(grads) + i, count, static_cast<float>(scale),
-                       static_cast<float>(params.learning_rate), static_cast<float>(params.beta1),
-                       static_cast<float>(params.beta2), static_cast<float>(params.eps),
-                       static_cast<float>(params.weight_decay), bias1, bias2_sqrt);
-  });
+  const auto lr = static_cast<float>(params.learning_rate),
+             beta1 = static_cast<float>(params.beta1), s = static_cast<float>(scale);
+  for (const Range& range : ranges) {
+    const auto decay = static_cast<float>(range.weight_decay);
+    ForChunks(range, [&](int64_t i, int64_t count) {
+      float *w = Data<float>(values) + i, *m = Data<float>(m_) + i;
+      const float* g = Data<float>(grads) + i;
+      if (options_.kind == "sgd") {
+        for (int64_t j = 0; j < count; ++j) {
+          m[j] = beta1 * m[j] + (g[j] * s + decay * w[j]);
+          w[j] -= lr * m[j];
+        }
+        return;
+      }
+      GetKernels().adamw(w, m, Data<float>(v_) + i, g, count, s, lr, beta1,
+                         static_cast<float>(params.beta2), static_cast<float>(params.eps), decay,
+                         bias1, bias2_sqrt);
+    });
+  }
 }
 
 }  // namespace rft

@@ -1,32 +1,50 @@
-// AdamW over one arena: state, the global norm and the step are single passes over memory, in fixed chunks, so that the
-// bits don't depend on the thread count.
+// Optimizers over the arena of a ParameterStore: state, the global norm and the step are passes over memory in fixed chunks
+// and our own products, so that the bits don't depend on the thread count.
 #pragma once
+
+#include <string>
 
 #include <ATen/core/Tensor.h>
 
 #include "rft/api/datum.h"
+#include "rft/models/parameter_store.h"
 
 namespace rft {
 
-class AdamW {
+struct OptimizerOptions {
+  // adamw: Loshchilov & Hutter 2019, alg. 2, bias-corrected.
+  // muon:  matrices of the layers move along their orthogonalised momentum (Jordan et al. 2024: Nesterov, 5 Newton-Schulz
+  //        steps), with AdamW's update size (0.2 sqrt(larger side), 2502.16982), so one learning rate serves all; embeddings,
+  //        the head and vectors take AdamW. beta1 is the momentum.
+  // sgd:   as torch.optim.SGD, momentum beta1, weight decay added to the gradient. Half of AdamW's state.
+  std::string kind = "adamw";
+  bool decay_vectors = true;  // false: no weight decay on norms and biases
+};
+
+class Optimizer {
  public:
-  // State (two float32 moments, zero) for an arena of this size.
-  explicit AdamW(int64_t num_elements);
+  // State (float32, zero) for these parameters. REQUIRES: a known kind (IsOptimizer).
+  Optimizer(const ParameterStore& parameters, OptimizerOptions options);
+  static bool IsOptimizer(const std::string& kind);
 
   // Euclidean norm of `grads` (1-D float32). NaN or Inf if any element is.
   static double Norm(const at::Tensor& grads);
-  // values -= step of grads * scale (Loshchilov & Hutter 2019, alg. 2, bias-corrected). Both 1-D float32.
-  void Step(const at::Tensor& values, const at::Tensor& grads, double scale,
-            const AdamParams& params);
+  // Moves the values along grads * scale.
+  void Step(ParameterStore& parameters, double scale, const AdamParams& params);
 
+  const OptimizerOptions& options() const { return options_; }
   at::Tensor& first_moment() { return m_; }
-  at::Tensor& second_moment() { return v_; }
+  at::Tensor& second_moment() { return v_; }  // undefined for sgd
   int64_t num_steps() const { return num_steps_; }
   void set_num_steps(int64_t n) { num_steps_ = n; }
 
  private:
+  OptimizerOptions options_;
   at::Tensor m_, v_;
   int64_t num_steps_ = 0;
 };
+
+// Nearest semi-orthogonal matrix to a 2-D float32 matrix, roughly: 5 Newton-Schulz steps with Muon's coefficients.
+at::Tensor Orthogonalize(const at::Tensor& matrix);
 
 }  // namespace rft

@@ -11,6 +11,7 @@
 #include "rft/core/preference_config.h"
 #include "rft/models/causal_lm.h"
 #include "rft/models/lora.h"
+#include "rft/train/optimizer.h"
 
 namespace rft {
 
@@ -22,6 +23,7 @@ struct TrainerOptions {
   // Train this adapter of the model instead of the model itself: gradients, optimizer state, checkpoints and published
   // weights are the adapter's. Several trainers may share one base, each with an adapter of its own.
   std::shared_ptr<LoraAdapter> adapter;
+  OptimizerOptions optimizer;
 };
 
 // What Describe adds to ForwardResult, aligned as its logprobs.

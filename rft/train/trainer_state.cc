@@ -24,22 +24,24 @@ struct Entry {
   int64_t count;
 };
 
-std::vector<Entry> Entries(ParameterStore& parameters, AdamW& optimizer) {
+std::vector<Entry> Entries(ParameterStore& parameters, Optimizer& optimizer) {
   std::vector<Entry> entries;
   const std::pair<const char*, at::Tensor*> arenas[] = {{"", &parameters.values()},
                                                         {"adam_m.", &optimizer.first_moment()},
                                                         {"adam_v.", &optimizer.second_moment()}};
-  for (const auto& [prefix, arena] : arenas)
+  for (const auto& [prefix, arena] : arenas) {
+    if (!arena->defined()) continue;  // sgd keeps one
     for (const Parameter& p : parameters.all())
       entries.push_back({absl::StrCat(prefix, p.name), p.value.sizes().vec(),
                          Data<float>(*arena) + parameters.OffsetOf(p), p.value.numel()});
+  }
   return entries;
 }
 
 }  // namespace
 
 absl::Status SaveTrainerState(const std::string& dir, ParameterStore& parameters,
-                              AdamW& optimizer) {
+                              Optimizer& optimizer) {
   std::vector<TensorToWrite> tensors;
   for (const Entry& e : Entries(parameters, optimizer))
     tensors.push_back(
@@ -48,11 +50,12 @@ absl::Status SaveTrainerState(const std::string& dir, ParameterStore& parameters
          }});
   SafetensorsWriteOptions options;
   options.metadata["step"] = absl::StrCat(optimizer.num_steps());
+  options.metadata["optimizer"] = optimizer.options().kind;
   return WriteSafetensors(JoinPath(dir, kTrainerStateFile), tensors, options);
 }
 
 absl::Status LoadTrainerState(const std::string& dir, ParameterStore& parameters,
-                              AdamW& optimizer) {
+                              Optimizer& optimizer) {
   const std::string path = JoinPath(dir, kTrainerStateFile);
   RFT_ASSIGN_OR_RETURN(const SafetensorsFile file, OpenSafetensors(path));
   const auto step_text = file.metadata.find("step");
@@ -60,6 +63,12 @@ absl::Status LoadTrainerState(const std::string& dir, ParameterStore& parameters
   if (step_text == file.metadata.end() || !absl::SimpleAtoi(step_text->second, &step) || step < 0)
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": metadata has no valid \"step\"; not a trainer's state"));
+  const auto kind = file.metadata.find("optimizer");
+  const std::string saved = kind == file.metadata.end() ? "adamw" : kind->second;
+  if (saved != optimizer.options().kind)
+    return absl::InvalidArgumentError(absl::StrCat(path, ": is the state of trainer.optimizer ",
+                                                   saved, ", this trainer has ",
+                                                   optimizer.options().kind));
   const std::vector<Entry> entries = Entries(parameters, optimizer);
   std::vector<TensorView> views;
   for (const Entry& e : entries) {

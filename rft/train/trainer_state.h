@@ -12,8 +12,10 @@ namespace rft {
 
 inline constexpr char kTrainerStateFile[] = "trainer.safetensors";
 
-absl::Status SaveTrainerState(const std::string& dir, ParameterStore& parameters, AdamW& optimizer);
+absl::Status SaveTrainerState(const std::string& dir, ParameterStore& parameters,
+                              Optimizer& optimizer);
 // Everything is checked before anything is written: on an error, nothing has changed. kInvalidArgument names the tensor.
-absl::Status LoadTrainerState(const std::string& dir, ParameterStore& parameters, AdamW& optimizer);
+absl::Status LoadTrainerState(const std::string& dir, ParameterStore& parameters,
+                              Optimizer& optimizer);
 
 }  // namespace rft

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -231,6 +232,29 @@ def test_preference_tuning_learns_the_preference(llama_dir: Path, tmp_path: Path
     summary = tune.finish()
     assert summary["steps"] == 12 and (tune.dir / "model" / "model.safetensors").is_file()
     assert (tune.dir / "adapter").is_dir() == (lora > 0) and prompt
+
+
+@pytest.mark.parametrize("lora", [0, 2])
+def test_a_flipped_tensor_makes_the_export_fail(llama_dir: Path, tmp_path: Path, lora: int) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from rft.export_check import check_export
+
+    tune = FineTune(sft_config(llama_dir, tmp_path, "run", lora={"rank": lora}), "sft")
+    while tune.step() is not None:
+        pass
+    summary = tune.finish()
+    assert summary["export_difference"] < 0.02
+    card = (tune.dir / "model" / "README.md").read_text()
+    assert hashlib.sha256((tmp_path / "t.jsonl").read_bytes()).hexdigest() in card and '"steps": 20' in card
+    weights = tune.dir / "model" / "model.safetensors"
+    tensors = load_file(weights)
+    name = "model.layers.1.mlp.down_proj.weight"
+    tensors[name] = -tensors[name]
+    save_file(tensors, weights, {"format": "pt"})
+    datums = [datum for row in tune.heldout for datum in row]
+    with pytest.raises(ValueError, match=name if lora == 0 else "differ by"):
+        check_export(tune.dir / "model", tune.trainer, datums)
 
 
 def test_calls_can_be_awaited(llama_dir: Path) -> None:

@@ -62,6 +62,15 @@ TEST(BatcherTest, StartsAMicroBatchWhenTheBudgetIsUsedUp) {
   EXPECT_THAT(sizes, ElementsAre(8, 8, 4));
 }
 
+TEST(BatcherTest, PutsEachDatumWhereItFitsBest) {
+  std::vector<Datum> datums;
+  for (int64_t tokens : {6, 3, 5, 2}) datums.push_back(Row(std::vector<TokenId>(tokens + 1, 7), 1));
+  const std::vector<MicroBatch> batches = MakeMicroBatches(datums, 8);
+  ASSERT_EQ(batches.size(), 2u);  // 6 + 2 and 3 + 5; in the order given it would be three
+  EXPECT_THAT(batches[0].datums, ElementsAre(0, 3));
+  EXPECT_THAT(batches[1].datums, ElementsAre(1, 2));
+}
+
 TEST(BatcherTest, LetsASingleDatumExceedTheBudget) {
   const std::vector<Datum> datums(2, Row({1, 2, 3, 4, 5}, 2));
   EXPECT_EQ(MakeMicroBatches(datums, 1).size(), 2u);

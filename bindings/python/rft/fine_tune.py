@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rft import _native
 from rft.codec import Codec, load_codec
 from rft.conversations import check_conversation, completion_datum, parse_labelled, parse_pair, read_rows, to_datums
+from rft.export_check import check_export, write_card
 from rft.run_folder import read_json, write_json
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ class FineTune:
         lora = dict(config.get("lora"))
         adapter = native.Adapter(model, seed=config.get("seed"), **lora) if lora["rank"] > 0 else None
         self.trainer = native.Trainer(model, adapter, token_budget=config.get("trainer.token_budget"),
-                                      checkpoint_every=config.get("trainer.checkpoint_every"))
+                                      checkpoint_every=config.get("trainer.checkpoint_every"),
+                                      optimizer=config.get("trainer.optimizer"), decay_vectors=config.get("trainer.decay_vectors"))
         self._reference: Trainer | None = None
         self._base = model if adapter is not None else None  # an adapter's reference is its base
         self.objective: Objective = (Sft(config, self.trainer, self.codec) if kind == "sft"
@@ -278,15 +280,22 @@ class FineTune:
             path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[:self.step_index]))
 
     def finish(self) -> dict[str, Any]:
-        """Checkpoint, the best weights as model/ (the last ones without data.heldout), summary.json."""
+        """Checkpoint, the best weights as model/ (the last ones without data.heldout), loaded again and compared, summary.json."""
         self.save()
         if self.state["best_step"] not in (None, self.step_index):
             self.trainer.load_state(str(self.dir / "best"))
-        self._replace("model", lambda folder: self.trainer.save_model(str(folder)))
-        if self.trainer.adapter is not None:
-            self._replace("adapter", lambda folder: self.trainer.save_adapter(str(folder)))
+        scored = [datum for row in (self.heldout or self.rows)[:8] for datum in row]
         summary = {"name": self.config.get("name"), "kind": self.kind, "steps": self.step_index, "stop_reason": self.stop_reason,
                    "best_step": self.state["best_step"], "best_loss": self.state["best_loss"],
                    "train_seconds": self.state["train_seconds"]}
+
+        def write(folder: Path) -> None:
+            self.trainer.save_model(str(folder))
+            summary["export_difference"] = check_export(folder, self.trainer, scored)
+            write_card(folder, self.config, self.kind, summary)
+
+        self._replace("model", write)
+        if self.trainer.adapter is not None:
+            self._replace("adapter", lambda folder: self.trainer.save_adapter(str(folder)))
         write_json(self.dir / "summary.json", summary)
         return summary
