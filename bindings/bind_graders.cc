@@ -61,6 +61,18 @@ py::list GradeRows(const py::iterable& specs, const std::vector<std::string>& ro
   return list;
 }
 
+double TimeGraderOn(const py::dict& spec, const std::vector<std::string>& rows_json,
+                    const std::vector<std::string>& completions, int repeats) {
+  if (rows_json.size() != completions.size()) {
+    throw StatusException(absl::InvalidArgumentError(
+        absl::StrCat("time_grader: ", rows_json.size(), " rows and ", completions.size(),
+                     " completions; one of each is needed")));
+  }
+  const GraderSpec parsed = ToGraderSpec(spec, 0);
+  return ValueOrThrow(
+      WithoutGil([&] { return TimeGrader(parsed, ParseRows(rows_json), completions, repeats); }));
+}
+
 py::list ReadRows(const std::string& path) {
   const auto rows = ValueOrThrow(WithoutGil([&] { return ReadDataset(path); }));
   py::list list;
@@ -89,6 +101,12 @@ void BindGraders(py::module_& m) {
         "may be missing. threads: for C++ graders; 0: as many as tensor work uses.\n\n"
         "Raises ConfigError (all mistakes of the specs and rows), StateError (a Python function "
         "that can't be loaded).");
+  m.def("time_grader", &TimeGraderOn, py::arg("spec"), py::arg("rows_json"), py::arg("completions"),
+        py::arg("repeats") = 1,
+        "Seconds of CPU time that a C++ grader takes for all completions, `repeats` times over, on "
+        "one thread "
+        "and without the pool: what `rft bench graders` reports.\n\n"
+        "Raises ConfigError (the spec, the rows), StateError (a grade that is not a score).");
   m.def("read_dataset", &ReadRows, py::arg("path"),
         "The rows of a JSONL dataset: dicts of index, messages, columns (every other key, as text) "
         "and json (the line).\n\n"

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <ctime>
 #include <functional>
 #include <mutex>
 #include <utility>
@@ -175,6 +176,27 @@ absl::StatusOr<std::vector<std::vector<TimedGrade>>> GradeOffline(
     }
   }
   return results;
+}
+
+absl::StatusOr<double> TimeGrader(const GraderSpec& spec,
+                                  const std::vector<std::shared_ptr<const Row>>& rows,
+                                  const std::vector<std::string>& completions, int repeats) {
+  RFT_ASSIGN_OR_RETURN(const std::unique_ptr<Grader> grader, CreateGrader(spec));
+  const auto cpu_seconds = [] {
+    timespec time{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+  };
+  const double start = cpu_seconds();
+  for (int repeat = 0; repeat < repeats; ++repeat) {
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const Grade grade =
+          grader->Run(GradeInput{*rows[i], completions[i], {}, FinishReason::kStop});
+      if (!IsScore(grade))
+        return absl::FailedPreconditionError(absl::StrCat("row ", i, ": ", GradeReason(grade)));
+    }
+  }
+  return cpu_seconds() - start;
 }
 
 }  // namespace rft::python

@@ -27,4 +27,10 @@ absl::StatusOr<std::vector<std::vector<TimedGrade>>> GradeOffline(
     const std::vector<GraderSpec>& specs, const std::vector<std::shared_ptr<const Row>>& rows,
     const std::vector<std::string>& completions, int num_threads);
 
+// Seconds of the calling thread's CPU time that grading all completions `repeats` times takes: Run in a loop, without the pool.
+// REQUIRES: rows and completions have the same length. Status as of CreateGrader.
+absl::StatusOr<double> TimeGrader(const GraderSpec& spec,
+                                  const std::vector<std::shared_ptr<const Row>>& rows,
+                                  const std::vector<std::string>& completions, int repeats);
+
 }  // namespace rft::python

@@ -1,6 +1,7 @@
 #include "graders/extract.h"
 
 #include "absl/strings/str_cat.h"
+#include "graders/user_regex.h"
 
 namespace rft {
 
@@ -9,7 +10,7 @@ Extract Extract::Read(ParamReader& params) {
   result.last_ = params.Choice("pick", {"last", "first"}, "last") == "last";
   const std::string pattern = params.String("extract", "");
   if (pattern.empty()) return result;
-  auto regex = std::make_shared<RE2>(pattern, RE2::Quiet);
+  auto regex = std::make_shared<RE2>(pattern, UserRegexOptions());
   if (!regex->ok()) {
     params.AddError(
         "extract",

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "graders/grader.h"
 #include "graders/param_reader.h"
+#include "graders/user_regex.h"
 #include "re2/re2.h"
 #include "rft/core/status_macros.h"
 
@@ -17,7 +18,8 @@ namespace {
 
 class RegexMatch : public Grader {
  public:
-  RegexMatch(const std::string& pattern, bool full) : regex_(pattern, RE2::Quiet), full_(full) {}
+  RegexMatch(const std::string& pattern, bool full)
+      : regex_(pattern, UserRegexOptions()), full_(full) {}
 
   static absl::StatusOr<std::unique_ptr<Grader>> Create(const GraderSpec& spec) {
     ParamReader params(spec);

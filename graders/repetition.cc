@@ -39,6 +39,7 @@ class Repetition : public Grader {
     // An n-gram's number is that of the pair ((n-1)-gram, symbol).
     for (size_t order = 2; order <= n_; ++order) {
       absl::flat_hash_map<uint64_t, uint32_t> numbers;
+      numbers.reserve(grams.size());
       grams.pop_back();
       for (size_t i = 0; i < grams.size(); ++i) {
         const uint64_t pair = (uint64_t{grams[i]} << 32) | symbols[i + order - 1];

@@ -21,8 +21,6 @@
 namespace rft {
 namespace {
 
-bool IsBlank(std::string_view text) { return SplitWords(text).empty(); }
-
 class TagFormat : public Grader {
  public:
   static absl::StatusOr<std::unique_ptr<Grader>> Create(const GraderSpec& spec) {

@@ -29,6 +29,8 @@ struct WordIds {
 
 class Interner {
  public:
+  explicit Interner(size_t num_words) { ids_.reserve(num_words); }
+
   uint32_t Id(std::string_view word) {
     const absl::string_view key(word.data(), word.size());
     return ids_.try_emplace(key, static_cast<uint32_t>(ids_.size())).first->second;
@@ -41,7 +43,7 @@ class Interner {
 // The words must outlive the call only.
 WordIds ToIds(const std::vector<std::string_view>& candidate,
               const std::vector<std::string_view>& reference) {
-  Interner interner;
+  Interner interner(candidate.size() + reference.size());
   WordIds ids;
   for (const std::string_view word : candidate) ids.candidate.push_back(interner.Id(word));
   for (const std::string_view word : reference) ids.reference.push_back(interner.Id(word));
@@ -62,16 +64,17 @@ class NgramOverlaps {
   Overlap Next() {
     if (order_++ > 0) {
       absl::flat_hash_map<uint64_t, uint32_t> pairs;
+      pairs.reserve(grams_.candidate.size() + grams_.reference.size());
       Extend(words_.candidate, &grams_.candidate, &pairs);
       Extend(words_.reference, &grams_.reference, &pairs);
     }
-    absl::flat_hash_map<uint32_t, int64_t> counts;
-    for (const uint32_t gram : grams_.reference) ++counts[gram];
+    // The numbers are dense: those of `grams` below are less than their count in both texts.
+    counts_.assign(grams_.candidate.size() + grams_.reference.size() + 1, 0);
+    for (const uint32_t gram : grams_.reference) ++counts_[gram];
     Overlap overlap{0, std::ssize(grams_.candidate), std::ssize(grams_.reference)};
     for (const uint32_t gram : grams_.candidate) {
-      const auto found = counts.find(gram);
-      if (found == counts.end() || found->second == 0) continue;
-      --found->second;
+      if (counts_[gram] == 0) continue;
+      --counts_[gram];
       ++overlap.common;
     }
     return overlap;
@@ -90,6 +93,7 @@ class NgramOverlaps {
 
   const WordIds words_;
   WordIds grams_;
+  std::vector<uint32_t> counts_;
   int order_ = 0;
 };
 

@@ -14,7 +14,7 @@ bool IsAscii(std::string_view text) {
 }
 
 // The code point that starts at `*pos`, which moves behind it.
-char32_t Next(std::string_view text, size_t* pos) {
+char32_t NextBeyondAscii(std::string_view text, size_t* pos) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char first = byte(*pos);
   size_t length = 1;
@@ -37,6 +37,13 @@ char32_t Next(std::string_view text, size_t* pos) {
   }
   *pos += length;
   return value;
+}
+
+inline char32_t Next(std::string_view text, size_t* pos) {
+  const auto first = static_cast<unsigned char>(text[*pos]);
+  if (first >= 0x80) return NextBeyondAscii(text, pos);
+  ++*pos;
+  return first;
 }
 
 // Upper and lower case of all of Unicode, whatever locale the program is in.
@@ -82,8 +89,16 @@ bool IsPythonSpace(char32_t c) {
          c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
+bool IsBlank(std::string_view text) {
+  for (size_t pos = 0; pos < text.size();) {
+    if (!IsPythonSpace(Next(text, &pos))) return false;
+  }
+  return true;
+}
+
 std::vector<std::string_view> SplitWords(std::string_view text) {
   std::vector<std::string_view> words;
+  words.reserve(text.size() / 6 + 1);
   size_t begin = 0;
   for (size_t pos = 0; pos < text.size();) {
     const size_t at = pos;
@@ -99,7 +114,8 @@ std::string LowerUtf8(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   if (IsAscii(text)) {
-    for (const char c : text) out += static_cast<char>(Lower(static_cast<unsigned char>(c)));
+    out.assign(text);
+    for (char& c : out) c = static_cast<char>(c + (c >= 'A' && c <= 'Z' ? 32 : 0));
     return out;
   }
   const std::u32string points = DecodeUtf8(text);

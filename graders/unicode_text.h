@@ -14,6 +14,8 @@ void AppendUtf8(char32_t code_point, std::string* out);
 // str.isspace() of one character, which is what str.split() splits at.
 bool IsPythonSpace(char32_t code_point);
 
+bool IsBlank(std::string_view text);  // white space only, or nothing
+
 // str.split(): the words between white space. Views into `text`.
 std::vector<std::string_view> SplitWords(std::string_view text);
 

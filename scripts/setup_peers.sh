@@ -5,7 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-requirements=(transformers==5.23.0 trl==1.16.0 accelerate==1.15.0 datasets==5.2.0 peft==0.21.2 gguf==0.19.0 sentencepiece)
+requirements=(transformers==5.23.0 trl==1.16.0 accelerate==1.15.0 datasets==5.2.0 peft==0.21.2 gguf==0.19.0 sentencepiece
+  math-verify==0.9.0 sacrebleu==2.6.0 rouge-score==0.1.2 nltk==3.10.4 rapidfuzz==3.14.6 jsonschema==4.26.0)
 llama_cpp=llama-cpp-python==0.3.36
 scripts/setup.sh
 torch=$(.venv/bin/python scripts/requirements.py torch)

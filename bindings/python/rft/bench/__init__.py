@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 BENCHES = {"serve": "rft.bench.serve", "train": "rft.bench.train", "engine": "rft.bench.engine", "grpo-step": "rft.bench.grpo_step",
-           "moe": "rft.bench.moe", "sandbox": "rft.bench.sandbox"}
+           "moe": "rft.bench.moe", "sandbox": "rft.bench.sandbox",
+           "graders": "rft.bench.graders"}
 CHECKS = {"model": "rft.bench.check_model", "parity": "rft.bench.check_parity"}
 DEFAULT_MODEL = Path("models/smollm2-135m-instruct")
 
