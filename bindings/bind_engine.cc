@@ -15,6 +15,7 @@
 #include "bindings/errors.h"
 #include "bindings/generation.h"
 #include "bindings/module.h"
+#include "bindings/request_arguments.h"
 #include "rft/engine/local_engine.h"
 
 namespace rft::python {
@@ -81,58 +82,55 @@ void WaitForAll(Generation& generation, InferenceEngine& engine,
   }
 }
 
-std::vector<std::vector<Completion>> Generate(
-    PyEngine& self, const py::iterable& prompts, int32_t n, double temperature, double top_p,
-    int32_t top_k, double min_p, int32_t max_tokens, int32_t min_tokens, uint64_t seed,
-    const py::object& stop_ids, std::vector<std::string> stop_strings, bool ignore_eos,
-    const std::optional<py::function>& on_token, double deadline_s, const std::string& adapter) {
-  if (n < 1)
-    throw StatusException(
-        absl::InvalidArgumentError(absl::StrCat("n: ", n, "; at least 1 completion")));
-  GenerateRequest request;
-  request.sampling = {.temperature = temperature,
-                      .top_k = top_k,
-                      .top_p = top_p,
-                      .min_p = min_p,
-                      .max_tokens = max_tokens,
-                      .min_tokens = min_tokens,
-                      .ignore_eos = ignore_eos,
-                      .stop_ids = ToTokenIds(stop_ids, "stop_ids"),
-                      .stop_strings = std::move(stop_strings)};
-  request.num_samples = n;
-  request.adapter = adapter;
+std::vector<std::vector<Completion>> Generate(PyEngine& self, const py::iterable& prompts,
+                                              uint64_t seed,
+                                              const std::optional<py::function>& on_token,
+                                              double deadline_s, const py::kwargs& keywords) {
+  bool echo = false;
+  GenerateRequest request = ReadRequest(keywords, &echo);
   std::vector<GenerateRequest> requests;
   for (const py::handle prompt : prompts) {
     request.prompt = ToTokenIds(prompt, absl::StrCat("prompts[", requests.size(), "]"));
     request.rng = {.run_seed = seed, .row = requests.size()};
     requests.push_back(request);
   }
+  std::vector<std::vector<TokenId>> echoed;
+  if (echo)
+    for (const GenerateRequest& r : requests) echoed.push_back(r.prompt);
   const auto generation = Generation::Create(on_token.has_value());
   ThrowIfError(WithoutGil([&] { return generation->Submit(self.engine(), std::move(requests)); }));
   WaitForAll(*generation, self.engine(), on_token, deadline_s);
-  return generation->TakeResults();
+  auto results = generation->TakeResults();
+  for (size_t i = 0; i < echoed.size(); ++i)
+    for (Completion& completion : results[i]) PrependPrompt(echoed[i], completion);
+  return results;
 }
 
 py::dict Stats(PyEngine& self) {
   const EngineStats s = WithoutGil([&] { return self.engine().stats(); });
-  return py::dict(py::arg("tokens_sampled") = s.tokens_sampled,
-                  py::arg("tokens_prefilled") = s.tokens_prefilled,
-                  py::arg("iterations") = s.iterations, py::arg("busy_s") = s.busy_s,
-                  py::arg("running") = s.running, py::arg("waiting") = s.waiting,
-                  py::arg("page_bytes") = s.page_bytes, py::arg("pages_total") = s.pages_total,
-                  py::arg("pages_used") = s.pages_used, py::arg("preemptions") = s.preemptions);
+  return py::dict(
+      py::arg("tokens_sampled") = s.tokens_sampled,
+      py::arg("tokens_prefilled") = s.tokens_prefilled, py::arg("iterations") = s.iterations,
+      py::arg("busy_s") = s.busy_s, py::arg("running") = s.running, py::arg("waiting") = s.waiting,
+      py::arg("page_bytes") = s.page_bytes, py::arg("pages_total") = s.pages_total,
+      py::arg("pages_used") = s.pages_used, py::arg("pages_cached") = s.pages_cached,
+      py::arg("preemptions") = s.preemptions, py::arg("prefix_hit_tokens") = s.prefix_hit_tokens,
+      py::arg("prefix_evictions") = s.prefix_evictions, py::arg("weight_swaps") = s.weight_swaps);
 }
 
 std::unique_ptr<PyEngine> MakeEngine(std::shared_ptr<CausalLm> model,
                                      std::shared_ptr<TextCodec> codec, int64_t max_batch,
                                      int64_t max_batch_tokens, int64_t kv_memory_mb,
-                                     int64_t queue_limit, int64_t kv_memory_bytes) {
+                                     int64_t queue_limit, int64_t kv_memory_bytes,
+                                     bool prefix_cache, bool check_invariants) {
   return std::make_unique<PyEngine>(
       std::move(model), std::move(codec),
       EngineOptions{.max_batch = max_batch,
                     .max_batch_tokens = max_batch_tokens,
                     .kv_memory_bytes = kv_memory_bytes > 0 ? kv_memory_bytes : kv_memory_mb << 20,
-                    .queue_limit = queue_limit});
+                    .queue_limit = queue_limit,
+                    .prefix_cache = prefix_cache,
+                    .check_invariants = check_invariants});
 }
 
 }  // namespace
@@ -145,27 +143,34 @@ void BindEngine(py::module_& m) {
       .def(py::init(&MakeEngine), py::arg("model"), py::arg("codec") = nullptr,
            py::arg("max_batch") = 64, py::arg("max_batch_tokens") = 1024,
            py::arg("kv_memory_mb") = 1024, py::arg("queue_limit") = 65536,
-           py::arg("kv_memory_bytes") = 0,
+           py::arg("kv_memory_bytes") = 0, py::arg("prefix_cache") = true,
+           py::arg("check_invariants") = false,
            "max_batch: sequences that decode at once. max_batch_tokens: tokens per iteration, "
            "prefill included. kv_memory_mb: "
            "cache, MiB (kv_memory_bytes: the same in bytes, where a MiB is too coarse). codec: "
            "needed "
-           "for stop strings only.")
-      .def("generate", &Generate, py::arg("prompts"), py::arg("n") = 1,
-           py::arg("temperature") = 1.0, py::arg("top_p") = 1.0, py::arg("top_k") = 0,
-           py::arg("min_p") = 0.0, py::arg("max_tokens") = 64, py::arg("min_tokens") = 0,
-           py::arg("seed") = 0, py::arg("stop_ids") = py::tuple(),
-           py::arg("stop_strings") = std::vector<std::string>{}, py::arg("ignore_eos") = false,
-           py::arg("on_token") = py::none(), py::arg("deadline_s") = 3600.0,
-           py::arg("adapter") = "",
-           "n completions of each prompt (lists or arrays of token ids): result[i][s] is sample s "
-           "of prompt i.\n\n"
-           "temperature 0 is greedy. on_token(prompt, sample, id, logprob) is called in this "
-           "thread as tokens come; what it "
-           "raises ends the call and comes out of it. Ctrl-C cancels.\n\n"
-           "Raises ConfigError (an empty or too long prompt, ids outside the vocabulary, a bad "
-           "parameter), ResourceError (queue "
-           "full), StateError (closed), DeadlineError (deadline_s seconds passed).")
+           "for stop strings only. prefix_cache: keep pages of earlier texts while there is room. "
+           "check_invariants: of the scheduler in every iteration, for tests.")
+      .def(
+          "generate", &Generate, py::arg("prompts"), py::kw_only(), py::arg("seed") = 0,
+          py::arg("on_token") = py::none(), py::arg("deadline_s") = 3600.0,
+          "n completions of each prompt (lists or arrays of token ids): result[i][s] is sample s "
+          "of prompt i.\n\n"
+          "Keywords, with what leaves them off: n=1, temperature=1.0, top_p=1.0, top_k=0, "
+          "min_p=0.0, max_tokens=64, min_tokens=0, ignore_eos=False, stop_ids=[], "
+          "stop_strings=[], repetition_penalty=1.0, presence_penalty=0.0, "
+          "frequency_penalty=0.0, logit_bias={} (id -> bias), allowed_ids=[] (everything), "
+          "top_logprobs=0 (alternatives recorded per token), prompt_logprobs=None (or the number "
+          "of alternatives), echo=False (the prompt comes first in ids and logprobs), "
+          "grammar=None (rft.compile_grammar), weight_policy=\"continue\" (or \"finish\", "
+          "\"recompute\": what a published version means for a running completion), client=0 "
+          "(clients take turns), use_prefix_cache=True, adapter=\"\" (a name given to publish).\n\n"
+          "temperature 0 is greedy. on_token(prompt, sample, id, logprob) is called in this "
+          "thread as tokens come; what it "
+          "raises ends the call and comes out of it. Ctrl-C cancels.\n\n"
+          "Raises ConfigError (an empty or too long prompt, ids outside the vocabulary, a bad "
+          "parameter), ResourceError (queue "
+          "full), StateError (closed), DeadlineError (deadline_s seconds passed).")
       .def(
           "publish",
           [](PyEngine& self, std::shared_ptr<PublishedWeights> weights,

@@ -117,6 +117,16 @@ void BindResults(py::module_& m) {
       });
 }
 
+std::vector<std::vector<std::pair<TokenId, float>>> Alternatives(
+    const std::vector<std::vector<TokenLogprob>>& rows) {
+  std::vector<std::vector<std::pair<TokenId, float>>> result;
+  for (const auto& row : rows) {
+    auto& pairs = result.emplace_back();
+    for (const TokenLogprob& t : row) pairs.emplace_back(t.id, t.logprob);
+  }
+  return result;
+}
+
 void BindCompletion(py::module_& m) {
   py::class_<Completion>(
       m, "Completion",
@@ -133,6 +143,18 @@ void BindCompletion(py::module_& m) {
       .def_property_readonly(
           "versions", [](const Completion& c) { return ReadOnlyArray(c.versions); },
           "Weight version that drew each token, int64.")
+      .def_property_readonly(
+          "top_logprobs", [](const Completion& c) { return Alternatives(c.top_logprobs); },
+          "Per token, the most likely ones as (id, nats); empty unless asked for.")
+      .def_property_readonly(
+          "prompt_logprobs", [](const Completion& c) { return ReadOnlyArray(c.prompt_logprobs); },
+          "Nats of each prompt token, NaN for the first, float32; empty unless asked for.")
+      .def_property_readonly(
+          "prompt_top_logprobs",
+          [](const Completion& c) { return Alternatives(c.prompt_top_logprobs); },
+          "As top_logprobs, of the prompt.")
+      .def_readonly("stop_string", &Completion::stop_string,
+                    "The stop string that ended it; empty = none.")
       .def_property_readonly(
           "finish_reason", [](const Completion& c) { return FinishReasonName(c.finish_reason); },
           "\"stop\", \"length\", \"cancelled\" or \"error\".")

@@ -1,4 +1,4 @@
-"""Prints the requirement lists of pyproject.toml, one requirement a line: `requirements.py runtime|dev|torch`.
+"""Prints the requirement lists of pyproject.toml, one requirement a line: `requirements.py runtime|dev|structured|torch`.
 
 pip can read them from there only together with a build of the project; scripts/setup.sh needs them before that.
 Standard library only: it runs before anything is installed.
@@ -15,6 +15,7 @@ def requirements(name: str) -> list[str]:
     lists = {
         "torch": [line for line in runtime if line.startswith("torch==")],
         "runtime": runtime,
+        "structured": project["optional-dependencies"]["structured"],
         "dev": project["optional-dependencies"]["dev"],
     }
     return lists[name]

@@ -106,7 +106,7 @@ check_disk() {
 
 # --- 6. .venv -------------------------------------------------------------------------------------------------------------
 stamp() {  # what .venv was made for: the requirement lists, the interpreter, this folder
-  { .venv/bin/python scripts/requirements.py torch runtime dev; .venv/bin/python --version; echo "$root"; } | sha256sum | cut -d' ' -f1
+  { .venv/bin/python scripts/requirements.py torch runtime structured dev; .venv/bin/python --version; echo "$root"; } | sha256sum | cut -d' ' -f1
 }
 
 install_python_packages() {
@@ -129,6 +129,7 @@ install_python_packages() {
   .venv/bin/python scripts/requirements.py torch | "${pip[@]}" -r /dev/stdin || die "pip could not install torch (see above)" "check the disk and the network, then run this again"
   say "installing the other Python packages into .venv"
   .venv/bin/python scripts/requirements.py runtime dev | "${pip[@]}" -r /dev/stdin || die "pip could not install the packages of pyproject.toml (see above)" "check the network, then run this again"
+  .venv/bin/python scripts/requirements.py structured | "${pip[@]}" --no-deps -r /dev/stdin || die "pip could not install xgrammar (see above)" "check the network, then run this again"
   stamp >"$stamp_file"
 }
 

@@ -16,13 +16,16 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "rft/api/token_mask.h"
 #include "rft/core/published_weights.h"
 #include "rft/core/rng.h"
 #include "rft/core/types.h"
 
 namespace rft {
 
-// How tokens are drawn. Order of application: temperature, top_k, top_p, min_p; then one draw from what is left.
+// How tokens are drawn. Order of application: repetition, presence and frequency penalty, logit_bias, allowed_ids and
+// grammar, temperature, top_k, top_p, min_p; then one draw from what is left. Those before temperature change the logits
+// only where they are used: without them nothing is copied or scanned.
 struct SamplingParams {
   double temperature = 1.0;  // 0 = greedy; otherwise > 0
   int32_t top_k = 0;         // 0 = off
@@ -36,6 +39,30 @@ struct SamplingParams {
       stop_ids;  // in addition to the model's own end tokens; the stop token is kept in `ids`
   std::vector<std::string>
       stop_strings;  // matched on decoded bytes; the completion ends with the token that completes one
+  // Logits of tokens that the prompt or the completion has are divided by it where positive, multiplied where negative
+  // (1909.05858, section 4.1). > 0; 1 = off.
+  double repetition_penalty = 1.0;
+  double presence_penalty =
+      0.0;  // subtracted from the logit of each token of the completion; -2 .. 2
+  double frequency_penalty = 0.0;  // the same, times how often the completion has it; -2 .. 2
+  std::vector<std::pair<TokenId, float>> logit_bias;  // added; -100 .. 100
+  std::vector<TokenId> allowed_ids;                   // nothing else is drawn; empty = everything
+  // Most likely tokens recorded with each token (Completion::top_logprobs), 0 .. 128.
+  int32_t num_top_logprobs = 0;
+
+  // Whether more than temperature, top_k, top_p and min_p is asked for.
+  bool ChangesLogits() const {
+    return repetition_penalty != 1.0 || presence_penalty != 0.0 || frequency_penalty != 0.0 ||
+           !logit_bias.empty() || !allowed_ids.empty();
+  }
+};
+
+// What a running request does when new weights are published.
+enum class WeightPolicy : uint8_t {
+  kContinue = 0,  // goes on with the new version; keys and values computed before stay
+  kFinish =
+      1,  // all its samples finish on the version it started with, which stays in memory until then
+  kRecompute = 2,  // goes on with the new version, keys and values of all its tokens computed anew
 };
 
 struct GenerateRequest {
@@ -44,6 +71,21 @@ struct GenerateRequest {
   int32_t num_samples = 1;  // completions of this prompt; the prompt is prefilled once
   std::string adapter;      // published with PublishAdapter; "": what Publish published
   RngKey rng;               // sample i draws from the stream with rollout = rng.rollout + i
+  // Log-probability of each prompt token (Completion::prompt_logprobs) and, of `num_prompt_top_logprobs`, alternatives.
+  bool want_prompt_logprobs = false;
+  int32_t num_prompt_top_logprobs = 0;          // 0 .. 128
+  std::shared_ptr<const TokenGrammar> grammar;  // null = free text
+  WeightPolicy weight_policy = WeightPolicy::kContinue;
+  // Requests of different clients take turns when they wait (start-time fair queueing by tokens); those of one client run
+  // in order of arrival.
+  uint64_t client = 0;
+  // Whether pages of earlier prompts and completions may be reused. The results are the same, bit for bit.
+  bool use_prefix_cache = true;
+};
+
+struct TokenLogprob {
+  TokenId id = 0;
+  float logprob = 0.0f;  // nats, temperature 1, whole vocabulary
 };
 
 // One finished completion. The vectors have equal length.
@@ -52,6 +94,12 @@ struct Completion {
   std::vector<float> logprobs;           // nats, temperature 1, whole vocabulary
   std::vector<float> sampling_logprobs;  // nats, of the distribution really sampled from
   std::vector<int64_t> versions;         // weight version per token
+  // Per token, most likely first; empty unless num_top_logprobs.
+  std::vector<std::vector<TokenLogprob>> top_logprobs;
+  // As long as the prompt, equal for all samples; entry 0 is NaN (nothing comes before it). Empty unless asked for.
+  std::vector<float> prompt_logprobs;
+  std::vector<std::vector<TokenLogprob>> prompt_top_logprobs;
+  std::string stop_string;  // which one ended it; empty = none
   FinishReason finish_reason = FinishReason::kStop;
   std::string error;  // set when finish_reason is kError
 };
@@ -61,6 +109,8 @@ class CompletionSink {
   virtual ~CompletionSink() = default;
   // One new token of sample `sample`. Default: ignored.
   virtual void OnToken(int32_t /*sample*/, TokenId /*id*/, float /*logprob*/) {}
+  // Just before OnToken where num_top_logprobs is set. Default: ignored.
+  virtual void OnTopLogprobs(int32_t /*sample*/, const std::vector<TokenLogprob>& /*top*/) {}
   // Called exactly once per sample, also after Cancel (kCancelled) and on failure (kError).
   virtual void OnFinished(int32_t sample, Completion completion) = 0;
 };
@@ -74,8 +124,13 @@ struct EngineStats {
   int64_t waiting = 0;     // requests not yet admitted
   int64_t page_bytes = 0;  // keys and values of 16 tokens, all layers
   int64_t pages_total = 0;
-  int64_t pages_used = 0;
+  int64_t pages_used = 0;    // by running sequences
+  int64_t pages_cached = 0;  // kept for later prompts, until somebody needs the room
   int64_t preemptions = 0;
+  int64_t prefix_hit_tokens =
+      0;  // prompt tokens that did not have to be computed (forks not counted)
+  int64_t prefix_evictions = 0;  // cached pages that were reused for something else
+  int64_t weight_swaps = 0;      // versions that became visible
 };
 
 using RequestHandle = int64_t;

@@ -1,7 +1,7 @@
 #include "rft/engine/local_engine.h"
 
 #include <algorithm>
-#include <atomic>
+#include <cmath>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -14,6 +14,9 @@
 #include "absl/strings/str_cat.h"
 #include "rft/core/clock.h"
 #include "rft/core/status_macros.h"
+#include "rft/engine/engine_request.h"
+#include "rft/engine/guided_sampler.h"
+#include "rft/engine/next_allowed.h"
 #include "rft/engine/paged_cache.h"
 #include "rft/engine/scheduler.h"
 #include "rft/engine/token_sampler.h"
@@ -37,10 +40,12 @@ class LocalEngine : public InferenceEngine {
       : model_(std::move(model)),
         options_(options),
         codec_(std::move(codec)),
-        weights_(model_->weights()),
+        current_(model_->weights()),
         cache_(num_pages, model_->config().num_layers, model_->head_layout(), model_->dtype()),
-        scheduler_(num_pages, {options.max_batch, options.max_batch_tokens, kPageTokens},
+        scheduler_(num_pages,
+                   {options.max_batch, options.max_batch_tokens, kPageTokens, options.prefix_cache},
                    [this](PageId from, PageId to) { cache_.CopyPage(from, to); }) {
+    scheduler_.SetVersion(1);
     stats_.pages_total = num_pages;
     stats_.page_bytes =
         PagedCache::PageBytes(model_->config().num_layers, model_->head_layout(), model_->dtype());
@@ -50,12 +55,9 @@ class LocalEngine : public InferenceEngine {
 
   absl::StatusOr<RequestHandle> Submit(GenerateRequest request,
                                        std::shared_ptr<CompletionSink> sink) override {
-    RFT_RETURN_IF_ERROR(Validate(request));
-    auto owner = std::make_shared<EngineRequest>();
-    if (!request.sampling.ignore_eos) owner->end_ids = model_->config().end_ids;
-    owner->end_ids.insert(owner->end_ids.end(), request.sampling.stop_ids.begin(),
-                          request.sampling.stop_ids.end());
-    owner->request = std::move(request);
+    RFT_ASSIGN_OR_RETURN(
+        auto owner, MakeEngineRequest(std::move(request), model_->config(),
+                                      {scheduler_.pool().total(), kPageTokens, codec_ != nullptr}));
     owner->sink = std::move(sink);
     std::lock_guard lock(mutex_);
     if (stopping_) return absl::FailedPreconditionError("engine: shut down");
@@ -133,29 +135,13 @@ class LocalEngine : public InferenceEngine {
     return mine;
   }
 
-  absl::Status Validate(const GenerateRequest& r) const {
-    const ModelConfig& c = model_->config();
-    RFT_RETURN_IF_ERROR(ValidateSamplingParams(r.sampling, c.vocab_size));
-    if (r.prompt.empty())
-      return absl::InvalidArgumentError("prompt: is empty; at least one token is needed");
-    if (r.num_samples < 1 || r.num_samples > 4096)
-      return absl::InvalidArgumentError("num_samples: must be in 1 .. 4096");
-    for (TokenId id : r.prompt)
-      if (id < 0 || id >= c.vocab_size)
-        return absl::InvalidArgumentError(
-            absl::StrCat("prompt: token ", id, " is outside the vocabulary of ", c.vocab_size));
-    const int64_t total = static_cast<int64_t>(r.prompt.size()) + r.sampling.max_tokens;
-    if (total > c.max_positions)
-      return absl::InvalidArgumentError(
-          absl::StrCat("prompt: ", r.prompt.size(), " tokens and max_tokens ",
-                       r.sampling.max_tokens, " exceed the context of ", c.max_positions));
-    if (scheduler_.PagesFor(total) + 1 > stats_.pages_total)
-      return absl::InvalidArgumentError(
-          absl::StrCat("prompt: ", total, " tokens need more than the state cache's ",
-                       stats_.pages_total, " pages of 16 (engine.kv_memory_mb)"));
-    if (!r.sampling.stop_strings.empty() && !codec_)
-      return absl::InvalidArgumentError("stop_strings: this engine has no tokenizer; use stop_ids");
-    return absl::OkStatus();
+  // From now on iterations run on `weights`.
+  void Adopt(std::shared_ptr<const ModelWeights> weights) {
+    if (weights == current_) return;
+    current_ = std::move(weights);
+    scheduler_.SetVersion(scheduler_.version() + 1);
+    scheduler_.RecomputeForNewVersion();
+    ++stats_.weight_swaps;
   }
 
   void Loop() {
@@ -169,7 +155,7 @@ class LocalEngine : public InferenceEngine {
                  scheduler_.num_running() + scheduler_.num_waiting() > 0;
         });
         stop = stopping_;
-        if (published_) weights_ = std::move(published_);
+        if (published_) Adopt(std::move(published_));
         published_ = nullptr;
         for (auto& request : submitted_) {
           live_[request->handle] = request;
@@ -188,24 +174,33 @@ class LocalEngine : public InferenceEngine {
       if (!status.ok())
         for (auto& s : scheduler_.RemoveAll())
           Finish(std::move(s), FinishReason::kError, std::string(status.message()));
+      if (options_.check_invariants) scheduler_.CheckInvariants();
       std::lock_guard lock(mutex_);
       stats_.busy_s += Clock::Default().NowSeconds() - start;
       ++stats_.iterations;
       stats_.running = scheduler_.num_running();
       stats_.waiting = scheduler_.num_waiting();
       stats_.pages_used = scheduler_.pool().used();
+      stats_.pages_cached = scheduler_.pool().idle();
       stats_.preemptions = scheduler_.num_preemptions();
+      stats_.prefix_hit_tokens = scheduler_.num_prefix_hit_tokens();
+      stats_.prefix_evictions = scheduler_.pool().num_reused();
     }
   }
 
-  // What each request computes with in this iteration: its adapter's newest version, or the engine's weights.
+  // What each request computes with in this iteration: its adapter's newest version, the engine's weights, or
+  // those that it finishes on.
   void PickWeights(std::vector<Scheduler::Work>& work) {
     {
       std::lock_guard lock(mutex_);
       for (const auto& w : work) {
         EngineRequest& owner = *w.sequence->owner;
         if (owner.request.adapter.empty()) {
-          owner.weights = weights_;
+          if (owner.request.weight_policy == WeightPolicy::kFinish && !owner.pinned) {
+            owner.pinned = current_;
+            owner.pinned_id = scheduler_.version();
+          }
+          owner.weights = owner.pinned ? owner.pinned : current_;
         } else if (auto it = adapters_.find(owner.request.adapter); it != adapters_.end()) {
           owner.weights = it->second;
         }
@@ -221,7 +216,7 @@ class LocalEngine : public InferenceEngine {
     return static_cast<const ModelWeights&>(*work.sequence->owner->weights);
   }
 
-  // One forward over everything the scheduler picked (one for each version of the base, should adapters lag behind), then one
+  // One forward over everything the scheduler picked (one for each version of the base, should adapters or requests lag behind), then one
   // token for each sequence that is complete.
   void Iterate() {
     std::vector<Scheduler::Work> work = scheduler_.NextIteration();
@@ -262,11 +257,14 @@ class LocalEngine : public InferenceEngine {
       if (w.wants_logits) sources.push_back(static_cast<int64_t>(ids.size()) - 1);
     }
     PagedAttention attention(cache_, std::move(sequences));
-    const at::Tensor hidden_TH =
-        model_->forward(*weights, at::tensor(ids, at::kLong), at::tensor(positions, at::kLong),
-                        attention, nullptr);
-    int64_t prefilled = 0;
+    const at::Tensor hidden_TH = model_->forward(
+        *weights, at::tensor(ids, at::kLong), at::tensor(positions, at::kLong), attention, nullptr);
+    int64_t prefilled = 0, row = 0;
     for (const auto& w : work) {
+      if (w.sequence->owner->request.want_prompt_logprobs &&
+          w.sequence->sample == EngineSequence::kPrompt)
+        ScorePrompt(w, weights->head, hidden_TH, row);
+      row += w.count;
       prefilled += w.sequence->needs_prefill() ? w.count : 0;
       scheduler_.Computed(w);
     }
@@ -299,45 +297,87 @@ class LocalEngine : public InferenceEngine {
     });
   }
 
+  // Log-probabilities of the prompt tokens that rows [first, first + w.count) of `hidden` predict.
+  void ScorePrompt(const Scheduler::Work& w, const Weight& head, const at::Tensor& hidden,
+                   int64_t first) {
+    EngineRequest& owner = *w.sequence->owner;
+    const int64_t vocab = head.n, chunk = ops::LogitsChunkRows(vocab);
+    const int64_t count = std::min(w.count, w.sequence->size() - 1 - w.sequence->num_cached);
+    for (int64_t r0 = 0; r0 < count; r0 += chunk) {
+      const int64_t rows = std::min(chunk, count - r0);
+      ComputeLogits(head, hidden, first + r0, rows);
+      for (int64_t r = 0; r < rows; ++r) {
+        const int64_t predicted = w.sequence->num_cached + r0 + r + 1;
+        const float* logits = Data<float>(logits_) + r * vocab;
+        owner.prompt_logprobs[predicted] =
+            TokenLogprobOf(logits, vocab, w.sequence->tokens[predicted]);
+        if (!owner.prompt_top_logprobs.empty())
+          owner.prompt_top_logprobs[predicted] =
+              TopLogprobs(logits, vocab, owner.request.num_prompt_top_logprobs);
+      }
+    }
+  }
+
   // Row i of logits_ belongs to sequences[i]; a prompt forks into its samples, which all draw from the same row.
   void SampleRows(const std::vector<EngineSequence*>& sequences) {
     struct Draw {
       EngineSequence* sequence;
       int64_t row;
       SampledToken token;
+      std::vector<uint32_t> allowed;  // empty = everything
+      std::vector<TokenLogprob> top;
     };
     std::vector<Draw> draws;
+    auto add = [&](EngineSequence* s, size_t row) {
+      std::vector<uint32_t> allowed;
+      if (s->owner->request.grammar || !s->owner->allowed_bits.empty()) {
+        if (absl::Status status = NextAllowed(*s, current_->head.n, allowed); !status.ok())
+          return Finish(scheduler_.Remove(s), FinishReason::kError, std::string(status.message()));
+        else if (allowed.empty())  // the structure is complete
+          return Finish(scheduler_.Remove(s), FinishReason::kStop, "");
+      }
+      draws.push_back({s, static_cast<int64_t>(row), {}, std::move(allowed), {}});
+    };
     for (size_t i = 0; i < sequences.size(); ++i) {
       if (sequences[i]->sample != EngineSequence::kPrompt)
-        draws.push_back({sequences[i], static_cast<int64_t>(i), {}});
+        add(sequences[i], i);
       else
-        for (EngineSequence* s : scheduler_.Fork(sequences[i]))
-          draws.push_back({s, static_cast<int64_t>(i), {}});
+        for (EngineSequence* s : scheduler_.Fork(sequences[i])) add(s, i);
     }
-    const int64_t vocab = weights_->head.n;
-    ParallelFor(static_cast<int64_t>(draws.size()), GrainFor(4 * vocab),
-                [&](int64_t begin, int64_t end) {
-                  std::vector<float> row(vocab);
-                  for (int64_t i = begin; i < end; ++i) {
-                    Draw& d = draws[i];
-                    const GenerateRequest& request = d.sequence->owner->request;
-                    const auto position = static_cast<int64_t>(d.sequence->completion.ids.size());
-                    RngKey key = request.rng;
-                    key.rollout += static_cast<uint32_t>(d.sequence->sample);
-                    std::copy_n(Data<float>(logits_) + d.row * vocab, vocab, row.data());
-                    static const std::vector<TokenId> kNone;
-                    d.token = SampleToken(
-                        row.data(), vocab, request.sampling,
-                        position < request.sampling.min_tokens ? d.sequence->owner->end_ids : kNone,
-                        UniformAt(key, static_cast<uint32_t>(position)));
-                  }
-                });
+    const int64_t vocab = current_->head.n;
+    ParallelFor(
+        static_cast<int64_t>(draws.size()), GrainFor(4 * vocab), [&](int64_t begin, int64_t end) {
+          std::vector<float> row(vocab);
+          for (int64_t i = begin; i < end; ++i) {
+            Draw& d = draws[i];
+            const GenerateRequest& request = d.sequence->owner->request;
+            const auto position = static_cast<int64_t>(d.sequence->completion.ids.size());
+            RngKey key = request.rng;
+            key.rollout += static_cast<uint32_t>(d.sequence->sample);
+            const float* logits = Data<float>(logits_) + d.row * vocab;
+            static const std::vector<TokenId> kNone;
+            const std::vector<TokenId>& forbidden =
+                position < request.sampling.min_tokens ? d.sequence->owner->end_ids : kNone;
+            const double uniform = UniformAt(key, static_cast<uint32_t>(position));
+            if (request.sampling.num_top_logprobs > 0)
+              d.top = TopLogprobs(logits, vocab, request.sampling.num_top_logprobs);
+            if (request.grammar || request.sampling.ChangesLogits()) {
+              const DrawContext context{request.sampling, d.sequence->tokens,
+                                        static_cast<int64_t>(request.prompt.size()), forbidden,
+                                        d.allowed.empty() ? nullptr : d.allowed.data()};
+              d.token = SampleGuided(logits, vocab, context, uniform);
+              continue;
+            }
+            std::copy_n(logits, vocab, row.data());
+            d.token = SampleToken(row.data(), vocab, request.sampling, forbidden, uniform);
+          }
+        });
     CountTokens(
         0, static_cast<int64_t>(draws.size()));  // before anyone learns of a finished completion
-    for (const Draw& d : draws) Append(d.sequence, d.token);
+    for (Draw& d : draws) Append(d.sequence, d.token, std::move(d.top));
   }
 
-  void Append(EngineSequence* s, const SampledToken& token) {
+  void Append(EngineSequence* s, const SampledToken& token, std::vector<TokenLogprob> top) {
     const SamplingParams& sampling = s->owner->request.sampling;
     Completion& c = s->completion;
     s->tokens.push_back(token.id);
@@ -345,16 +385,27 @@ class LocalEngine : public InferenceEngine {
     c.logprobs.push_back(token.logprob);
     c.sampling_logprobs.push_back(token.sampling_logprob);
     c.versions.push_back(s->owner->weights->version());
+    if (sampling.num_top_logprobs > 0) {
+      s->owner->sink->OnTopLogprobs(s->sample, top);
+      c.top_logprobs.push_back(std::move(top));
+    }
     s->owner->sink->OnToken(s->sample, token.id, token.logprob);
     const auto count = static_cast<int64_t>(c.ids.size());
     const std::vector<TokenId>& ends = s->owner->end_ids;
     bool stop = std::find(ends.begin(), ends.end(), token.id) != ends.end();
     if (!sampling.stop_strings.empty())
-      stop = s->stops.Add(codec_->token_bytes()[token.id]) || stop;
+      if (const std::string* found = s->stops.Add(codec_->token_bytes()[token.id])) {
+        stop = true;
+        if (count >= sampling.min_tokens) c.stop_string = *found;
+      }
     if (stop && count >= sampling.min_tokens)
       Finish(scheduler_.Remove(s), FinishReason::kStop, "");
     else if (count >= sampling.max_tokens)
       Finish(scheduler_.Remove(s), FinishReason::kLength, "");
+    else if (s->mask)
+      if (const absl::Status status = s->mask->Accept(token.id); !status.ok())
+        Finish(scheduler_.Remove(s), FinishReason::kError,
+               absl::StrCat("grammar: ", status.message()));
   }
 
   // Delivers a sequence that the scheduler has let go of. A prompt that was never forked stands for all its samples.
@@ -365,6 +416,8 @@ class LocalEngine : public InferenceEngine {
                   last = is_prompt ? owner->request.num_samples - 1 : s->sample;
     s->completion.finish_reason = reason;
     s->completion.error = error;
+    s->completion.prompt_logprobs = owner->prompt_logprobs;
+    s->completion.prompt_top_logprobs = owner->prompt_top_logprobs;
     {
       std::lock_guard lock(mutex_);
       unfinished_ -= last - first + 1;
@@ -381,7 +434,7 @@ class LocalEngine : public InferenceEngine {
   std::shared_ptr<CausalLm> model_;
   EngineOptions options_;
   std::shared_ptr<const TextCodec> codec_;
-  std::shared_ptr<const ModelWeights> weights_;  // of the current iteration
+  std::shared_ptr<const ModelWeights> current_;  // the latest published
   PagedCache cache_;
   Scheduler scheduler_;
   at::Tensor logits_;

@@ -4,6 +4,8 @@
 //                ▲                                                        │
 //                └───────────── preempted when pages run out (recompute) ◀┘
 //
+// Weights published meanwhile are used from the next iteration on, or as the request's WeightPolicy says: an iteration makes
+// one forward for each version in use.
 // A rollout's tokens depend on its own RngKey, prompt and weights only, never on what else is in the batch.
 #pragma once
 
@@ -22,6 +24,8 @@ struct EngineOptions {
   int64_t max_batch_tokens = 1024;      // tokens per iteration: decode tokens plus prefill chunks
   int64_t kv_memory_bytes = 1LL << 30;  // for the pages of the state cache
   int64_t queue_limit = 65536;          // samples waiting; more are refused
+  bool prefix_cache = true;             // keep pages of earlier texts while there is room
+  bool check_invariants = false;  // of the scheduler, every iteration; aborts when one is broken
   // Of the engine "http" (remote_engine.cc).
   std::string server_url;              // "http://127.0.0.1:8000"
   std::string server_dialect = "rft";  // or vllm, sglang, llama.cpp

@@ -9,10 +9,88 @@ namespace rft {
 
 Scheduler::Scheduler(int64_t num_pages, const SchedulerOptions& options,
                      std::function<void(PageId, PageId)> copy_page)
-    : options_(options), copy_page_(std::move(copy_page)), pool_(num_pages) {}
+    : options_(options),
+      copy_page_(std::move(copy_page)),
+      pool_(num_pages),
+      prefixes_(pool_, options.page_tokens) {}
 
 void Scheduler::Add(std::shared_ptr<EngineRequest> request) {
-  waiting_.push_back(std::make_unique<EngineSequence>(std::move(request), EngineSequence::kPrompt));
+  const GenerateRequest& r = request->request;
+  auto s = std::make_unique<EngineSequence>(request, EngineSequence::kPrompt);
+  std::erase_if(finish_tags_, [&](const auto& f) { return f.second <= virtual_time_; });
+  double& finish = finish_tags_.try_emplace(r.client, virtual_time_).first->second;
+  s->start_tag = finish;
+  finish += static_cast<double>(r.prompt.size()) +
+            static_cast<double>(r.num_samples) * r.sampling.max_tokens;
+  auto place = waiting_.end();
+  while (place != waiting_.begin() && (*std::prev(place))->start_tag > s->start_tag) --place;
+  waiting_.insert(place, std::move(s));
+}
+
+int64_t Scheduler::VersionOf(const EngineSequence& sequence) const {
+  return sequence.owner->pinned ? sequence.owner->pinned_id : version_;
+}
+
+bool Scheduler::UsesCache(const EngineSequence& sequence) const {
+  const GenerateRequest& request = sequence.owner->request;
+  return options_.prefix_cache && request.use_prefix_cache && request.adapter.empty();
+}
+
+void Scheduler::SetVersion(int64_t version) {
+  version_ = version;
+  prefixes_.KeepOnly(version);
+}
+
+void Scheduler::RecomputeForNewVersion() {
+  for (auto it = running_.end(); it != running_.begin();) {  // the oldest ends up in front
+    const auto here = --it;
+    if ((*here)->owner->request.weight_policy != WeightPolicy::kRecompute) continue;
+    ++it;
+    Requeue(here);
+  }
+}
+
+void Scheduler::Remember(const EngineSequence& s) {
+  if (!UsesCache(s) || s.kv_version != version_) return;
+  prefixes_.Insert(version_, s.tokens, s.pages, s.num_pure / options_.page_tokens);
+}
+
+void Scheduler::Computed(const Work& work) {
+  EngineSequence& s = *work.sequence;
+  const int64_t version = VersionOf(s);
+  const bool was_prefill = s.needs_prefill();
+  if (s.num_cached == 0) s.kv_version = version;
+  if (s.num_pure == s.num_cached && s.kv_version == version) s.num_pure += work.count;
+  s.num_cached += work.count;
+  if (was_prefill) Remember(s);
+}
+
+bool Scheduler::SharesPrefillUnderWay(const EngineSequence& s, int64_t num_cached) const {
+  const int64_t page_end = num_cached + options_.page_tokens;
+  if (page_end >= s.size()) return false;
+  for (const auto& other : running_)
+    if (other->needs_prefill() && other->num_cached < page_end && page_end <= other->size() &&
+        UsesCache(*other) && VersionOf(*other) == VersionOf(s) &&
+        (other->num_cached == other->num_pure) &&
+        std::equal(s.tokens.begin(), s.tokens.begin() + page_end, other->tokens.begin()))
+      return true;
+  return false;
+}
+
+bool Scheduler::Place(EngineSequence& s) {
+  // Log-probabilities of prompt tokens need every row computed.
+  const bool cached = UsesCache(s) && !(s.sample == EngineSequence::kPrompt &&
+                                        s.owner->request.want_prompt_logprobs);
+  if (cached) s.pages = prefixes_.Match(VersionOf(s), s.tokens, s.size() - 1);
+  const int64_t hit = static_cast<int64_t>(s.pages.size()) * options_.page_tokens;
+  if ((cached && SharesPrefillUnderWay(s, hit)) || !GrowTo(s, s.size())) {
+    FreePages(s);
+    return false;
+  }
+  s.num_cached = s.num_pure = hit;
+  s.kv_version = VersionOf(s);
+  num_prefix_hit_tokens_ += hit;
+  return true;
 }
 
 bool Scheduler::GrowTo(EngineSequence& sequence, int64_t tokens) {
@@ -23,15 +101,24 @@ bool Scheduler::GrowTo(EngineSequence& sequence, int64_t tokens) {
 }
 
 void Scheduler::FreePages(EngineSequence& sequence) {
-  for (PageId page : sequence.pages) pool_.Release(page);
-  sequence.pages.clear();
-  sequence.num_cached = 0;
+  if (sequence.num_cached > 0) Remember(sequence);
+  // Last page first: of those that stay known, the end of a text is given up before its beginning.
+  while (!sequence.pages.empty()) {
+    pool_.Release(sequence.pages.back());
+    sequence.pages.pop_back();
+  }
+  sequence.num_cached = sequence.num_pure = 0;
+}
+
+void Scheduler::Requeue(SequenceList::iterator running) {
+  FreePages(**running);
+  (*running)->start_tag = 0.0;  // nobody who comes later overtakes it
+  waiting_.push_front(std::move(*running));
+  running_.erase(running);
 }
 
 void Scheduler::PreemptYoungest() {
-  FreePages(*running_.back());
-  waiting_.push_front(std::move(running_.back()));
-  running_.pop_back();
+  Requeue(std::prev(running_.end()));
   ++num_preemptions_;
 }
 
@@ -64,7 +151,8 @@ std::vector<Scheduler::Work> Scheduler::NextIteration() {
   while (!waiting_.empty() && tokens < options_.max_batch_tokens &&
          num_running() < options_.max_batch) {
     EngineSequence& s = *waiting_.front();
-    if (!GrowTo(s, s.size())) break;
+    if (!Place(s)) break;
+    virtual_time_ = std::max(virtual_time_, s.start_tag);
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
     add(s);
@@ -95,6 +183,8 @@ std::vector<EngineSequence*> Scheduler::Fork(EngineSequence* prompt) {
       s->pages.push_back(tail);
     }
     s->num_cached = prompt->num_cached;
+    s->num_pure = prompt->num_pure;
+    s->kv_version = prompt->kv_version;
     running_.push_back(std::move(s));
   }
   Remove(prompt);
@@ -140,6 +230,7 @@ void Scheduler::CheckInvariants() const {
   }
   for (const auto& s : waiting_) RFT_CHECK(s->pages.empty() && s->num_cached == 0);
   RFT_CHECK(static_cast<int64_t>(references.size()) == pool_.used());
+  prefixes_.CheckInvariants();
   for (const auto& [page, count] : references) RFT_CHECK(pool_.references(page) == count);
 }
 

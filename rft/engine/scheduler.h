@@ -2,13 +2,16 @@
 // preempted when pages run out. Torch-free and single-threaded, so that it is tested without a model.
 //
 // Invariants (CheckInvariants, every iteration in tests): a page is referenced exactly as often as sequences list it;
-// every running sequence's pages cover its cached tokens; no finished sequence holds a page.
+// every running sequence's pages cover its cached tokens; no waiting or finished sequence holds a page; the prefix cache
+// knows exactly the pages that the pool retains.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <vector>
 
+#include "rft/engine/prefix_cache.h"
 #include "rft/engine/sequence.h"
 
 namespace rft {
@@ -17,6 +20,7 @@ struct SchedulerOptions {
   int64_t max_batch = 64;
   int64_t max_batch_tokens = 1024;
   int64_t page_tokens = 16;
+  bool prefix_cache = true;
 };
 
 class Scheduler {
@@ -33,11 +37,19 @@ class Scheduler {
     bool wants_logits;
   };
 
+  // Queues a request. Clients take turns in proportion to the tokens they ask for: start-time fair queueing (Goyal, Vin and
+  // Cheng, SIGCOMM 1996), which for one client is the order of arrival.
   void Add(std::shared_ptr<EngineRequest> request);
+  // A number for the weights that are computed with from now on, like no other before; requests that hold on to earlier ones
+  // (EngineRequest::pinned) keep theirs.
+  void SetVersion(int64_t version);
+  int64_t version() const { return version_; }
+  // Puts running sequences of WeightPolicy::kRecompute back in the queue, without their pages.
+  void RecomputeForNewVersion();
   // What to compute now; empty when there is nothing to do.
   std::vector<Work> NextIteration();
-  // The piece has been computed.
-  void Computed(const Work& work) { work.sequence->num_cached += work.count; }
+  // The piece has been computed. REQUIRES: SetVersion was not called in between.
+  void Computed(const Work& work);
   // The prompt of `prompt` is cached: makes its samples, sharing its pages, and forgets it. Those that find no page for
   // their copy of the last page are queued for recomputation.
   std::vector<EngineSequence*> Fork(EngineSequence* prompt);
@@ -50,6 +62,7 @@ class Scheduler {
   int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
   int64_t num_waiting() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t num_preemptions() const { return num_preemptions_; }
+  int64_t num_prefix_hit_tokens() const { return num_prefix_hit_tokens_; }
   const PagePool& pool() const { return pool_; }
   int64_t PagesFor(int64_t tokens) const {
     return (tokens + options_.page_tokens - 1) / options_.page_tokens;
@@ -59,7 +72,16 @@ class Scheduler {
 
  private:
   bool GrowTo(EngineSequence& sequence, int64_t tokens);  // all or nothing
+  // Gives a waiting sequence what the prefix cache has for it and pages for the rest; false (and nothing) if they don't fit.
+  bool Place(EngineSequence& sequence);
+  // Whether a running prefill is about to compute a page that `sequence`, which waits, begins with too.
+  bool SharesPrefillUnderWay(const EngineSequence& sequence, int64_t num_cached) const;
+  bool UsesCache(const EngineSequence& sequence) const;
+  int64_t VersionOf(const EngineSequence& sequence) const;
+  // Makes the sequence's whole pages known.
+  void Remember(const EngineSequence& sequence);
   void FreePages(EngineSequence& sequence);
+  void Requeue(SequenceList::iterator running);
   // Moves the youngest running sequence to the front of the queue; its tokens will be recomputed.
   void PreemptYoungest();
   std::vector<std::unique_ptr<EngineSequence>> RemoveIf(
@@ -68,9 +90,14 @@ class Scheduler {
   SchedulerOptions options_;
   std::function<void(PageId, PageId)> copy_page_;
   PagePool pool_;
-  SequenceList running_;  // have (some of) their tokens cached, oldest first
-  SequenceList waiting_;  // hold no pages, in order of arrival; preempted ones in front
-  int64_t num_preemptions_ = 0;
+  PrefixCache prefixes_;
+  int64_t version_ = 0;
+  SequenceList running_;       // have (some of) their tokens cached, oldest first
+  SequenceList waiting_;       // hold no pages, by start tag; preempted ones in front
+  double virtual_time_ = 0.0;  // start tag of the latest admitted request
+  std::map<uint64_t, double>
+      finish_tags_;  // by client, of its latest request; those in the past are dropped
+  int64_t num_preemptions_ = 0, num_prefix_hit_tokens_ = 0;
 };
 
 }  // namespace rft

@@ -16,10 +16,17 @@ struct EngineRequest {
   RequestHandle handle = 0;
   GenerateRequest request;
   std::shared_ptr<CompletionSink> sink;
-  std::vector<TokenId> end_ids;  // model's end tokens (unless ignore_eos) and stop_ids
+  std::vector<TokenId> end_ids;        // model's end tokens (unless ignore_eos) and stop_ids
+  std::vector<uint32_t> allowed_bits;  // of sampling.allowed_ids; empty = everything
   std::shared_ptr<const PublishedWeights>
       weights;  // its adapter's, or the engine's: of the current iteration
   bool cancelled = false;
+  // The version that WeightPolicy::kFinish holds on to; null until its first token is computed.
+  std::shared_ptr<const PublishedWeights> pinned;
+  int64_t pinned_id = 0;  // what Scheduler::SetVersion said when it was
+  // Filled as the prompt is computed; entry t belongs to prompt[t].
+  std::vector<float> prompt_logprobs;
+  std::vector<std::vector<TokenLogprob>> prompt_top_logprobs;
 };
 
 // A sequence's tokens are prompt + completion. Keys and values of the first `num_cached` of them are in its pages.
@@ -31,6 +38,10 @@ struct EngineSequence {
   std::vector<TokenId> tokens;
   int64_t num_cached = 0;
   std::vector<PageId> pages;
+  // The first `num_pure` cached tokens were all computed with version `kv_version`; later ones with newer weights.
+  int64_t num_pure = 0, kv_version = -1;
+  double start_tag = 0.0;           // place in the queue (Scheduler::Add)
+  std::unique_ptr<TokenMask> mask;  // of a structured completion, from its first draw on
   Completion completion;
   StopMatcher stops;
 

@@ -12,12 +12,14 @@ class StopMatcher {
   explicit StopMatcher(const std::vector<std::string>* stop_strings) : stops_(stop_strings) {
     for (const std::string& s : *stops_) longest_ = s.size() > longest_ ? s.size() : longest_;
   }
-  // Adds a token's bytes; true if a stop string ends within them.
-  bool Add(std::string_view bytes) {
-    if (longest_ == 0) return false;
+  // Adds a token's bytes; the stop string that is complete with them, null if none is. Of several the one that begins first.
+  const std::string* Add(std::string_view bytes) {
+    if (longest_ == 0) return nullptr;
     tail_.append(bytes);
-    bool found = false;
-    for (const std::string& s : *stops_) found = found || tail_.find(s) != std::string::npos;
+    const std::string* found = nullptr;
+    size_t first = std::string::npos;
+    for (const std::string& s : *stops_)
+      if (const size_t at = tail_.find(s); at < first) first = at, found = &s;
     if (tail_.size() >= longest_)
       tail_.erase(0, tail_.size() - (longest_ - 1));  // what a later match can begin in
     return found;

@@ -153,6 +153,18 @@ absl::Status ValidateSamplingParams(const SamplingParams& p, int64_t vocab_size)
   if (p.stop_strings.size() > 64) return bad("stop_strings", "at most 64 strings");
   for (const std::string& s : p.stop_strings)
     if (s.empty() || s.size() > 1024) return bad("stop_strings", "1 .. 1024 bytes each");
+  if (!(p.repetition_penalty > 0.0 && p.repetition_penalty <= 100.0))
+    return bad("repetition_penalty", "in (0, 100]");
+  if (!(std::abs(p.presence_penalty) <= 2.0)) return bad("presence_penalty", "in -2 .. 2");
+  if (!(std::abs(p.frequency_penalty) <= 2.0)) return bad("frequency_penalty", "in -2 .. 2");
+  if (p.num_top_logprobs < 0 || p.num_top_logprobs > kMaxTopLogprobs)
+    return bad("num_top_logprobs", absl::StrCat("in 0 .. ", kMaxTopLogprobs));
+  for (const auto& [id, bias] : p.logit_bias) {
+    if (id < 0 || id >= vocab_size) return bad("logit_bias", "of ids within the vocabulary");
+    if (!(std::abs(bias) <= 100.0f)) return bad("logit_bias", "in -100 .. 100");
+  }
+  for (TokenId id : p.allowed_ids)
+    if (id < 0 || id >= vocab_size) return bad("allowed_ids", "within the vocabulary");
   return absl::OkStatus();
 }
 

@@ -10,6 +10,8 @@
 
 namespace rft {
 
+inline constexpr int32_t kMaxTopLogprobs = 128;  // alternatives recorded per token
+
 struct SampledToken {
   TokenId id = 0;
   float logprob = 0.0f;           // nats, temperature 1, whole vocabulary

@@ -30,6 +30,7 @@ std::unique_ptr<InferenceEngine> StartEngine(std::shared_ptr<CausalLm> model, En
   const int64_t page_bytes =
       PagedCache::PageBytes(model->config().num_layers, model->head_layout(), model->dtype());
   options.kv_memory_bytes = page_bytes * (pages > 0 ? pages : 2000);
+  options.check_invariants = true;
   auto engine = CreateLocalEngine(std::move(model), options, std::move(codec));
   RFT_CHECK(engine.ok());
   return *std::move(engine);

@@ -33,6 +33,21 @@ class SchedulerTest : public ::testing::Test {
     scheduler_->Add(request);
     return request;
   }
+  // A request for this very prompt.
+  std::shared_ptr<EngineRequest> AddPrompt(std::vector<TokenId> prompt, int32_t max_tokens,
+                                           uint64_t client = 0) {
+    auto request = std::make_shared<EngineRequest>();
+    request->request.prompt = std::move(prompt);
+    request->request.sampling.max_tokens = max_tokens;
+    request->request.client = client;
+    scheduler_->Add(request);
+    return request;
+  }
+  static std::vector<TokenId> Count(TokenId first, int64_t count) {
+    std::vector<TokenId> ids(count);
+    for (int64_t i = 0; i < count; ++i) ids[i] = first + static_cast<TokenId>(i);
+    return ids;
+  }
   // One iteration as the engine makes it. Returns what was computed.
   std::vector<int64_t> Step() {
     const std::vector<Scheduler::Work> work = scheduler_->NextIteration();
@@ -223,6 +238,98 @@ TEST_F(SchedulerTest, TakesOutEverythingAtOnce) {
   EXPECT_EQ(scheduler_->pool().used(), 0);
 }
 
+TEST_F(SchedulerTest, ComputesAKnownBeginningOnce) {
+  Start(20, 4, 100);
+  AddPrompt(Count(0, 10), 1);
+  EXPECT_EQ(Step(), std::vector<int64_t>{10});
+  std::vector<TokenId> longer = Count(0, 10);
+  longer.push_back(77);
+  AddPrompt(longer, 1);
+  EXPECT_EQ(Step(), std::vector<int64_t>{3});  // two pages of 4 were known
+  AddPrompt(Count(0, 8), 1);
+  EXPECT_EQ(Step(), std::vector<int64_t>{4});  // one token is computed anew, with its page
+  EXPECT_EQ(scheduler_->num_prefix_hit_tokens(), 8 + 4);
+  EXPECT_EQ(scheduler_->pool().used(), 0);
+}
+
+TEST_F(SchedulerTest, ContinuesAConversationFromThePagesOfItsCompletion) {
+  Start(20, 4, 100);
+  auto first = AddPrompt(Count(0, 6), 7);
+  std::vector<TokenId> text = Count(0, 6);
+  for (int i = 0; i < 7; ++i)
+    text.push_back(static_cast<TokenId>(i));  // what Sample draws: 0 * 10 + i
+  RunToTheEnd();
+  text.push_back(500);
+  AddPrompt(text, 1);
+  EXPECT_EQ(Step(), std::vector<int64_t>{2});  // 12 of 14 lie in whole pages
+}
+
+TEST_F(SchedulerTest, WaitsForABeginningThatIsBeingComputed) {
+  Start(40, 8, 100);
+  for (TokenId last : {100, 200, 300}) {
+    std::vector<TokenId> prompt = Count(0, 12);
+    prompt.push_back(last);
+    AddPrompt(prompt, 2);
+  }
+  EXPECT_EQ(Step(), std::vector<int64_t>{13});
+  EXPECT_EQ(Step(), (std::vector<int64_t>{1, 1, 1}));
+  RunToTheEnd();
+  EXPECT_EQ(num_finished_, 3);
+  EXPECT_EQ(scheduler_->num_prefix_hit_tokens(), 24);
+}
+
+TEST_F(SchedulerTest, ForgetsWhatAnotherVersionComputed) {
+  Start(20, 4, 100);
+  AddPrompt(Count(0, 10), 1);
+  Step();
+  scheduler_->SetVersion(2);
+  scheduler_->CheckInvariants();
+  AddPrompt(Count(0, 10), 1);
+  EXPECT_EQ(Step(), std::vector<int64_t>{10});
+}
+
+TEST_F(SchedulerTest, KeepsNoPagesThatTwoVersionsComputed) {
+  Start(20, 4, 6);
+  AddPrompt(Count(0, 14), 1);
+  Step();  // 6 tokens with the first version
+  scheduler_->SetVersion(2);
+  RunToTheEnd();
+  AddPrompt(Count(0, 14), 1);
+  RunToTheEnd();
+  EXPECT_EQ(scheduler_->num_prefix_hit_tokens(), 0);
+}
+
+TEST_F(SchedulerTest, UsesNoKnownBeginningWhenToldNotTo) {
+  Start(20, 4, 100);
+  AddPrompt(Count(0, 10), 1);
+  Step();
+  AddPrompt(Count(0, 10), 1)->request.use_prefix_cache = false;
+  EXPECT_EQ(Step(), std::vector<int64_t>{10});
+}
+
+TEST_F(SchedulerTest, LetsClientsTakeTurnsByTokens) {
+  Start(200, 1, 100);
+  for (TokenId i = 0; i < 6; ++i) AddPrompt(Count(100 * i, 4), 1, /*client=*/1);
+  for (TokenId i = 0; i < 2; ++i) AddPrompt(Count(1000 + 100 * i, 9), 1, /*client=*/2);
+  std::vector<int64_t> order;
+  while (scheduler_->num_waiting() > 0) order.push_back(Step().at(0));
+  EXPECT_EQ(order, (std::vector<int64_t>{4, 9, 4, 4, 9, 4, 4, 4}));
+}
+
+TEST_F(SchedulerTest, RecomputesWhatAsksForItWhenWeightsChange) {
+  Start(40, 4, 100);
+  auto anew = AddPrompt(Count(0, 10), 5), goes_on = AddPrompt(Count(100, 10), 5);
+  anew->request.weight_policy = WeightPolicy::kRecompute;
+  Step();
+  Step();
+  scheduler_->SetVersion(2);
+  scheduler_->RecomputeForNewVersion();
+  scheduler_->CheckInvariants();
+  EXPECT_EQ(Step(), (std::vector<int64_t>{1, 12}));
+  RunToTheEnd();
+  EXPECT_EQ(num_finished_, 2);
+}
+
 // Requests of all sizes come and are cancelled at random while pages are short.
 TEST_F(SchedulerTest, KeepsItsInvariantsThroughARandomSoak) {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
@@ -237,8 +344,15 @@ TEST_F(SchedulerTest, KeepsItsInvariantsThroughARandomSoak) {
     std::vector<std::shared_ptr<EngineRequest>> open;
     for (int i = 0; i < 150; ++i) {
       if (random(0, 2) == 0) {  // at most 40 tokens: ten pages, and one for the copy
-        open.push_back(Add(random(1, 20), static_cast<int32_t>(random(1, 20)),
-                           static_cast<int32_t>(random(1, 5))));
+        if (random(0, 1) == 0) {
+          open.push_back(Add(random(1, 20), static_cast<int32_t>(random(1, 20)),
+                             static_cast<int32_t>(random(1, 5))));
+        } else {  // a beginning that others have, too
+          open.push_back(AddPrompt(Count(static_cast<TokenId>(random(0, 1)), random(1, 20)),
+                                   static_cast<int32_t>(random(1, 20)),
+                                   static_cast<uint64_t>(random(0, 2))));
+          open.back()->request.weight_policy = static_cast<WeightPolicy>(random(0, 1) * 2);
+        }
         expected += open.back()->request.num_samples;
       }
       if (random(0, 19) == 0 && !open.empty()) {
@@ -247,6 +361,10 @@ TEST_F(SchedulerTest, KeepsItsInvariantsThroughARandomSoak) {
         for (const auto& s : scheduler_->RemoveCancelled())
           expected -= s->sample == EngineSequence::kPrompt ? s->owner->request.num_samples : 1;
         scheduler_->CheckInvariants();
+      }
+      if (random(0, 29) == 0) {
+        scheduler_->SetVersion(i);
+        scheduler_->RecomputeForNewVersion();
       }
       Step();
     }

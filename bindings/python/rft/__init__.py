@@ -29,6 +29,7 @@ _EXPORTS = {
     "Trainer": "rft.training",
     "forward_backward_custom": "rft.training",
     "load_codec": "rft.codec",
+    "compile_grammar": "rft.structure",
     "sft": "rft.sft",
     **{name: "rft._native" for name in (
         "RunConfig", "Model", "Adapter", "Engine", "Server", "Datum", "Completion", "StepReport", "EvalReport", "FBResult",
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from rft.codec import load_codec  # noqa: F401
     from rft.graders import grader  # noqa: F401
     from rft.run import Run  # noqa: F401
+    from rft.structure import compile_grammar  # noqa: F401
     from rft.training import Trainer, forward_backward_custom  # noqa: F401
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -26,21 +28,76 @@ def generate(
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text as it is, without the chat template.")] = False,
     n: Annotated[int, typer.Option("-n", help="Completions.")] = 1, max_tokens: MaxTokens = 128, temperature: Temperature = 1.0,
     top_p: TopP = 1.0, seed: Seed = 0, dtype: Dtype = "bf16", threads: Threads = 0,
+    top_k: Annotated[int, typer.Option(help="Only the k most likely tokens; 0: all.")] = 0,
+    min_p: Annotated[float, typer.Option(help="Only tokens at least this likely, relative to the most likely one.")] = 0.0,
+    min_tokens: Annotated[int, typer.Option(help="No end before this many tokens.")] = 0,
+    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on after the end token.")] = False,
+    stop: Annotated[list[str] | None, typer.Option(help="Text that ends the answer; may be repeated.")] = None,
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1: tokens that were there already become less likely.")] = 1.0,
+    presence_penalty: Annotated[float, typer.Option(help="Subtracted from logits of tokens the answer has.")] = 0.0,
+    frequency_penalty: Annotated[float, typer.Option(help="The same, times how often it has them.")] = 0.0,
+    logit_bias: Annotated[list[str] | None, typer.Option(metavar="ID=BIAS", help="Added to a token's logit; may be repeated.")] = None,
+    allowed: Annotated[list[int] | None, typer.Option(metavar="ID", help="Only these tokens; may be repeated.")] = None,
+    json_schema: Annotated[Path | None, typer.Option(help="File with a JSON schema that the answer follows.")] = None,
+    regex: Annotated[str | None, typer.Option(help="Regular expression that the answer matches.")] = None,
+    ebnf: Annotated[Path | None, typer.Option(help="File with a grammar (EBNF) that the answer follows.")] = None,
+    echo: Annotated[bool, typer.Option("--echo", help="Print the prompt, too.")] = False,
+    logprobs: Annotated[int | None, typer.Option(
+        metavar="K", help="Print JSON instead of text: tokens, log-probabilities and K alternatives each.")] = None,
+    prompt_logprobs: Annotated[int | None, typer.Option(metavar="K", help="The same for the prompt's tokens (with --logprobs).")] = None,
 ) -> None:
     """Complete one prompt and print what the model says."""
     text = sys.stdin.read() if prompt == "-" else prompt
     codec, engine = open_model(model, dtype, threads)
     messages = [{"role": "system", "content": system}] if system else []
     ids = codec.encode(text) if raw else codec.encode_chat([*messages, {"role": "user", "content": text}])
-    stream = Stream(codec) if n == 1 else None
-    done = engine.generate([ids], n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed,
-                           on_token=stream.on_token if stream else None)
+    grammar = None
+    if json_schema or regex or ebnf:
+        from rft.structure import compile_grammar
+
+        grammar = compile_grammar(codec, json_schema=json_schema.read_text() if json_schema else None, regex=regex,
+                                  ebnf=ebnf.read_text() if ebnf else None)
+    stream = Stream(codec) if n == 1 and logprobs is None else None
+    if stream and echo:
+        sys.stdout.write(codec.decode(ids))
+    done = engine.generate([ids], n=n, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, max_tokens=max_tokens,
+                           min_tokens=min_tokens, ignore_eos=ignore_eos, stop_strings=stop or [], repetition_penalty=repetition_penalty,
+                           presence_penalty=presence_penalty, frequency_penalty=frequency_penalty, logit_bias=_biases(logit_bias or []),
+                           allowed_ids=allowed or [], top_logprobs=logprobs or 0, prompt_logprobs=prompt_logprobs, grammar=grammar,
+                           echo=echo and stream is None, seed=seed, on_token=stream.on_token if stream else None)
     for completion in done[0]:
-        if stream is None:
+        if logprobs is not None:
+            typer.echo(json.dumps(_as_json(codec, completion)))
+        elif stream is None:
             typer.echo(codec.decode([int(i) for i in completion.ids]))
     if stream:
         stream.end()
     engine.close()
+
+
+def _biases(options: list[str]) -> dict[int, float]:
+    """ID=BIAS, as often as given."""
+    try:
+        return {int(token): float(bias) for token, bias in (option.split("=") for option in options)}
+    except ValueError as error:
+        raise ValueError(f"--logit-bias: {' '.join(options)!r}: expected ID=BIAS, e.g. 42=-5") from error
+
+
+def _as_json(codec: Codec, completion: Any) -> dict[str, Any]:
+    """What is known about a completion and its tokens; numbers that are none (the first prompt token's) are null."""
+    def number(value: Any) -> float | None:
+        return None if math.isnan(value) else float(value)
+
+    def named(alternatives: list[tuple[int, float]]) -> list[dict[str, Any]]:
+        return [{"id": i, "token": codec.token_bytes[i].decode(errors="replace"), "logprob": logprob} for i, logprob in alternatives]
+
+    ids = [int(i) for i in completion.ids]
+    return {"text": codec.decode(ids), "ids": ids, "logprobs": [number(x) for x in completion.logprobs],
+            "sampling_logprobs": [number(x) for x in completion.sampling_logprobs], "versions": completion.versions.tolist(),
+            "top_logprobs": [named(row) for row in completion.top_logprobs],
+            "prompt_logprobs": [number(x) for x in completion.prompt_logprobs],
+            "prompt_top_logprobs": [named(row) for row in completion.prompt_top_logprobs],
+            "finish_reason": completion.finish_reason, "stop_string": completion.stop_string}
 
 
 def chat(model: ModelDir, system: Annotated[str, typer.Option(help="System message.")] = "", max_tokens: MaxTokens = 256,
