@@ -189,7 +189,7 @@ TEST_F(EngineFeaturesTest, AGrammarHoldsForEverySampleThroughPreemptions) {
       EXPECT_GT(c.sampling_logprobs[0], c.logprobs[0]);
       different.insert(c.ids);
     }
-  EXPECT_GT(different.size(), 20u);
+  EXPECT_GT(different.size(), 8u);
   Start({.max_batch = 6}, /*pages=*/6);
   testing::ExpectSameCompletions(expected, Generate(*engine_, requests));
   EXPECT_GT(engine_->stats().preemptions, 0);

@@ -123,6 +123,8 @@ def _prefill_chunk(subject: Subject) -> float:
 def _prefix(subject: Subject) -> float:
     requests = subject.requests(prefix=70)
     subject.sample(requests, max_batch=8)
+    if subject.stats["prefix_hit_tokens"] == 0:
+        raise RuntimeError("no prompt began like another: this case has lost its meaning")
     return subject.difference(requests)
 
 
