@@ -37,7 +37,14 @@ std::vector<std::shared_ptr<const Row>> ParseRows(const std::vector<std::string>
 }
 
 py::list GradeRows(const py::iterable& specs, const std::vector<std::string>& rows_json,
-                   const std::vector<std::string>& completions, int threads) {
+                   const std::vector<std::string>& completions, int threads,
+                   std::vector<std::vector<TokenId>> token_ids) {
+  if (token_ids.empty()) token_ids.resize(completions.size());
+  if (token_ids.size() != completions.size()) {
+    throw StatusException(absl::InvalidArgumentError(
+        absl::StrCat("grade_rows: ", token_ids.size(), " lists of token ids for ",
+                     completions.size(), " completions; one each is needed")));
+  }
   if (rows_json.size() != completions.size()) {
     throw StatusException(absl::InvalidArgumentError(
         absl::StrCat("grade_rows: ", rows_json.size(), " rows and ", completions.size(),
@@ -45,7 +52,7 @@ py::list GradeRows(const py::iterable& specs, const std::vector<std::string>& ro
   }
   const std::vector<GraderSpec> parsed = ToGraderSpecs(specs);
   const auto results = ValueOrThrow(WithoutGil([&] {
-    return GradeOffline(parsed, ParseRows(rows_json), completions,
+    return GradeOffline(parsed, ParseRows(rows_json), completions, token_ids,
                         threads > 0 ? threads : NumThreads());
   }));
   py::list list;
@@ -91,14 +98,16 @@ py::dict SandboxMilliseconds(int executions) {
 
 void BindGraders(py::module_& m) {
   m.def("grade_rows", &GradeRows, py::arg("specs"), py::arg("rows_json"), py::arg("completions"),
-        py::arg("threads") = 0,
+        py::arg("threads") = 0, py::arg("token_ids") = std::vector<std::vector<TokenId>>(),
         "Runs graders over completions that already exist: result[i][g] is grader g on "
         "completions[i], a dict of grader, kind "
         "(\"score\", \"abstain\", \"error\", \"timeout\", \"killed\"), score (None unless kind is "
         "\"score\"), reason, sub_scores "
         "and seconds.\n\nspecs: dicts of type, name, weight, deadline_s, params. rows_json: one "
         "dataset line each; `messages` "
-        "may be missing. threads: for C++ graders; 0: as many as tensor work uses.\n\n"
+        "may be missing. threads: for C++ graders; 0: as many as tensor work uses. token_ids: of "
+        "each "
+        "completion, for graders that count tokens; may be left out.\n\n"
         "Raises ConfigError (all mistakes of the specs and rows), StateError (a Python function "
         "that can't be loaded).");
   m.def("time_grader", &TimeGraderOn, py::arg("spec"), py::arg("rows_json"), py::arg("completions"),

@@ -148,7 +148,8 @@ absl::StatusOr<std::shared_ptr<const Row>> ParseGradedRow(const std::string& lin
 
 absl::StatusOr<std::vector<std::vector<TimedGrade>>> GradeOffline(
     const std::vector<GraderSpec>& specs, const std::vector<std::shared_ptr<const Row>>& rows,
-    const std::vector<std::string>& completions, int num_threads) {
+    const std::vector<std::string>& completions, const std::vector<std::vector<TokenId>>& token_ids,
+    int num_threads) {
   std::vector<SharedSeconds> seconds;
   for (size_t g = 0; g < specs.size(); ++g)
     seconds.push_back(std::make_shared<std::vector<std::atomic<double>>>(rows.size()));
@@ -162,6 +163,7 @@ absl::StatusOr<std::vector<std::vector<TimedGrade>>> GradeOffline(
     auto rollout = std::make_shared<Rollout>();
     rollout->index = static_cast<int32_t>(i);
     rollout->completion_text = completions[i];
+    rollout->segments.push_back({.kind = SegmentKind::kModel, .ids = token_ids[i]});
     pool->GradeAsync(rows[i], rollout, [&, i](std::vector<NamedGrade> grades) {
       for (NamedGrade& named : grades) results[i].push_back({std::move(named.grade), 0.0});
       countdown.Done();

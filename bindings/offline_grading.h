@@ -21,11 +21,12 @@ struct TimedGrade {
 absl::StatusOr<std::shared_ptr<const Row>> ParseGradedRow(const std::string& line, int64_t index);
 
 // result[i][g]: grader g on completions[i]. num_threads: for C++ graders.
-// REQUIRES: rows and completions have the same length. kInvalidArgument: all mistakes of all specs, one per line;
+// REQUIRES: rows, completions and token_ids have the same length. kInvalidArgument: all mistakes of all specs, one per line;
 // kFailedPrecondition: a Python function that can't be loaded.
 absl::StatusOr<std::vector<std::vector<TimedGrade>>> GradeOffline(
     const std::vector<GraderSpec>& specs, const std::vector<std::shared_ptr<const Row>>& rows,
-    const std::vector<std::string>& completions, int num_threads);
+    const std::vector<std::string>& completions, const std::vector<std::vector<TokenId>>& token_ids,
+    int num_threads);
 
 // Seconds of the calling thread's CPU time that grading all completions `repeats` times takes: Run in a loop, without the pool.
 // REQUIRES: rows and completions have the same length. Status as of CreateGrader.

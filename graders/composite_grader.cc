@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "graders/async_grader.h"
+#include "graders/failure_policy.h"
 #include "graders/native_pool.h"
 #include "rft/io/json.h"
 
@@ -144,6 +145,11 @@ std::vector<GraderPart> ReadGraderParts(ParamReader& params, const GraderSpec& s
       continue;
     }
     const GraderSpec part = PartSpec(spec, key, name, member.value().get_object());
+    for (const auto& [param, text] : part.params) {
+      if (IsPolicyKey(param))
+        params.AddError(absl::StrCat(std::string(key), ".", name, ".", param),
+                        "belongs to the whole grader, not to a part");
+    }
     absl::StatusOr<std::unique_ptr<Grader>> grader = CreateGrader(part);
     if (!grader.ok()) {
       params.AddLine(std::string(grader.status().message()));

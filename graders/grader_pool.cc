@@ -82,6 +82,7 @@ absl::Status GraderPool::Add(GraderSpec spec, std::unique_ptr<Grader> grader) {
   if (grader == nullptr)
     return absl::InvalidArgumentError(absl::StrCat(where, ": no grader given"));
   Entry entry;
+  RFT_ASSIGN_OR_RETURN(entry.policy, ReadFailurePolicy(spec));
   entry.spec = std::move(spec);
   entry.grader = std::move(grader);
   entry.async = std::dynamic_pointer_cast<const AsyncGrader>(entry.grader);
@@ -103,19 +104,30 @@ void GraderPool::GradeAsync(std::shared_ptr<const Row> row, std::shared_ptr<cons
     pending->grades.push_back({entry.spec.name, entry.spec.weight, Grade{}});
   const std::shared_ptr<const GradeJob> job = GradeJob::From(std::move(row), *rollout);
   for (size_t i = 0; i < entries_.size(); ++i) {
-    auto finish = [this, pending, i](Grade grade) {
-      pending->grades[i].grade = std::move(grade);
+    const FailurePolicy& policy = entries_[i].policy;
+    Start(i, job, policy.retries, [this, pending, i, skip = policy.skip_abstain](Grade grade) {
+      NamedGrade& named = pending->grades[i];
+      if (skip && std::holds_alternative<Abstain>(grade)) named.weight = 0.0;
+      named.grade = std::move(grade);
       Finish(pending);
-    };
-    if (shut_down_) {
-      finish(GradeError{"shut down"});
-    } else if (entries_[i].async != nullptr) {
-      entries_[i].async->Start(job, std::move(finish));
-    } else {
-      native_.Run(entries_[i].grader, job, entries_[i].spec.deadline_s, std::move(finish));
-    }
+    });
   }
   Finish(pending);
+}
+
+void GraderPool::Start(size_t entry, std::shared_ptr<const GradeJob> job, int64_t tries_left,
+                       std::function<void(Grade)> done) {
+  if (shut_down_) return done(GradeError{"shut down"});
+  const Entry& asked = entries_[entry];
+  auto answer = [this, entry, job, tries_left, done = std::move(done)](Grade grade) {
+    if (!IsFailure(grade) || tries_left == 0 || shut_down_) return done(std::move(grade));
+    Start(entry, job, tries_left - 1, done);
+  };
+  if (asked.async != nullptr) {
+    asked.async->Start(std::move(job), std::move(answer));
+  } else {
+    native_.Run(asked.grader, std::move(job), asked.spec.deadline_s, std::move(answer));
+  }
 }
 
 void GraderPool::Finish(const std::shared_ptr<Pending>& pending) {
@@ -142,6 +154,13 @@ std::vector<std::string> GraderPool::names() const {
   std::vector<std::string> names;
   for (const Entry& entry : entries_) names.push_back(entry.spec.name);
   return names;
+}
+
+std::vector<GraderPool::Policy> GraderPool::policies() const {
+  std::vector<Policy> policies;
+  for (const Entry& entry : entries_)
+    policies.push_back({entry.spec.name, entry.spec.weight, entry.policy});
+  return policies;
 }
 
 std::vector<double> GraderPool::weights() const {

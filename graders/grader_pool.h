@@ -3,6 +3,8 @@
 //   GradeAsync --+--> NativePool (C++ graders, threads) ------+--> the last grade posts done --> callback thread
 //     any thread '--> WorkerPool per Python grader (processes) '
 //
+// A grader that fails (error, timeout, dead worker) is asked again as often as its `retries` says
+// (graders/failure_policy.h).
 // Each grader has its own deadline per completion, which starts when the grader begins with it. Whatever a grader does
 // (throw, NaN, hang, crash), `done` is called exactly once, with one grade per grader in the order they were added.
 //
@@ -22,6 +24,7 @@
 
 #include "absl/status/statusor.h"
 #include "graders/async_grader.h"
+#include "graders/failure_policy.h"
 #include "graders/native_pool.h"
 
 namespace rft {
@@ -40,7 +43,7 @@ class GraderPool {
                                                             const GraderPoolOptions& options = {});
   ~GraderPool();  // Shutdown
 
-  // `spec` gives name, weight and deadline; its type and params are not read. Waits as Create does.
+  // `spec` gives name, weight, deadline and failure policy; its type and other params are not read. Waits as Create does.
   // kInvalidArgument: no name, a name already there, a bad weight or deadline.
   absl::Status AddGrader(GraderSpec spec, std::unique_ptr<Grader> grader);
 
@@ -55,11 +58,19 @@ class GraderPool {
 
   std::vector<std::string> names() const;
   std::vector<double> weights() const;
+
+  struct Policy {
+    std::string name;
+    double weight = 1.0;
+    FailurePolicy policy;
+  };
+  std::vector<Policy> policies() const;
   int64_t num_late_answers() const { return native_.stats().num_late_answers; }
 
  private:
   struct Entry {
     GraderSpec spec;
+    FailurePolicy policy;
     std::shared_ptr<const Grader> grader;
     std::shared_ptr<const AsyncGrader> async;  // the same object, if it is one
   };
@@ -67,6 +78,8 @@ class GraderPool {
 
   explicit GraderPool(const GraderPoolOptions& options);
   absl::Status Add(GraderSpec spec, std::unique_ptr<Grader> grader);  // without Prepare
+  void Start(size_t entry, std::shared_ptr<const GradeJob> job, int64_t tries_left,
+             std::function<void(Grade)> done);
   void Finish(const std::shared_ptr<Pending>& pending);
 
   std::vector<Entry> entries_;

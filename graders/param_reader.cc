@@ -6,6 +6,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "graders/failure_policy.h"
 #include "rft/core/text.h"
 
 namespace rft {
@@ -102,7 +103,7 @@ absl::Status ParamReader::Finish() {
   std::vector<std::string> known = asked_;
   std::sort(known.begin(), known.end());
   for (const auto& [key, value] : spec_.params) {
-    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    if (std::find(known.begin(), known.end(), key) != known.end() || IsPolicyKey(key)) continue;
     const std::string takes =
         known.empty() ? "takes no keys" : "takes " + absl::StrJoin(known, ", ");
     AddError(key, absl::StrCat("unknown key", Suggestion(key, known), " (", spec_.type, " ", takes,

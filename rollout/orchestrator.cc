@@ -113,7 +113,9 @@ absl::Status Orchestrator::Draw(Collection& collection) {
   task.rng = {options_.seed, static_cast<uint64_t>(task.step), static_cast<uint64_t>(row_index),
               times_drawn * static_cast<uint32_t>(options_.group_size)};
   const auto replay = replays_.find(id);
-  if (replay == replays_.end() || !Replays(replay->second, task)) {
+  // What stopped the run is sampled anew: the grader may have recovered.
+  if (replay == replays_.end() || !Replays(replay->second, task) ||
+      FindFailure(replay->second, OnFailure::kStop) != nullptr) {
     return runner_.Start(std::move(task));
   }
   Group group = std::move(replay->second);
@@ -123,8 +125,33 @@ absl::Status Orchestrator::Draw(Collection& collection) {
   return Take(std::move(group), collection);
 }
 
+void Orchestrator::SetFailurePolicy(const std::vector<GraderPool::Policy>& graders) {
+  policy_.clear();
+  for (const GraderPool::Policy& grader : graders) {
+    if (grader.weight != 0) policy_[grader.name] = grader.policy.on_failure;
+  }
+}
+
+const NamedGrade* Orchestrator::FindFailure(const Group& group, OnFailure on_failure) const {
+  for (const Rollout& rollout : group.rollouts) {
+    for (const NamedGrade& named : rollout.grades) {
+      const auto policy = policy_.find(named.grader);
+      if (policy != policy_.end() && policy->second == on_failure && IsFailure(named.grade))
+        return &named;
+    }
+  }
+  return nullptr;
+}
+
 absl::Status Orchestrator::Take(Group group, Collection& collection) {
-  const GroupVerdict verdict = JudgeGroup(group, options_.filter);
+  if (const NamedGrade* failure = FindFailure(group, OnFailure::kStop)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "grader ", failure->grader, " (on_failure: stop): ", GradeKind(failure->grade), " on row ",
+        group.row->index, " of the dataset: ", GradeReason(failure->grade)));
+  }
+  const bool failed = FindFailure(group, OnFailure::kDropGroup) != nullptr;
+  const GroupVerdict verdict =
+      failed ? GroupVerdict::kGraderFailed : JudgeGroup(group, options_.filter);
   AssignAdvantages(options_.advantage, &group);
   if (verdict == GroupVerdict::kKeep) {
     collection.batch.groups.push_back(std::move(group));

@@ -21,10 +21,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "graders/grader_pool.h"
 #include "rollout/advantage.h"
 #include "rollout/group_runner.h"
 #include "rollout/prompt_set.h"
@@ -71,6 +73,10 @@ class Orchestrator {
   // number of rollouts; otherwise it is sampled anew.
   void AddReplay(Group group);
 
+  // What a failed grade means beyond its rollout (OnFailure), for graders with weight. A group dropped for it counts as
+  // grader_failed; kStop makes CollectStep fail with kFailedPrecondition and the grader's message.
+  void SetFailurePolicy(const std::vector<GraderPool::Policy>& graders);
+
   // Draws made by all finished steps: what a checkpoint keeps.
   int64_t num_draws() const { return num_draws_; }
   void set_num_draws(int64_t num_draws) { num_draws_ = num_draws; }
@@ -82,6 +88,8 @@ class Orchestrator {
   struct Collection;
   absl::Status Draw(Collection& collection);
   absl::Status Take(Group group, Collection& collection);
+  // The first failed grade of a grader with that policy; nullptr if there is none.
+  const NamedGrade* FindFailure(const Group& group, OnFailure on_failure) const;
 
   const std::vector<Prompt> prompts_;
   const OrchestratorOptions options_;
@@ -89,6 +97,7 @@ class Orchestrator {
   GroupRunner runner_;
   OnGroup on_group_;
   std::map<int64_t, Group> replays_;  // by id
+  std::map<std::string, OnFailure> policy_;
   int64_t num_draws_ = 0;
 };
 

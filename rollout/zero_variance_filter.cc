@@ -21,7 +21,8 @@ bool AllTruncated(const Group& group) {
 
 const char* GroupVerdictName(GroupVerdict verdict) {
   static constexpr const char* kNames[] = {"keep",          "all_right",      "all_wrong",
-                                           "zero_variance", "too_few_graded", "truncated"};
+                                           "zero_variance", "too_few_graded", "truncated",
+                                           "grader_failed"};
   return kNames[static_cast<int>(verdict)];
 }
 

@@ -2,6 +2,7 @@
 // reasons and refills.
 //
 // A group is dropped, with the first reason that applies:
+//   (grader_failed   a grader with on_failure: drop_group could not judge a rollout; the orchestrator looks for that)
 //   truncated        every rollout hit the token limit, if drop_all_truncated
 //   too_few_graded   fewer than min_scored rollouts have a finite reward: no baseline
 //   all_right        equal rewards, every one >= right_at_least
@@ -21,10 +22,18 @@
 
 namespace rft {
 
-enum class GroupVerdict { kKeep, kAllRight, kAllWrong, kZeroVariance, kTooFewGraded, kTruncated };
+enum class GroupVerdict {
+  kKeep,
+  kAllRight,
+  kAllWrong,
+  kZeroVariance,
+  kTooFewGraded,
+  kTruncated,
+  kGraderFailed
+};
 
-// "keep", "all_right", "all_wrong", "zero_variance", "too_few_graded", "truncated": the word in
-// metrics and records.
+// "keep", "all_right", "all_wrong", "zero_variance", "too_few_graded", "truncated",
+// "grader_failed": the word in metrics and records.
 const char* GroupVerdictName(GroupVerdict verdict);
 
 struct GroupFilterOptions {

@@ -7,6 +7,7 @@
 #include <openssl/evp.h>
 
 #include "absl/strings/str_cat.h"
+#include "rft/core/check.h"
 #include "rft/core/status_macros.h"
 #include "rft/io/json.h"
 #include "rft/io/safe_path.h"
@@ -99,11 +100,13 @@ absl::Status VerifyText(const std::string& text, const std::string& dir, FileSys
 
 absl::StatusOr<std::string> Sha256OfFile(const std::string& path, FileSystem& fs) {
   RFT_ASSIGN_OR_RETURN(const std::unique_ptr<MappedFile> file, fs.Map(path));
+  return Sha256OfText({reinterpret_cast<const char*>(file->data()), file->size()});
+}
+
+std::string Sha256OfText(std::string_view bytes) {
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned int length = 0;
-  if (EVP_Digest(file->data(), file->size(), digest, &length, EVP_sha256(), nullptr) != 1) {
-    return absl::InternalError(absl::StrCat(path, ": libcrypto could not compute SHA-256"));
-  }
+  RFT_CHECK(EVP_Digest(bytes.data(), bytes.size(), digest, &length, EVP_sha256(), nullptr) == 1);
   static constexpr char kDigits[] = "0123456789abcdef";
   std::string hex;
   for (unsigned int i = 0; i < length; ++i)

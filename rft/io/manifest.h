@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -47,7 +48,8 @@ class FolderCommit {
 // manifest doesn't list are ignored.
 absl::Status VerifyManifest(const std::string& dir, FileSystem& fs = FileSystem::Default());
 
-// Hexadecimal SHA-256 of a file's bytes.
+// Hexadecimal SHA-256 of bytes, and of a file's bytes.
+std::string Sha256OfText(std::string_view bytes);
 absl::StatusOr<std::string> Sha256OfFile(const std::string& path,
                                          FileSystem& fs = FileSystem::Default());
 

@@ -3,11 +3,13 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "rft/config/config_dump.h"
 #include "rft/config/config_reader.h"
 #include "rft/core/log.h"
 #include "rft/core/status_macros.h"
 #include "rft/core/text.h"
+#include "rft/run/grader_watch.h"
 #include "rft/run/local_parts.h"
 #include "rft/run/run_options.h"
 #include "rollout/group_record.h"
@@ -16,6 +18,7 @@ namespace rft {
 namespace {
 
 constexpr const char* kJournal = "journal";
+constexpr const char* kGraderHashes = "graders.json";
 
 // Extra graders after the configured ones; one of the same name takes its place.
 void MergeGraders(std::vector<GraderSpec> extra, std::vector<GraderSpec>* graders) {
@@ -57,6 +60,7 @@ absl::StatusOr<std::unique_ptr<Run>> Run::CreateWith(RunParts parts, RunConfig c
   auto run = std::unique_ptr<Run>(new Run(std::move(parts), std::move(config), std::move(codec)));
   RFT_RETURN_IF_ERROR(run->LoadData(fs));
   RFT_ASSIGN_OR_RETURN(run->graders_, GraderPool::Create(run->config_.graders));
+  run->orchestrator_->SetFailurePolicy(run->graders_->policies());
   RFT_RETURN_IF_ERROR(run->OpenFolder(resume_dir, fs));
   RFT_RETURN_IF_ERROR(run->Publish());
   return run;
@@ -97,6 +101,8 @@ absl::Status Run::OpenFolder(const std::string& resume_dir, FileSystem& fs) {
     return Restore();
   }
   RFT_ASSIGN_OR_RETURN(folder_, RunFolder::Create(config_, fs));
+  RFT_RETURN_IF_ERROR(folder_->WriteAtomically(
+      kGraderHashes, GraderHashesToJson(HashGraders(config_.graders, fs))));
   RFT_RETURN_IF_ERROR(folder_->AppendEvent("started"));
   return OpenJournal(/*replay=*/false);
 }
@@ -131,7 +137,29 @@ absl::Status Run::Restore() {
     before_ = *std::move(before);
   }
   RFT_RETURN_IF_ERROR(folder_->AppendEvent("resumed", absl::StrCat("\"step\": ", state_.step)));
-  return OpenJournal(same_config);
+  RFT_ASSIGN_OR_RETURN(const bool same_graders, SameGraders());
+  return OpenJournal(same_config && same_graders);
+}
+
+// Whether the graders are those of graders.json; says which are not, and notes the new ones.
+absl::StatusOr<bool> Run::SameGraders() {
+  const GraderHashes now = HashGraders(config_.graders, folder_->fs());
+  const std::string path = folder_->Path(kGraderHashes);
+  if (!folder_->fs().Exists(path)) return true;  // a run from before there was such a file
+  RFT_ASSIGN_OR_RETURN(const std::string text, folder_->fs().ReadFile(path));
+  const absl::StatusOr<GraderHashes> before = GraderHashesFromJson(text);
+  if (!before.ok()) return absl::DataLossError(absl::StrCat(path, ": ", before.status().message()));
+  const std::vector<std::string> changed = ChangedGraders(*before, now);
+  if (changed.empty()) return true;
+  LogWarning("graders have changed since the run began: ", absl::StrJoin(changed, ", "),
+             "; rewards before and after may not be comparable");
+  const std::string names = absl::StrJoin(
+      changed, ", ",
+      [](std::string* out, const std::string& name) { out->append(JsonQuote(name)); });
+  RFT_RETURN_IF_ERROR(
+      folder_->AppendEvent("graders_changed", absl::StrCat("\"graders\": [", names, "]")));
+  RFT_RETURN_IF_ERROR(folder_->WriteAtomically(kGraderHashes, GraderHashesToJson(now)));
+  return false;
 }
 
 // What an earlier process sampled after its last checkpoint is used again, unless the configuration has changed since.
@@ -159,7 +187,9 @@ absl::Status Run::Publish() {
 }
 
 absl::Status Run::AddGrader(const GraderSpec& spec, std::unique_ptr<Grader> grader) {
-  return graders_->AddGrader(spec, std::move(grader));
+  RFT_RETURN_IF_ERROR(graders_->AddGrader(spec, std::move(grader)));
+  orchestrator_->SetFailurePolicy(graders_->policies());
+  return absl::OkStatus();
 }
 
 absl::Status Run::Save(const std::string& dir) {

@@ -122,6 +122,7 @@ class Run {
   absl::Status LoadData(FileSystem& fs);
   absl::Status OpenFolder(const std::string& resume_dir, FileSystem& fs);
   absl::Status Restore();
+  absl::StatusOr<bool> SameGraders();
   absl::Status OpenJournal(bool replay);
   absl::Status Publish();
   GradeFunction GradeWithPool();
@@ -130,6 +131,7 @@ class Run {
   bool IsOver();
   absl::StatusOr<StepReport> Step();
   absl::Status WriteRollouts(const StepBatch& batch);
+  absl::Status RaiseAlarms(const StepBatch& batch);
   void CountSignal(const StepBatch& batch);
   absl::Status CountNotFinite(const StepBatch& batch, const UpdateResult& update);
   absl::Status SaveCheckpointNow();

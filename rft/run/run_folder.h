@@ -1,6 +1,7 @@
 // The folder of one run:
 //
 //   config.json      resolved configuration          metrics.jsonl   one object per step
+//   graders.json     what each grader was (rft/run/grader_watch.h)
 //   rollouts.jsonl   every rollout sampled           events.jsonl    what happened, with times
 //   journal          finished groups since the last checkpoint (rft/io/journal.h)
 //   checkpoints/step-N/   eval-before.json   eval-after.json   model/   summary.json

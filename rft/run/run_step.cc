@@ -9,6 +9,7 @@
 #include "rft/core/log.h"
 #include "rft/core/status_macros.h"
 #include "rft/core/text.h"
+#include "rft/run/grader_watch.h"
 #include "rft/run/rollout_line.h"
 #include "rft/run/run.h"
 #include "rft/run/run_options.h"
@@ -89,6 +90,7 @@ absl::StatusOr<StepReport> Run::Step() {
   if (update.num_updates > 0) RFT_RETURN_IF_ERROR(Publish());
   const double train_s = Clock::Default().NowSeconds() - start;
   RFT_RETURN_IF_ERROR(WriteRollouts(batch));
+  RFT_RETURN_IF_ERROR(RaiseAlarms(batch));
   CountSignal(batch);
   RFT_RETURN_IF_ERROR(CountNotFinite(batch, update));
   StepReport report = MakeReport(batch, update, options.adam.learning_rate, train_s);
@@ -122,6 +124,20 @@ absl::Status Run::WriteRollouts(const StepBatch& batch) {
   for (const Group& group : batch.groups) RFT_RETURN_IF_ERROR(write(group, GroupVerdict::kKeep));
   for (const DroppedGroup& dropped : batch.dropped)
     RFT_RETURN_IF_ERROR(write(dropped.group, dropped.verdict));
+  return absl::OkStatus();
+}
+
+absl::Status Run::RaiseAlarms(const StepBatch& batch) {
+  for (const GraderAlarm& alarm : FindAlarms(batch, graders_->policies())) {
+    LogWarning("step ", state_.step, ": grader ", alarm.grader, " could not judge ",
+               alarm.num_failures, " of ", alarm.num_grades, " completions (max_failure_rate ",
+               alarm.max_failure_rate, "); first: ", alarm.reason);
+    RFT_RETURN_IF_ERROR(folder_->AppendEvent(
+        "grader_alarm",
+        absl::StrCat("\"step\": ", state_.step, ", \"grader\": ", JsonQuote(alarm.grader),
+                     ", \"failures\": ", alarm.num_failures, ", \"grades\": ", alarm.num_grades,
+                     ", \"first\": ", JsonQuote(alarm.reason))));
+  }
   return absl::OkStatus();
 }
 

@@ -103,6 +103,62 @@ TEST_F(GraderPoolTest, CallsDoneWithNothingWhenThereAreNoGraders) {
   EXPECT_TRUE(Grades("x").empty());
 }
 
+TEST_F(GraderPoolTest, AsksAGraderThatFailsAgainAsOftenAsItsSpecSays) {
+  auto calls = std::make_shared<std::atomic<int>>(0);
+  const auto third_time = [calls](const GradeInput&) -> Grade {
+    if (++*calls % 3 != 0) return GradeError{"not yet"};
+    return Score{1.0};
+  };
+  for (const auto& [name, retries] : std::map<std::string, int64_t>{{"a", 2}, {"b", 1}}) {
+    GraderSpec spec;
+    spec.name = name;
+    spec.params["retries"] = std::to_string(retries);
+    ASSERT_TRUE(pool_->AddGrader(spec, MakeFunctionGrader(third_time)).ok());
+    *calls = 0;
+    const Grade grade = Grades("x").back().grade;
+    EXPECT_EQ(GradeKind(grade), std::string(retries == 2 ? "score" : "error"));
+    Build({});
+  }
+}
+
+TEST_F(GraderPoolTest, AsksAPythonGraderAgainWhoseWorkerDied) {
+  GraderSpec spec = Python(20);
+  spec.params["retries"] = "1";
+  Build({spec, Spec("regex_match", {{"pattern", "x"}})});
+  EXPECT_EQ(GradeKind(Grades("exit")[0].grade), std::string("killed"));  // both times
+  EXPECT_EQ(ScoreOf(Grades("score 4")[0].grade), 4);
+}
+
+TEST_F(GraderPoolTest, TakesTheWeightOfAnAbstentionWhereTheSpecSaysSkip) {
+  const auto abstain = [](const GradeInput&) -> Grade { return Abstain{"not mine"}; };
+  for (const char* name : {"mask", "skip"}) {
+    GraderSpec spec;
+    spec.name = name;
+    spec.params["on_abstain"] = spec.name;
+    ASSERT_TRUE(pool_->AddGrader(spec, MakeFunctionGrader(abstain)).ok());
+  }
+  const std::vector<NamedGrade> grades = Grades("x");
+  EXPECT_EQ(grades[0].weight, 1.0);
+  EXPECT_EQ(grades[1].weight, 0.0);
+}
+
+TEST_F(GraderPoolTest, ReportsMistakesOfTheFailurePolicy) {
+  const std::string message(GraderPool::Create({Spec("regex_match", {{"pattern", "x"},
+                                                                     {"on_failure", "zero"},
+                                                                     {"retries", "-1"},
+                                                                     {"max_failure_rate", "2"}})})
+                                .status()
+                                .message());
+  EXPECT_THAT(message,
+              HasSubstr("graders[g].on_failure: \"zero\" is not one of mask, drop_group, stop"));
+  EXPECT_THAT(message, HasSubstr("graders[g].retries: -1 is not between 0 and 100"));
+  EXPECT_THAT(message, HasSubstr("graders[g].max_failure_rate: is a share: at most 1"));
+  EXPECT_THAT(
+      CreationError(Spec("multi", {{"graders", R"({"a": {"type": "number_match", "retries": 2}})"},
+                                   {"calculate_output", "a"}})),
+      HasSubstr("graders[g].graders.a.retries: belongs to the whole grader"));
+}
+
 TEST_F(GraderPoolTest, CallsDoneOffTheCallersThread) {
   Add("one", [](const GradeInput&) { return 1; });
   std::promise<std::thread::id> id;

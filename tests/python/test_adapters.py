@@ -270,6 +270,18 @@ def test_a_rubrics_group_function_is_refused_when_the_worker_starts() -> None:
         grade(Rubric([best_of], [1.0]), ["a"], [CHAT])
 
 
+def test_a_grader_says_what_its_failures_mean() -> None:
+    @rft.grader(retries=2, on_abstain="skip", deterministic=False)
+    def moody(completion):
+        return None
+
+    params = grader_spec(moody)["params"]
+    assert (params["retries"], params["on_abstain"], params["deterministic"]) == ("2", "skip", "false")
+    assert grade(moody, ["x"], [{}])[0]["kind"] == "abstain"
+    with pytest.raises(TypeError, match="@rft.grader has no retrys"):
+        rft.grader(retrys=2)
+
+
 def test_what_is_no_grader_is_refused() -> None:
     with pytest.raises(TypeError, match="a grader must be a function, not int"):
         grader_spec(3)

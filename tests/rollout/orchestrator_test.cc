@@ -99,6 +99,34 @@ TEST_F(OrchestratorTest, MasksARolloutThatCouldNotBeGradedWithoutChangingItsSibl
     EXPECT_EQ(with.groups[0].rollouts[i].advantage, without.groups[0].rollouts[i].advantage) << i;
 }
 
+Grade FailOnRowZeroSampleOne(const Row& row, const Rollout& rollout) {
+  if (row.index == 0 && rollout.index == 1) return Killed{"exited with status 3"};
+  return Score{static_cast<double>(rollout.index)};
+}
+
+TEST_F(OrchestratorTest, DropsTheGroupWhereThePolicyOfTheFailedGraderSaysSo) {
+  options_.group_size = 3;
+  Build(SampleIndex, testing::GradeBy(FailOnRowZeroSampleOne));
+  orchestrator_->SetFailurePolicy({{"rule", 1.0, {.on_failure = OnFailure::kDropGroup}}});
+  const StepBatch batch = Collect();
+  EXPECT_THAT(GroupIds(batch), ElementsAre(1, 2));
+  EXPECT_EQ(batch.DropReasons(), (std::map<std::string, int64_t>{{"grader_failed", 1}}));
+  Build(SampleIndex, testing::GradeBy(FailOnRowZeroSampleOne));
+  orchestrator_->SetFailurePolicy({{"rule", 0.0, {.on_failure = OnFailure::kDropGroup}}});
+  EXPECT_THAT(GroupIds(Collect()), ElementsAre(0, 1));  // without weight it decides nothing
+}
+
+TEST_F(OrchestratorTest, EndsTheStepWhereThePolicyOfTheFailedGraderSaysSo) {
+  Build(SampleIndex, testing::GradeBy(FailOnRowZeroSampleOne));
+  orchestrator_->SetFailurePolicy({{"rule", 1.0, {.on_failure = OnFailure::kStop}}});
+  const absl::Status status = orchestrator_->CollectStep(0).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(
+      std::string(status.message()),
+      HasSubstr(
+          "grader rule (on_failure: stop): killed on row 0 of the dataset: exited with status 3"));
+}
+
 TEST_F(OrchestratorTest, DropsAGroupWithTooFewGrades) {
   Build(SampleIndex, testing::GradeBy([](const Row& row, const Rollout& rollout) -> Grade {
           if (row.index == 0 && rollout.index == 0) return Timeout{1.0};

@@ -153,6 +153,43 @@ TEST_F(RunTest, ResumeDoesNotUseTheJournalOfAnotherConfiguration) {
   EXPECT_GE(fake_.engine->requests().size(), 3u);
 }
 
+TEST_F(RunTest, ResumeReportsAGraderThatHasChangedAndJudgesAnew) {
+  fake_.Write("grader.json",
+              R"({"type": "string_check", "operation": "eq", "input": "{{sample.output_text}}",
+                                 "reference": "{{item.answer}}"})");
+  const std::vector<std::string> overrides = {
+      "data.heldout=",
+      "graders=[{type: openai, name: mine, file: " + fake_.Path("grader.json") + "}]"};
+  Start(overrides);
+  Train(1);
+  const std::string dir = run_->dir();
+  Start(overrides, dir);
+  EXPECT_THAT(fake_.Read(dir + "/events.jsonl"), ::testing::Not(HasSubstr("graders_changed")));
+  fake_.Write("grader.json",
+              R"({"type": "string_check", "operation": "ne", "input": "{{sample.output_text}}",
+                                 "reference": "{{item.answer}}"})");
+  Start(overrides, dir);
+  EXPECT_THAT(fake_.Read(dir + "/events.jsonl"),
+              HasSubstr("\"graders_changed\", \"graders\": [\"mine\"]"));
+  Train(1);
+  EXPECT_GE(fake_.engine->requests().size(), 3u);  // not from the journal
+}
+
+TEST_F(RunTest, RaisesAnAlarmWhenAGraderFailsTooOften) {
+  Start({"data.heldout=", "graders.0.reference='{{item.nothing}}'",
+         "graders.0.max_failure_rate=0.5"});
+  Train(1);
+  EXPECT_THAT(fake_.Read(run_->dir() + "/events.jsonl"),
+              HasSubstr("\"grader_alarm\", \"step\": 0, \"grader\": \"exact\", \"failures\": 48, "
+                        "\"grades\": 48, \"first\": \"error: row "));
+}
+
+TEST_F(RunTest, EndsWhereAGraderThatMayNotFailFails) {
+  Start({"data.heldout=", "graders.0.reference='{{item.nothing}}'", "graders.0.on_failure=stop"});
+  EXPECT_THAT(std::string(run_->Next().status().message()),
+              HasSubstr("grader exact (on_failure: stop): error"));
+}
+
 TEST_F(RunTest, ResumeSkipsADamagedCheckpoint) {
   Start({"checkpoint.every=1"});
   Train(2);

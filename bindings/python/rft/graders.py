@@ -28,6 +28,8 @@ from rft._adapters import rubric_functions
 
 __all__ = ["grader", "grader_spec"]
 
+POLICY = {"retries", "on_failure", "on_abstain", "max_failure_rate", "deterministic"}
+
 
 def grader(
     function: Optional[Callable] = None,
@@ -39,6 +41,7 @@ def grader(
     memory_limit_mb: int = 0,
     style: str = "auto",
     batch_size: int = 32,
+    **policy: Any,
 ) -> Callable:
     """Marks a function (or class, or object that can be called) as a grader, with or without parentheses. It is
     returned itself, callable as before.
@@ -50,12 +53,17 @@ def grader(
     style            how it is called: "completion", "batch" (lists in, a list out), "trl", "eval_protocol" or "verifiers";
                      "auto" tells the last three by their signatures
     batch_size       completions per call at most, where it takes lists
+    **policy         what its failures mean: retries, on_failure, on_abstain, max_failure_rate, deterministic (docs/graders.md)
     """
+    unknown = sorted(set(policy) - POLICY)
+    if unknown:
+        raise TypeError(f"@rft.grader has no {', '.join(unknown)}; what failures mean is said with {', '.join(sorted(POLICY))}")
 
     def mark(target: Callable) -> Callable:
         if not _can_grade(target):
             raise TypeError(f"@rft.grader marks functions, not {type(target).__name__}")
         target.__rft_grader__ = _marks(target, name, weight, deadline_s, workers, memory_limit_mb, style, batch_size)
+        target.__rft_grader__["policy"] = policy
         return target
 
     return mark if function is None else mark(function)
@@ -76,6 +84,8 @@ def grader_spec(function: Callable) -> dict[str, Any]:
         raise TypeError(f"a grader must be a function, not {type(function).__name__}")
     marks = getattr(function, "__rft_grader__", None) or _marks(function)
     params = {key: str(marks[key]) for key in ("workers", "memory_limit_mb", "style", "batch_size")}
+    for key, value in marks.get("policy", {}).items():
+        params[key] = value if isinstance(value, str) else json.dumps(value)
     file = _importable_file(function)
     if file is not None:
         params["function"] = f"{file}:{function.__name__}"

@@ -113,3 +113,21 @@ def _speed(axis: Any, steps: list[float], rows: Sequence[dict[str, Any]]) -> Non
     if sampling:
         axis.set_ylim(bottom=0)
         axis.legend(frameon=False, loc="best")
+
+
+def plot_scores(scores: dict[str, list[float]], out: str | Path) -> Path:
+    """The distribution of each grader's scores, one histogram beside the other, into `out`."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = list(scores)
+    figure, axes = plt.subplots(1, len(names), figsize=(3.2 * len(names), 2.6), constrained_layout=True, squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        axis.hist(scores[name], bins=20, color=_BLUE)
+        axis.set_title(f"{name} ({len(scores[name])} scores)", fontsize=9, loc="left")
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(out, dpi=140, metadata={"Software": "rft"})
+    plt.close(figure)
+    return Path(out)
