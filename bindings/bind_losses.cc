@@ -15,6 +15,7 @@
 #include "bindings/loss_knobs.h"
 #include "bindings/module.h"
 #include "losses/loss.h"
+#include "losses/presets.h"
 #include "rft/tensor/try_torch.h"
 
 namespace rft::python {
@@ -33,6 +34,11 @@ std::map<std::string, double> MetricsOf(const LossOutput& output) {
   }
   metrics.insert(output.metric_maxima.begin(), output.metric_maxima.end());
   metrics.insert(output.metric_minima.begin(), output.metric_minima.end());
+  const double positions = output.num_tokens + output.num_masked;
+  if (positions > 0) metrics["masked_frac"] = output.num_masked / positions;
+  const auto mean = metrics.find("tis_mean"), square = metrics.find("tis_sq_mean");
+  if (square != metrics.end() && square->second > 0)
+    metrics["tis_ess"] = mean->second * mean->second / square->second;
   return metrics;
 }
 
@@ -40,7 +46,9 @@ py::dict LossForward(const std::string& name, at::Tensor logprobs_T, at::Tensor 
                      std::optional<at::Tensor> sampling_logprobs_T,
                      std::optional<at::Tensor> ref_logprobs_T,
                      std::optional<at::Tensor> advantages_T, at::Tensor mask_T,
-                     const py::object& row_offsets, const py::kwargs& knobs) {
+                     const py::object& row_offsets, std::optional<at::Tensor> entropy_T,
+                     std::optional<at::Tensor> sft_weights_T,
+                     std::optional<at::Tensor> held_logprobs_T, const py::kwargs& knobs) {
   const LossConfig config = ReadLossConfig(name, knobs);
   const LossInput input{std::move(logprobs_T),
                         std::move(old_logprobs_T),
@@ -48,25 +56,43 @@ py::dict LossForward(const std::string& name, at::Tensor logprobs_T, at::Tensor 
                         ref_logprobs_T.value_or(at::Tensor()),
                         advantages_T.value_or(at::Tensor()),
                         std::move(mask_T),
-                        Offsets(row_offsets)};
+                        Offsets(row_offsets),
+                        entropy_T.value_or(at::Tensor()),
+                        sft_weights_T.value_or(at::Tensor()),
+                        held_logprobs_T.value_or(at::Tensor())};
   const LossOutput output = ValueOrThrow(WithoutGil([&] {
-    return TryTorch([&]() -> LossOutput { return FindLoss(name).forward(input, config); });
+    return TryTorch([&]() -> LossOutput { return FindLoss(config.name).forward(input, config); });
   }));
   return py::dict(py::arg("sum") = output.sum, py::arg("denominator") = output.denominator,
                   py::arg("metrics") = MetricsOf(output), py::arg("num_tokens") = output.num_tokens,
                   py::arg("num_rows") = output.num_rows);
 }
 
+py::dict LossInfo(const std::string& name) {
+  const LossConfig config =
+      ValueOrThrow(TryTorch([&]() -> LossConfig { return LossDefaults(name); }));
+  return py::dict(py::arg("loss") = config.name,
+                  py::arg("splits_over_calls") = FindLoss(config.name).splits_over_calls());
+}
+
 }  // namespace
 
 void BindLosses(py::module_& m) {
+  m.def("loss_presets", &LossPresetNames,
+        "Names of the presets: losses as other implementations compute them (docs/losses.md).");
+  m.def("loss_info", &LossInfo, py::arg("name"),
+        "Of a loss or preset, a dict: loss (the registered loss behind it), splits_over_calls "
+        "(whether rows can be split over calls without changing the result).");
   m.def("loss_forward", &LossForward, py::arg("name"), py::arg("logprobs_T"),
         py::arg("old_logprobs_T"), py::arg("sampling_logprobs_T"), py::arg("ref_logprobs_T"),
         py::arg("advantages_T"), py::arg("mask_T"), py::arg("row_offsets"),
-        "A registered policy loss on torch tensors: T tokens of R rows packed one after another, "
+        py::arg("entropy_T") = py::none(), py::arg("sft_weights_T") = py::none(),
+        py::arg("held_logprobs_T") = py::none(),
+        "A registered loss or preset on torch tensors (rft.losses is the friendlier face): T tokens of R rows packed one after another, "
         "all float32 or all float64; "
         "row_offsets has R + 1 entries (row r is [off[r], off[r + 1])). sampling_logprobs_T and "
-        "ref_logprobs_T may be None.\n\n"
+        "ref_logprobs_T may be None; entropy_T, sft_weights_T: for entropy_coef, top_entropy and "
+        "sft_coef; held_logprobs_T stands for the constant sg(logprobs) (finite differences).\n\n"
         "Returns a dict: sum (scalar tensor; its gradient flows into logprobs_T), denominator "
         "(active tokens or rows; 0: a "
         "plain sum), metrics (token means), num_tokens, num_rows. The loss is sum / denominator, "

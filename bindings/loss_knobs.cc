@@ -110,9 +110,9 @@ class KnobReader : public ConfigVisitor {
 
 LossConfig ReadLossConfig(const std::string& name, const py::dict& knobs) {
   const LossConfig defaults =
-      ValueOrThrow(TryTorch([&]() -> LossConfig { return FindLoss(name).DefaultConfig(); }));
+      ValueOrThrow(TryTorch([&]() -> LossConfig { return LossDefaults(name); }));
   LossOptions options;
-  options.name = name;
+  options.name = defaults.name;
   KnobReader reader(absl::StrCat("loss ", name), knobs);
   options.Visit(reader);
   ThrowIfError(reader.Finish());

@@ -8,6 +8,7 @@
 //   kSeqMeanTokenMean         sum_i (1/|y_i|) sum_t L               rows with an active token
 //   kSeqMeanTokenSum          sum_i sum_t L                         rows with an active token
 //   kSeqMeanTokenSumNorm      sum_i (1/agg_norm) sum_t L            rows with an active token
+// With row_denominator kAll the last three count every row of the call.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,6 +22,7 @@ namespace rft {
 at::Tensor AggregateSum(const at::Tensor& losses_T, const PackedRows& rows,
                         const LossConfig& config);
 
+// num_rows: those that config.row_denominator counts.
 double AggregateDenominator(double num_tokens, double num_rows, const LossConfig& config);
 
 }  // namespace rft

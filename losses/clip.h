@@ -11,23 +11,13 @@
 // 2505.07291 (delta).
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
-#include "rft/core/loss_config.h"
+#include "losses/policy_loss.h"
 
 namespace rft {
 
-struct ClippedSurrogate {
-  at::Tensor loss_T;       // with gradient
-  at::Tensor ratio_T;      // min(r, delta), constant
-  at::Tensor clip_low_T;   // bool: r < 1 - clip_low and A < 0
-  at::Tensor clip_high_T;  // bool: r > 1 + clip_high and A > 0
-  at::Tensor clip_T;       // bool: the clipped branch is strictly larger
-  at::Tensor outside_T;    // bool: r outside the bounds whatever A
-  at::Tensor dual_T;       // bool: -c A was used; undefined without dual clip
-};
-
-ClippedSurrogate ClipSurrogate(const at::Tensor& log_ratio_T, const at::Tensor& advantages_T,
-                               const LossConfig& config);
+// Metrics: ratio_mean, ratio_min, ratio_max (after delta), clip_frac (the clipped branch is strictly
+// larger), clip_frac_low and clip_frac_high (by the sign of A), clip_frac_region (outside the bounds
+// whatever A), and with dual_clip dual_clip_frac.
+SurrogateTerm ClipSurrogate(const SurrogateInput& input, MetricCollector* metrics);
 
 }  // namespace rft

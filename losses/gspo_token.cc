@@ -5,29 +5,21 @@
 // With one advantage and one correction weight per row it equals GSPO in value and gradient. Row
 // ratios move little: the bounds are narrow.
 // Source: 2507.18071 eq. 5-7 and 13-14, log ratio capped at +10 as verl and the Fireworks cookbook
-// do. Checked by tests/losses/loss_oracle_test.cc, presets rft.gspo-token, verl.gspo and trl.gspo.
-#include "losses/policy_loss.h"
+// do. Checked by tests/losses/loss_oracle_test.cc, presets rft.gspo-token, verl.gspo.
+#include "losses/clip.h"
 
 namespace rft {
 namespace {
 
-class GspoTokenLoss : public Loss {
- public:
-  LossConfig DefaultConfig() const override {
-    LossConfig config;
-    config.name = "gspo-token";
-    config.clip_low = 3e-4;
-    config.clip_high = 4e-4;
-    config.log_ratio_cap_max = 10.0;
-    config.correction = ImportanceCorrection{};
-    return config;
-  }
-  LossOutput forward(const LossInput& input, const LossConfig& config) const override {
-    return ClippedPolicyLoss(RatioLevel::kSequenceToken, input, config);
-  }
-};
+void GspoTokenDefaults(LossConfig& config) {
+  config.ratio_level = RatioLevel::kSequenceToken;
+  config.clip_low = 3e-4;
+  config.clip_high = 4e-4;
+  config.log_ratio_cap_max = 10.0;
+  config.correction = ImportanceCorrection{};
+}
 
-RFT_REGISTER_LOSS("gspo-token", GspoTokenLoss);
+RFT_REGISTER_POLICY_LOSS("gspo-token", GspoToken, &ClipSurrogate, &GspoTokenDefaults);
 
 }  // namespace
 }  // namespace rft

@@ -2,7 +2,7 @@
 //
 // Shapes: T tokens of R rows packed one after another, row_offsets_R1 (int64, R + 1 entries, row r
 // is [off[r], off[r+1])).
-// dtypes: all float32, or all float64 (the oracle tests). Never bf16.
+// dtypes: all float32, or all float64. Never bf16. Policy losses compute in float64 either way.
 // Gradient: only through logprobs_T.  Invariant to the order of rows and to how rows are split over
 // calls: the caller adds the sums and the denominators of all calls of a step and divides once.
 // Errors: c10::Error on shape or dtype mismatch, on a missing constant, and on an unknown name.
@@ -31,6 +31,11 @@ struct LossInput {
   at::Tensor advantages_T;         // constant
   at::Tensor mask_T;               // 0 or 1; 0 = no gradient, no effect on any row statistic
   at::Tensor row_offsets_R1;       // int64
+  at::Tensor entropy_T;            // nats; only for entropy_coef (gradient, if it has one) and top_entropy
+  at::Tensor sft_weights_T;        // >= 0; only for sft_coef. Undefined: 1 where the advantage is > 0
+  // What stands for logprobs_T wherever the formula holds it constant, sg(lp). Undefined = its own
+  // values, which is what training wants; finite differences need it held while logprobs_T moves.
+  at::Tensor held_logprobs_T;
 };
 
 struct LossOutput {
@@ -45,7 +50,8 @@ struct LossOutput {
   std::map<std::string, double>
       metric_minima;  // ratio_min; combine with min; empty without active tokens
   double num_tokens = 0.0;
-  double num_rows = 0.0;  // rows with an active token
+  double num_rows = 0.0;    // rows with an active token
+  double num_masked = 0.0;  // tokens that are not active
 };
 
 class Loss {
@@ -54,12 +60,19 @@ class Loss {
   // This loss's recommended defaults, `name` included.
   virtual LossConfig DefaultConfig() const = 0;
   virtual LossOutput forward(const LossInput& input, const LossConfig& config) const = 0;
+  // Whether rows can be split over calls without changing the result. Losses that rank the tokens
+  // of a call against each other cannot.
+  virtual bool splits_over_calls() const { return true; }
 };
 
 using LossRegistry = Registry<std::unique_ptr<Loss>>;
 #define RFT_REGISTER_LOSS(name, Class)            \
   static const bool rft_registered_loss_##Class = \
       ::rft::LossRegistry::Get().Add(name, [] { return std::unique_ptr<::rft::Loss>(new Class); })
+
+// The defaults of a registered loss or of a preset (losses/presets.h): "dapo", "trl.dapo".
+// Underscores count as hyphens. c10::Error listing the known names otherwise.
+LossConfig LossDefaults(std::string_view name);
 
 // The registered loss; c10::Error listing the known names otherwise.
 const Loss& FindLoss(std::string_view name);

@@ -39,6 +39,12 @@ void MetricCollector::AddMin(const std::string& name, const at::Tensor& x_T) {
                        ReplaceInactive(rows_, x_T, std::numeric_limits<double>::infinity()).amin());
 }
 
+void MetricCollector::AddRatio(const at::Tensor& ratio_T) {
+  AddSum("ratio_mean", ratio_T);
+  AddMin("ratio_min", ratio_T);
+  AddMax("ratio_max", ratio_T);
+}
+
 void MetricCollector::Finish(const LossConfig& config, LossOutput* output) const {
   at::NoGradGuard no_grad;
   std::vector<at::Tensor> scalars = {rows_.counts_R().sum(),
@@ -50,7 +56,11 @@ void MetricCollector::Finish(const LossConfig& config, LossOutput* output) const
   const double* next = host.const_data_ptr<double>();
   output->num_tokens = *next++;
   output->num_rows = *next++;
-  output->denominator = AggregateDenominator(output->num_tokens, output->num_rows, config);
+  output->num_masked = static_cast<double>(rows_.active_T().numel()) - output->num_tokens;
+  const double counted_rows = config.row_denominator == RowDenominator::kAll
+                                  ? static_cast<double>(rows_.num_rows())
+                                  : output->num_rows;
+  output->denominator = AggregateDenominator(output->num_tokens, counted_rows, config);
   for (const auto& [name, value] : sums_) output->metric_sums[name] = *next++;
   if (output->num_tokens == 0.0) return;
   for (const auto& [name, value] : maxima_) output->metric_maxima[name] = *next++;

@@ -19,6 +19,8 @@ class MetricCollector {
   void AddSum(const std::string& name, const at::Tensor& x_T);
   void AddMax(const std::string& name, const at::Tensor& x_T);
   void AddMin(const std::string& name, const at::Tensor& x_T);
+  // ratio_mean, ratio_min and ratio_max of an importance ratio.
+  void AddRatio(const at::Tensor& ratio_T);
 
   // Fills the metric maps, num_tokens, num_rows and the denominator.
   void Finish(const LossConfig& config, LossOutput* output) const;

@@ -11,9 +11,7 @@
 #include <c10/util/Exception.h>
 
 namespace rft {
-namespace {
-
-void CheckOffsets(const at::Tensor& row_offsets_R1, int64_t num_tokens) {
+void CheckRowOffsets(const at::Tensor& row_offsets_R1, int64_t num_tokens) {
   TORCH_CHECK(row_offsets_R1.defined() && row_offsets_R1.dim() == 1 &&
                   row_offsets_R1.numel() >= 1 && row_offsets_R1.scalar_type() == at::kLong,
               "row_offsets_R1: expected int64 with one entry per row plus one");
@@ -29,11 +27,9 @@ void CheckOffsets(const at::Tensor& row_offsets_R1, int64_t num_tokens) {
   }
 }
 
-}  // namespace
-
 PackedRows::PackedRows(const at::Tensor& mask_T, const at::Tensor& row_offsets_R1) {
   at::NoGradGuard no_grad;
-  CheckOffsets(row_offsets_R1, mask_T.numel());
+  CheckRowOffsets(row_offsets_R1, mask_T.numel());
   active_T_ = mask_T > 0;
   const at::Tensor offsets = row_offsets_R1.to(mask_T.device());
   lengths_R_ = offsets.diff();
@@ -55,6 +51,19 @@ at::Tensor PackedRows::RowSum(const at::Tensor& x_T) const {
 
 at::Tensor PackedRows::RowMean(const at::Tensor& x_T) const {
   return RowSum(x_T) / counts_R_.clamp_min(1.0);
+}
+
+at::Tensor PackedRows::RowMeanOfAll(const at::Tensor& x_T) const {
+  at::NoGradGuard no_grad;
+  const at::Tensor sums_R =
+      at::zeros({num_rows()}, x_T.options().dtype(at::kDouble)).index_add(0, row_of_T_, x_T.detach());
+  return sums_R / lengths_R_.clamp_min(1);
+}
+
+at::Tensor PackedRows::SpreadMean(const at::Tensor& x_T) const {
+  const at::Tensor sums_R =
+      at::zeros({num_rows()}, x_T.options().requires_grad(false)).index_add(0, row_of_T_, ZeroInactive(x_T));
+  return (sums_R / counts_R_.clamp_min(1.0)).index_select(0, row_of_T_);
 }
 
 at::Tensor PackedRows::Spread(const at::Tensor& x_R, const at::Tensor& like_T) const {

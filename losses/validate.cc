@@ -40,7 +40,33 @@ void CheckPolicyInput(const LossInput& input, const LossConfig& config) {
     CheckConstant(input, input.ref_logprobs_T, "ref_logprobs_T",
                   "kl_coef is not 0, so a reference model's log-probabilities are needed");
   }
+  if (input.entropy_T.defined() || config.entropy_coef != 0.0 || config.top_entropy) {
+    CheckConstant(input, input.entropy_T, "entropy_T",
+                  "entropy_coef or top_entropy is set, so the tokens' entropies are needed");
+  }
+  if (input.sft_weights_T.defined()) CheckConstant(input, input.sft_weights_T, "sft_weights_T", "");
+  if (input.held_logprobs_T.defined())
+    CheckConstant(input, input.held_logprobs_T, "held_logprobs_T", "");
 }
+
+namespace {
+
+void CheckRange(bool good, const char* name, const char* expected, double value) {
+  TORCH_CHECK(good, "losses.", name, ": expected ", expected, ", got ", value);
+}
+
+void CheckOwnKnobs(const LossConfig& c) {
+  CheckRange(c.dro.beta >= 0.0, "dro.beta", "at least 0", c.dro.beta);
+  CheckRange(c.sapo.tau_positive > 0.0, "sapo.tau_positive", "more than 0", c.sapo.tau_positive);
+  CheckRange(c.sapo.tau_negative > 0.0, "sapo.tau_negative", "more than 0", c.sapo.tau_negative);
+  CheckRange(c.covariance.fraction > 0.0 && c.covariance.fraction <= 1.0, "covariance.fraction",
+             "more than 0, at most 1", c.covariance.fraction);
+  CheckRange(c.covariance.low < c.covariance.high, "covariance.low", "less than covariance.high",
+             c.covariance.low);
+  CheckRange(c.covariance.kl_coef >= 0.0, "covariance.kl_coef", "at least 0", c.covariance.kl_coef);
+}
+
+}  // namespace
 
 void CheckLossConfig(const LossConfig& config) {
   TORCH_CHECK(config.clip_low >= 0.0 && config.clip_low <= 1.0,
@@ -61,6 +87,18 @@ void CheckLossConfig(const LossConfig& config) {
               "losses.agg_norm: expected more than 0, got ", config.agg_norm);
   TORCH_CHECK(config.kl_coef >= 0.0 && std::isfinite(config.kl_coef),
               "losses.kl_coef: expected at least 0, got ", config.kl_coef);
+  CheckRange(!config.top_entropy || (*config.top_entropy > 0.0 && *config.top_entropy <= 1.0),
+             "top_entropy", "more than 0, at most 1", config.top_entropy.value_or(0.0));
+  CheckRange(std::isfinite(config.entropy_coef), "entropy_coef", "a number", config.entropy_coef);
+  CheckRange(config.sft_coef >= 0.0 && std::isfinite(config.sft_coef), "sft_coef", "at least 0",
+             config.sft_coef);
+  CheckRange(!config.off_policy_mask || config.off_policy_mask->delta >= 0.0,
+             "off_policy_mask.delta", "at least 0",
+             config.off_policy_mask ? config.off_policy_mask->delta : 0.0);
+  TORCH_CHECK(!config.row_mean_over_masked || config.ratio_level == RatioLevel::kSequenceToken,
+              "losses.row_mean_over_masked: needs ratio_level sequence-token (at level sequence "
+              "masked tokens would get a gradient)");
+  CheckOwnKnobs(config);
   if (!config.correction) return;
   const ImportanceCorrection& correction = *config.correction;
   TORCH_CHECK(correction.cap > 0.0, "losses.correction.cap: expected more than 0, got ",

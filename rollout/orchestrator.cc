@@ -28,7 +28,22 @@ absl::Status Validate(const OrchestratorOptions& options, size_t num_prompts) {
   if (!filter.ok()) {
     return absl::Status(filter.code(), absl::StrCat("filter.", filter.message()));
   }
+  if (options.overlong.max_tokens != 0) {
+    const absl::Status overlong = ValidateSoftOverlong(options.overlong);
+    if (!overlong.ok()) {
+      return absl::Status(overlong.code(), absl::StrCat("rollout.overlong ", overlong.message()));
+    }
+  }
   return absl::OkStatus();
+}
+
+// Journalled groups hold the graders' rewards: the penalty is added here, to both kinds.
+void PunishOverlong(const SoftOverlong& overlong, Group* group) {
+  if (overlong.max_tokens == 0) return;
+  for (Rollout& rollout : group->rollouts) {
+    if (rollout.scored)
+      rollout.reward += SoftOverlongPenalty(rollout.NumCompletionTokens(), overlong);
+  }
 }
 
 bool Replays(const Group& recorded, const GroupTask& task) {
@@ -91,6 +106,7 @@ absl::StatusOr<StepBatch> Orchestrator::CollectStep(int64_t step) {
   StepBatch& batch = collection.batch;
   std::sort(batch.groups.begin(), batch.groups.end(),
             [](const Group& a, const Group& b) { return a.id < b.id; });
+  AssignAdvantages(options_.advantage, absl::MakeSpan(batch.groups));
   std::sort(batch.dropped.begin(), batch.dropped.end(),
             [](const DroppedGroup& a, const DroppedGroup& b) { return a.group.id < b.group.id; });
   batch.sample_s = Clock::Default().NowSeconds() - start;
@@ -144,6 +160,7 @@ const NamedGrade* Orchestrator::FindFailure(const Group& group, OnFailure on_fai
 }
 
 absl::Status Orchestrator::Take(Group group, Collection& collection) {
+  PunishOverlong(options_.overlong, &group);
   if (const NamedGrade* failure = FindFailure(group, OnFailure::kStop)) {
     return absl::FailedPreconditionError(absl::StrCat(
         "grader ", failure->grader, " (on_failure: stop): ", GradeKind(failure->grade), " on row ",
@@ -152,7 +169,6 @@ absl::Status Orchestrator::Take(Group group, Collection& collection) {
   const bool failed = FindFailure(group, OnFailure::kDropGroup) != nullptr;
   const GroupVerdict verdict =
       failed ? GroupVerdict::kGraderFailed : JudgeGroup(group, options_.filter);
-  AssignAdvantages(options_.advantage, &group);
   if (verdict == GroupVerdict::kKeep) {
     collection.batch.groups.push_back(std::move(group));
     return absl::OkStatus();

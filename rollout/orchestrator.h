@@ -29,6 +29,7 @@
 #include "graders/grader_pool.h"
 #include "rollout/advantage.h"
 #include "rollout/group_runner.h"
+#include "rollout/overlong.h"
 #include "rollout/prompt_set.h"
 #include "rollout/row_cursor.h"
 #include "rollout/step_batch.h"
@@ -44,7 +45,8 @@ struct OrchestratorOptions {
   int64_t max_refill_rounds = 3;  // at most this many times prompts_per_step replacements per step
   SamplingParams sampling;
   GroupFilterOptions filter;
-  AdvantageKind advantage = AdvantageKind::kGrpo;
+  AdvantageOptions advantage;
+  SoftOverlong overlong;  // added to rewards before anything else; max_tokens 0: none
   RunnerLimits limits;
 };
 

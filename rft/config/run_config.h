@@ -48,6 +48,8 @@ struct RolloutConfig {
   int64_t max_refill_rounds = 3;
   int64_t max_staleness = 0;
   bool mask_truncated = false;
+  int64_t overlong_buffer = 0;
+  double overlong_factor = 1.0;
 
   void Visit(ConfigVisitor& v) {
     v.Field("prompts_per_step", &prompts_per_step,
@@ -85,6 +87,13 @@ struct RolloutConfig {
              .max = 0});
     v.Field("mask_truncated", &mask_truncated,
             {.doc = "Do not train on completions cut off at max_tokens."});
+    v.Field("overlong_buffer", &overlong_buffer,
+            {.doc = "Over the last this many tokens before max_tokens the reward goes down, by "
+                    "overlong_factor at the end; 0: off.",
+             .unit = "tokens",
+             .min = 0});
+    v.Field("overlong_factor", &overlong_factor,
+            {.doc = "Largest overlong penalty.", .unit = "reward", .min = 0});
   }
 };
 
@@ -103,12 +112,24 @@ struct FilterConfig {
 
 struct AdvantageConfig {
   std::string kind = "grpo";
+  double eps = 1e-6;
+  double clip = 0.0;
+  double difficulty_weight = 0.0;
 
   void Visit(ConfigVisitor& v) {
     v.Field("kind", &kind,
-            {.doc = "grpo: (reward - mean) / deviation of the group; dr_grpo: without the "
-                    "division; rloo: mean of the others.",
-             .choices = {"grpo", "dr_grpo", "rloo"}});
+            {.doc = "grpo: (reward - mean) / deviation of the group; dr-grpo: without the "
+                    "division; rloo: mean of the others; max-rl: divided by the mean; opo: mean "
+                    "by length; pass-k: best against second; batch-std: deviation of the step; "
+                    "gpg, reinforce-pp, reinforce-pp-baseline: docs/losses.md.",
+             .choices = {"grpo", "dr-grpo", "rloo", "max-rl", "opo", "pass-k", "batch-std", "gpg",
+                         "reinforce-pp", "reinforce-pp-baseline"}});
+    v.Field("eps", &eps, {.doc = "Added to a deviation that is divided by.", .min = 0});
+    v.Field("clip", &clip, {.doc = "Largest |advantage|; 0: off.", .min = 0});
+    v.Field("difficulty_weight", &difficulty_weight,
+            {.doc = "Advantages are multiplied by 1 + this times (1 - mean reward of the group); "
+                    "rewards from 0 to 1.",
+             .min = 0});
   }
 };
 

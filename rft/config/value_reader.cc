@@ -76,14 +76,19 @@ class ValueReader {
   void operator()(std::string* field) {
     if (node_.kind != ConfigNode::Kind::kScalar) return Wrong("text");
     const auto& choices = info_.choices;
-    if (!choices.empty() &&
-        std::find(choices.begin(), choices.end(), node_.text) == choices.end()) {
+    // The field's words are hyphenated; underscores are what fingers type: dr_grpo is dr-grpo.
+    const auto same = [this](const std::string& choice) {
+      return std::equal(choice.begin(), choice.end(), node_.text.begin(), node_.text.end(),
+                        [](char a, char b) { return a == b || (a == '-' && b == '_'); });
+    };
+    const auto chosen = std::find_if(choices.begin(), choices.end(), same);
+    if (!choices.empty() && chosen == choices.end()) {
       const auto meant = DidYouMean(node_.text, choices);
       return Say(absl::StrCat(JsonQuote(node_.text), " is not one of ",
                               absl::StrJoin(choices, ", "),
                               meant ? absl::StrCat("; did you mean ", *meant, "?") : ""));
     }
-    *field = node_.text;
+    *field = choices.empty() ? node_.text : *chosen;
   }
 
   void operator()(std::vector<std::string>* field) {

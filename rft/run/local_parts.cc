@@ -7,6 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "losses/loss.h"
+#include "losses/presets.h"
+#include "losses/validate.h"
 #include "rft/config/config_reader.h"
 #include "rft/core/status_macros.h"
 #include "rft/core/text.h"
@@ -14,6 +16,7 @@
 #include "rft/models/causal_lm.h"
 #include "rft/models/lora.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/try_torch.h"
 #include "rft/train/trainer.h"
 
 namespace rft {
@@ -40,12 +43,21 @@ absl::StatusOr<at::ScalarType> ComputeType(const RunConfig& config) {
 }  // namespace
 
 absl::StatusOr<LossConfig> ResolveLoss(const RunConfig& config) {
-  const auto* factory = LossRegistry::Get().Find(config.losses.name);
-  if (factory == nullptr) {
-    return UnknownName(config, "losses.name", "loss", config.losses.name,
-                       LossRegistry::Get().Names());
+  const std::string& name = config.losses.name;
+  const absl::StatusOr<LossConfig> defaults =
+      TryTorch([&]() -> LossConfig { return LossDefaults(name); });
+  if (!defaults.ok()) {
+    std::vector<std::string> known = LossRegistry::Get().Names();
+    if (name.find('.') != std::string::npos) known = LossPresetNames();
+    return UnknownName(config, "losses.name", "loss", name, known);
   }
-  return config.losses.ApplyTo((*factory)()->DefaultConfig());
+  const LossConfig loss = config.losses.ApplyTo(*defaults);
+  const absl::Status knobs = TryTorch([&] { CheckLossConfig(loss); });
+  if (!knobs.ok()) {
+    return absl::InvalidArgumentError(
+        AtKey(config, "losses.name", std::string(knobs.message())));
+  }
+  return loss;
 }
 
 absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,

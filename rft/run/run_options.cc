@@ -13,6 +13,10 @@ namespace {
 
 constexpr double kSilenceS = 600.0;
 
+AdvantageOptions AdvantageFor(const RunConfig& config, AdvantageKind kind) {
+  return {kind, config.advantage.eps, config.advantage.clip, config.advantage.difficulty_weight};
+}
+
 }  // namespace
 
 absl::Status CheckRunConfig(const RunConfig& config) {
@@ -67,7 +71,11 @@ absl::StatusOr<OrchestratorOptions> OrchestratorOptionsFor(const RunConfig& conf
     return absl::InvalidArgumentError(
         AtKey(config, "advantage.kind", std::string(advantage.status().message())));
   }
-  options.advantage = *advantage;
+  options.advantage = AdvantageFor(config, *advantage);
+  if (config.rollout.overlong_buffer > 0) {
+    options.overlong = {config.rollout.max_tokens, config.rollout.overlong_buffer,
+                        config.rollout.overlong_factor};
+  }
   options.limits = LimitsFor(config);
   return options;
 }
@@ -95,6 +103,8 @@ UpdateOptions UpdateOptionsFor(const RunConfig& config, const LossConfig& loss, 
   options.num_updates = trainer.updates_per_step;
   options.comparison = ComparisonFor(SamplingFor(config));
   options.datums.mask_truncated = config.rollout.mask_truncated;
+  if (const auto kind = AdvantageKindFromName(config.advantage.kind); kind.ok())
+    options.advantage = AdvantageFor(config, *kind);
   return options;
 }
 

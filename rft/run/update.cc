@@ -7,6 +7,7 @@
 
 #include "rft/core/check.h"
 #include "rft/core/status_macros.h"
+#include "rollout/kl_penalty.h"
 
 namespace rft {
 namespace {
@@ -68,8 +69,9 @@ void MergeMetrics(const ForwardBackwardResult& part, int64_t tokens_before, Upda
 
 class BatchTrainer {
  public:
-  BatchTrainer(TrainingClient& trainer, TrainingClient* reference, const UpdateOptions& options)
-      : trainer_(trainer), reference_(reference), options_(options) {}
+  BatchTrainer(TrainingClient& trainer, TrainingClient* reference, const StepBatch& batch,
+               const UpdateOptions& options)
+      : trainer_(trainer), reference_(reference), batch_(batch), options_(options) {}
 
   absl::Status Run(std::vector<DatumBatch>* updates) {
     if (options_.loss.kl_coef > 0.0) {
@@ -88,6 +90,7 @@ class BatchTrainer {
           update.datums[i].old_logprobs = std::move(forward.logprobs[i]);
       }
     }
+    AddReferenceKl(absl::MakeSpan(*updates));
     for (size_t i = 0; i < updates->size(); ++i)
       RFT_RETURN_IF_ERROR(Update((*updates)[i], i == 0, updates->size() == 1));
     return absl::OkStatus();
@@ -96,6 +99,15 @@ class BatchTrainer {
   UpdateResult& result() { return result_; }
 
  private:
+  // Where the KL to the reference enters before the loss.
+  void AddReferenceKl(absl::Span<DatumBatch> updates) {
+    const LossConfig& loss = options_.loss;
+    if (loss.kl_coef == 0.0) return;
+    if (loss.kl_target == KlTarget::kReward)
+      AddKlToRewards(loss.kl_coef, options_.advantage, batch_.groups, updates);
+    if (loss.kl_target == KlTarget::kAdvantage) AddKlToAdvantages(loss.kl_coef, updates);
+  }
+
   void Compare(const DatumBatch& update, const std::vector<std::vector<float>>& logprobs,
                LogprobDiff* diff) {
     if (options_.comparison == Comparison::kNone) return;
@@ -134,6 +146,7 @@ class BatchTrainer {
 
   TrainingClient& trainer_;
   TrainingClient* const reference_;
+  const StepBatch& batch_;
   const UpdateOptions& options_;
   UpdateResult result_;
 };
@@ -150,7 +163,7 @@ Comparison ComparisonFor(const SamplingParams& sampling) {
 absl::StatusOr<UpdateResult> TrainOnBatch(TrainingClient& trainer, TrainingClient* reference,
                                           const StepBatch& batch, const UpdateOptions& options) {
   std::vector<DatumBatch> updates = SplitIntoUpdates(batch, options);
-  BatchTrainer body(trainer, reference, options);
+  BatchTrainer body(trainer, reference, batch, options);
   const absl::Status status = body.Run(&updates);
   if (!status.ok()) {
     trainer.ZeroGrad();

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "rft/api/training_client.h"
 #include "rft/core/loss_config.h"
+#include "rollout/advantage.h"
 #include "rollout/datums.h"
 #include "rollout/logprob_diff.h"
 #include "rollout/step_batch.h"
@@ -29,6 +30,7 @@ struct UpdateOptions {
       1;  // optimizer steps made of one batch; each trains on its own share of the groups
   Comparison comparison = Comparison::kSampling;
   DatumOptions datums;
+  AdvantageOptions advantage;  // for loss.kl_target reward: advantages are computed anew
 };
 
 struct UpdateResult {

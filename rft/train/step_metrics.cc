@@ -29,6 +29,9 @@ void StepMetrics::Finish(ForwardBackwardResult& result) const {
   result.finite = result.finite && std::isfinite(loss_sum_);
   for (const auto& [name, value] : sums_)
     result.metrics[name] = tokens_ > 0 ? value / tokens_ : 0.0;
+  const auto mean = result.metrics.find("tis_mean"), square = result.metrics.find("tis_sq_mean");
+  if (square != result.metrics.end() && square->second > 0.0)
+    result.metrics["tis_ess"] = mean->second * mean->second / square->second;
   result.metrics.insert(maxima_.begin(), maxima_.end());
   result.metrics.insert(minima_.begin(), minima_.end());
   if (entropy_tokens_ > 0) result.metrics["entropy"] = entropy_ / entropy_tokens_;

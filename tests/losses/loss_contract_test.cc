@@ -22,13 +22,18 @@ constexpr Aggregation kAggregations[] = {
 
 class LossContractTest : public ::testing::TestWithParam<std::string> {
  protected:
-  // The defaults, with the reference term on so that it is covered too.
+  // The defaults, with the other terms on so that they are covered too.
   LossConfig Config() const {
     LossConfig config = FindLoss(GetParam()).DefaultConfig();
     config.kl_coef = 0.05;
+    config.entropy_coef = 0.01;
+    config.sft_coef = 0.02;
     config.agg_norm = 11.0;
     return config;
   }
+  bool Splits() const { return FindLoss(GetParam()).splits_over_calls(); }
+  // Rows dealt to calls; one call for a loss that ranks the tokens of a call against each other.
+  std::vector<std::vector<int>> Calls(int num_rows, std::mt19937_64* engine) const;
 };
 
 std::vector<std::vector<int>> RandomSplit(int num_rows, std::mt19937_64* engine) {
@@ -43,6 +48,15 @@ std::vector<std::vector<int>> RandomSplit(int num_rows, std::mt19937_64* engine)
   return calls;
 }
 
+std::vector<std::vector<int>> LossContractTest::Calls(int num_rows, std::mt19937_64* engine) const {
+  std::vector<std::vector<int>> calls = RandomSplit(num_rows, engine);
+  if (Splits()) return calls;
+  for (size_t i = 1; i < calls.size(); ++i)
+    calls[0].insert(calls[0].end(), calls[i].begin(), calls[i].end());
+  calls.resize(1);
+  return calls;
+}
+
 TEST_P(LossContractTest, IsFoundUnderItsOwnName) {
   EXPECT_EQ(FindLoss(GetParam()).DefaultConfig().name, GetParam());
 }
@@ -54,7 +68,7 @@ TEST_P(LossContractTest, RandomSplitsAndOrdersGiveTheSameLossAndGradient) {
     config.aggregation = kAggregations[seed % std::size(kAggregations)];
     const std::vector<LossRow> rows = RandomRows(seed, 9);
     const LossResult whole = RunLoss(rows, config);
-    const LossResult split = RunLossInCalls(rows, RandomSplit(9, &engine), config);
+    const LossResult split = RunLossInCalls(rows, Calls(9, &engine), config);
     EXPECT_LE(RelativeDifference(split.loss, whole.loss), 1e-12);
     EXPECT_LE(GradientDifference(split.gradient, whole.gradient), 1e-12);
   }
@@ -65,7 +79,7 @@ TEST_P(LossContractTest, SplitsAndOrdersAgreeInFloat32) {
   for (uint64_t seed = 0; seed < 10; ++seed) {
     const std::vector<LossRow> rows = RandomRows(seed, 9);
     const LossResult whole = RunLoss(rows, Config(), at::kFloat);
-    const LossResult split = RunLossInCalls(rows, RandomSplit(9, &engine), Config(), at::kFloat);
+    const LossResult split = RunLossInCalls(rows, Calls(9, &engine), Config(), at::kFloat);
     EXPECT_LE(GradientDifference(split.gradient, whole.gradient), 1e-6);
   }
 }
@@ -73,7 +87,8 @@ TEST_P(LossContractTest, SplitsAndOrdersAgreeInFloat32) {
 TEST_P(LossContractTest, MetricSumsAddUpOverCalls) {
   const std::vector<LossRow> rows = RandomRows(3, 6);
   const LossOutput whole = RunLoss(rows, Config()).output;
-  const LossOutput split = RunLossInCalls(rows, {{5, 0}, {1, 4, 3}, {2}}, Config()).output;
+  std::mt19937_64 engine(9);
+  const LossOutput split = RunLossInCalls(rows, Calls(6, &engine), Config()).output;
   EXPECT_EQ(split.num_tokens, whole.num_tokens);
   EXPECT_EQ(split.num_rows, whole.num_rows);
   ASSERT_EQ(split.metric_sums.size(), whole.metric_sums.size());
@@ -93,7 +108,7 @@ TEST_P(LossContractTest, WhatMaskedTokensHoldChangesNoBit) {
       if (row.mask[t] != 0.0) continue;
       row.logp[t] = poison[next++ % 4];
       row.old_logp[t] = row.sampling_logp[t] = row.ref_logp[t] = row.advantage[t] =
-          poison[next % 4];
+          row.entropy[t] = poison[next % 4];
     }
   }
   const LossResult after = RunLoss(rows, Config());
@@ -134,14 +149,13 @@ TEST_P(LossContractTest, ACallWithoutRowsIsZero) {
   EXPECT_EQ(result.output.num_tokens, 0.0);
 }
 
+// What a formula holds constant, sg(lp), stays where it was while lp moves.
 TEST_P(LossContractTest, GradientMatchesFiniteDifferences) {
   constexpr double kStep = 1e-6;
-  LossConfig config = Config();
-  // One weight per row: under differing weights a stop-gradient ratio is, by design, not the slope
-  // of its value.
-  if (config.correction) config.correction->level = ImportanceCorrection::Level::kSequenceGeometric;
+  const LossConfig config = Config();
   for (uint64_t seed = 0; seed < 5; ++seed) {
-    const std::vector<LossRow> rows = RandomRows(100 + seed, 4);
+    std::vector<LossRow> rows = RandomRows(100 + seed, 4);
+    for (LossRow& row : rows) row.held_logp = row.logp;
     const LossResult result = RunLoss(rows, config);
     for (size_t r = 0; r < rows.size(); ++r) {
       for (size_t t = 0; t < rows[r].logp.size(); ++t) {
@@ -198,7 +212,7 @@ TEST(FindLossTest, ListsTheKnownNamesForAnUnknownOne) {
   } catch (const c10::Error& error) {
     const std::string message = error.what_without_backtrace();
     EXPECT_NE(message.find("'gpro'"), std::string::npos) << message;
-    EXPECT_NE(message.find("cross-entropy, dapo, grpo, gspo-token"), std::string::npos) << message;
+    EXPECT_NE(message.find("cross-entropy, dapo, dppo-kl, dppo-tv, dr-grpo"), std::string::npos) << message;
   }
 }
 

@@ -56,6 +56,7 @@ std::vector<LossRow> RandomRows(uint64_t seed, int num_rows) {
       row.sampling_logp.push_back(row.old_logp.back() - 0.4 * normal(engine));
       row.ref_logp.push_back(row.logp.back() - 0.5 * normal(engine));
       row.mask.push_back(active(engine) ? 1.0 : 0.0);
+      row.entropy.push_back(std::abs(1.0 + normal(engine)));
       row.advantage.push_back(advantage);
     }
   }
@@ -72,11 +73,13 @@ LossInput PackRows(const std::vector<LossRow>& rows, at::ScalarType dtype) {
   input.old_logprobs_T = Pack(rows, &LossRow::old_logp, dtype);
   input.advantages_T = Pack(rows, &LossRow::advantage, dtype);
   input.mask_T = Pack(rows, &LossRow::mask, dtype);
-  if (rows.empty() || !rows[0].sampling_logp.empty()) {
-    input.sampling_logprobs_T = Pack(rows, &LossRow::sampling_logp, dtype);
-  }
-  if (rows.empty() || !rows[0].ref_logp.empty())
-    input.ref_logprobs_T = Pack(rows, &LossRow::ref_logp, dtype);
+  const auto optional = [&](std::vector<double> LossRow::*column, at::Tensor* x_T) {
+    if (rows.empty() || !(rows[0].*column).empty()) *x_T = Pack(rows, column, dtype);
+  };
+  optional(&LossRow::sampling_logp, &input.sampling_logprobs_T);
+  optional(&LossRow::ref_logp, &input.ref_logprobs_T);
+  optional(&LossRow::entropy, &input.entropy_T);
+  optional(&LossRow::held_logp, &input.held_logprobs_T);
   return input;
 }
 

@@ -11,7 +11,8 @@ namespace rft::testing {
 
 struct LossRow {
   std::vector<double> logp, old_logp, mask, advantage;
-  std::vector<double> sampling_logp, ref_logp;  // empty in every row: left undefined in the input
+  // Empty in every row: left undefined in the input.
+  std::vector<double> sampling_logp, ref_logp, entropy, held_logp;
 };
 
 // What a step's loss is, after the caller's division.

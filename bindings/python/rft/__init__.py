@@ -31,13 +31,15 @@ _EXPORTS = {
     "load_codec": "rft.codec",
     "compile_grammar": "rft.structure",
     "sft": "rft.sft",
+    "losses": "rft.losses",
+    "check_loss": "rft.loss_check",
     **{name: "rft._native" for name in (
         "RunConfig", "Model", "Adapter", "Engine", "Server", "Datum", "Completion", "StepReport", "EvalReport", "FBResult",
         "OptimResult",
         "Weights", "TextCodec", "grade_rows", "loss_forward", "read_dataset", "registered", "build_info", "roofline", "set_threads",
         "Error", "ConfigError", "NotFoundError", "ResourceError", "StateError", "DeadlineError", "DataLossError")},
 }
-__all__ = ["__version__", "losses", *_EXPORTS]
+__all__ = ["__version__", *_EXPORTS]
 
 if TYPE_CHECKING:
     from rft._rft import (  # noqa: F401
@@ -68,17 +70,13 @@ if TYPE_CHECKING:
         roofline,
         set_threads,
     )
+    from rft import losses  # noqa: F401
     from rft.codec import load_codec  # noqa: F401
     from rft.graders import grader  # noqa: F401
+    from rft.loss_check import check_loss  # noqa: F401
     from rft.run import Run  # noqa: F401
     from rft.structure import compile_grammar  # noqa: F401
     from rft.training import Trainer, forward_backward_custom  # noqa: F401
-
-
-def losses() -> list[str]:
-    """Names of the registered losses, as `losses.name` in run.yaml and `loss=` of forward_backward take them."""
-    names: list[str] = __getattr__("registered")()["losses"]
-    return names
 
 
 def __getattr__(name: str) -> Any:

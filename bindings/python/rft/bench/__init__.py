@@ -16,10 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BENCHES = {"serve": "rft.bench.serve", "train": "rft.bench.train", "engine": "rft.bench.engine", "grpo-step": "rft.bench.grpo_step",
-           "moe": "rft.bench.moe", "sandbox": "rft.bench.sandbox",
-           "graders": "rft.bench.graders"}
-CHECKS = {"model": "rft.bench.check_model", "parity": "rft.bench.check_parity"}
+BENCHES = {
+    "engine": "rft.bench.engine",
+    "graders": "rft.bench.graders",
+    "grpo-step": "rft.bench.grpo_step",
+    "losses": "rft.bench.losses",
+    "moe": "rft.bench.moe",
+    "sandbox": "rft.bench.sandbox",
+    "serve": "rft.bench.serve",
+    "train": "rft.bench.train",
+}
+CHECKS = {
+    "losses": "rft.bench.check_losses",
+    "model": "rft.bench.check_model",
+    "parity": "rft.bench.check_parity",
+}
 DEFAULT_MODEL = Path("models/smollm2-135m-instruct")
 
 Log = Callable[[str], None]
@@ -35,6 +46,8 @@ class BenchOptions:
     rounds: int = 3
     only: str = ""
     family: str = ""
+    oracle: Path | None = None
+    seed: int = 0
 
     def model_dir(self) -> Path:
         """The model to measure; FileNotFoundError says how to get one."""

@@ -30,11 +30,14 @@ def check(
     model: Annotated[Path | None, typer.Option(help="Model folder; default: models/smollm2-135m-instruct.")] = None,
     family: Annotated[str, typer.Option(help="Only this family of models (parity).")] = "",
     only: Annotated[str, typer.Option(help="Only rows whose name contains this.")] = "",
+    oracle: Annotated[Path | None, typer.Option(help="losses: the independent implementation to compare with.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="losses: seed of the cases.")] = 0,
 ) -> None:
     """Compare our numbers with a reference; `limit` is the most that `ours` may be."""
     from rft.bench import CHECKS, BenchOptions, run
 
-    _run(name, sorted(CHECKS), lambda log: run(CHECKS[name], BenchOptions(model=model, family=family, only=only), log))
+    _run(name, sorted(CHECKS), lambda log: run(CHECKS[name], BenchOptions(
+        model=model, family=family, only=only, oracle=oracle, seed=seed), log))
 
 
 def _run(name: str, known: list[str], start: Callable[[Callable[[str], None]], Iterator[dict[str, Any]]]) -> None:
