@@ -88,7 +88,8 @@ void BindLosses(py::module_& m) {
         py::arg("advantages_T"), py::arg("mask_T"), py::arg("row_offsets"),
         py::arg("entropy_T") = py::none(), py::arg("sft_weights_T") = py::none(),
         py::arg("held_logprobs_T") = py::none(),
-        "A registered loss or preset on torch tensors (rft.losses is the friendlier face): T tokens of R rows packed one after another, "
+        "A registered loss or preset on torch tensors (rft.losses is the friendlier face): T "
+        "tokens of R rows packed one after another, "
         "all float32 or all float64; "
         "row_offsets has R + 1 entries (row r is [off[r], off[r + 1])). sampling_logprobs_T and "
         "ref_logprobs_T may be None; entropy_T, sft_weights_T: for entropy_coef, top_entropy and "

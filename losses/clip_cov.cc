@@ -6,14 +6,14 @@
 // of their position: the paper draws at random, and a rerun must draw the same.
 // Ranks the tokens of a call against each other: not the same when rows are split over calls.
 // Source: 2505.22617 eq. 9-10. Checked by tests/losses/loss_oracle_test.cc, preset verl.clip_cov.
-#include <algorithm>
-#include <cstdint>
-#include <numeric>
-#include <vector>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <vector>
 
 #include "losses/policy_loss.h"
 
@@ -55,26 +55,24 @@ SurrogateTerm ClipCovSurrogate(const SurrogateInput& input, MetricCollector* met
   const at::Tensor candidates_T = active_T.logical_and(clip_T.logical_not())
                                       .logical_and(covariance_T > config.covariance.low)
                                       .logical_and(covariance_T < config.covariance.high);
-  const auto wanted = static_cast<int64_t>(config.covariance.fraction *
-                                           active_T.sum().item<double>());
+  const auto wanted =
+      static_cast<int64_t>(config.covariance.fraction * active_T.sum().item<double>());
   const at::Tensor chosen_T = Some(candidates_T, std::max<int64_t>(1, wanted));
   const at::Tensor live_T =
       chosen_T.logical_not().logical_and(clip_T.logical_not()).logical_and(a_T != 0);
   metrics->AddRatio(ratio_T);
   metrics->AddSum("clip_frac", clip_T);
   metrics->AddSum("clip_frac_region", chosen_T);
-  const at::Tensor safe_log_ratio_T =
-      at::where(live_T, input.log_ratio_T, at::zeros_like(ratio_T));
+  const at::Tensor safe_log_ratio_T = at::where(live_T, input.log_ratio_T, at::zeros_like(ratio_T));
   const at::Tensor constant_T = at::where(clip_T, -clipped_T * a_T, at::zeros_like(ratio_T));
   const at::Tensor loss_T = at::where(live_T, -safe_log_ratio_T.exp() * a_T, constant_T);
   return {.loss_T = loss_T * chosen_T.logical_not(), .live_T = live_T};
 }
 
-void ClipCovDefaults(LossConfig& config) {
-  config.aggregation = Aggregation::kTokenMean;
-}
+void ClipCovDefaults(LossConfig& config) { config.aggregation = Aggregation::kTokenMean; }
 
-RFT_REGISTER_POLICY_LOSS("clip-cov", ClipCov, &ClipCovSurrogate, &ClipCovDefaults, /*splits_over_calls=*/false);
+RFT_REGISTER_POLICY_LOSS("clip-cov", ClipCov, &ClipCovSurrogate, &ClipCovDefaults,
+                         /*splits_over_calls=*/false);
 
 }  // namespace
 }  // namespace rft

@@ -19,9 +19,7 @@ SurrogateTerm DroSurrogate(const SurrogateInput& input, MetricCollector* metrics
   return {.loss_T = -clean.logprobs_T * clean.advantages_T, .uncorrected_T = penalty_T};
 }
 
-void DroDefaults(LossConfig& config) {
-  config.aggregation = Aggregation::kTokenMean;
-}
+void DroDefaults(LossConfig& config) { config.aggregation = Aggregation::kTokenMean; }
 
 RFT_REGISTER_POLICY_LOSS("dro", Dro, &DroSurrogate, &DroDefaults);
 

@@ -82,11 +82,16 @@ FusedClipTotals Run(const LossInput& input, const LossConfig& config, at::Tensor
 void FillMetrics(const FusedClipTotals& t, const LossInput& input, const LossConfig& config,
                  LossOutput* output) {
   auto& sums = output->metric_sums;
-  sums = {{"ratio_mean", t.ratio},           {"clip_frac", t.clip},
-          {"clip_frac_low", t.clip_low},     {"clip_frac_high", t.clip_high},
-          {"clip_frac_region", t.outside},   {"gradient_frac", t.live},
-          {"approx_kl_k1", -t.moved},        {"approx_kl_k3", t.moved_k3},
-          {"mismatch_k1", -t.mismatch},      {"mismatch_k3", t.mismatch_k3},
+  sums = {{"ratio_mean", t.ratio},
+          {"clip_frac", t.clip},
+          {"clip_frac_low", t.clip_low},
+          {"clip_frac_high", t.clip_high},
+          {"clip_frac_region", t.outside},
+          {"gradient_frac", t.live},
+          {"approx_kl_k1", -t.moved},
+          {"approx_kl_k3", t.moved_k3},
+          {"mismatch_k1", -t.mismatch},
+          {"mismatch_k3", t.mismatch_k3},
           {"mismatch_abs_mean", t.mismatch_abs}};
   if (config.dual_clip) sums["dual_clip_frac"] = t.dual;
   if (config.correction) {
@@ -108,11 +113,11 @@ void FillMetrics(const FusedClipTotals& t, const LossInput& input, const LossCon
 }  // namespace
 
 bool CanFuseClip(const LossInput& input, const LossConfig& config) {
-  const bool plain_kl = config.kl_coef == 0.0 || config.kl_target != KlTarget::kLoss ||
-                        (!config.kl_times_ratio && !config.kl_detached &&
-                         (config.kl_estimator == KlEstimator::kK1 ||
-                          config.kl_estimator == KlEstimator::kK2 ||
-                          config.kl_estimator == KlEstimator::kK3));
+  const bool plain_kl =
+      config.kl_coef == 0.0 || config.kl_target != KlTarget::kLoss ||
+      (!config.kl_times_ratio && !config.kl_detached &&
+       (config.kl_estimator == KlEstimator::kK1 || config.kl_estimator == KlEstimator::kK2 ||
+        config.kl_estimator == KlEstimator::kK3));
   return plain_kl && input.logprobs_T.is_cpu() && !input.held_logprobs_T.defined() &&
          !input.entropy_T.defined() && config.ratio_level != RatioLevel::kSequence &&
          !config.row_mean_over_masked && !config.off_policy_mask && !config.top_entropy &&

@@ -144,9 +144,10 @@ RFT_VEC_INLINE RowValues ValuesOf(const RowSums& sums, const Knobs& k) {
   row.count = vec::Count(sums.count);
   const double divisor = std::max(row.count, 1.0);
   row.shift = vec::Sum(sums.ratio) / divisor;
-  row.weight = k.row_product ? std::exp(std::clamp(vec::Sum(sums.mismatch), -k.weight_log_cap,
-                                                   k.weight_log_cap))
-                             : std::exp(vec::Sum(sums.mismatch_capped) / divisor);
+  row.weight =
+      k.row_product
+          ? std::exp(std::clamp(vec::Sum(sums.mismatch), -k.weight_log_cap, k.weight_log_cap))
+          : std::exp(vec::Sum(sums.mismatch_capped) / divisor);
   row.share = k.mean_over_row ? 1.0 / divisor : k.share;
   return row;
 }
@@ -206,8 +207,7 @@ RFT_VEC_INLINE Doubles Step(const FusedClipArrays<T>& a, int64_t at, const Knobs
   if (has_sampling) {
     mismatch_exp = Exp(Clamp(mismatch, -kMetricLogRatioCap, kMetricLogRatioCap));
     s.mismatch += mismatch;
-    s.mismatch_k3 +=
-        K3(Clamp(mismatch, -kMetricLogRatioCap, kMetricLogRatioCap), mismatch_exp);
+    s.mismatch_k3 += K3(Clamp(mismatch, -kMetricLogRatioCap, kMetricLogRatioCap), mismatch_exp);
     s.mismatch_abs += vec::Abs(mismatch);
   }
   s.mismatch_max = Max(s.mismatch_max, t.active ? vec::Abs(mismatch) : Fill(-kInf));
@@ -241,8 +241,9 @@ RFT_VEC_INLINE Doubles Step(const FusedClipArrays<T>& a, int64_t at, const Knobs
     s.ref_k3 += k3;
     if (k.kl_coef != 0.0) {
       const Doubles value = k.kl == KlEstimator::kK1 ? -d : k.kl == KlEstimator::kK2 ? k2 : k3;
-      const Doubles slope =
-          k.kl == KlEstimator::kK1 ? Fill(1.0) : k.kl == KlEstimator::kK2 ? -d : 1.0 - exp_d;
+      const Doubles slope = k.kl == KlEstimator::kK1   ? Fill(1.0)
+                            : k.kl == KlEstimator::kK2 ? -d
+                                                       : 1.0 - exp_d;
       loss += k.kl_coef * value;
       gradient += k.kl_coef * slope;
     }

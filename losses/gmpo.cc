@@ -25,8 +25,7 @@ SurrogateTerm GmpoSurrogate(const SurrogateInput& input, MetricCollector* metric
   metrics->AddRatio(held_T.exp());
   metrics->AddSum("clip_frac_region", outside_T);
   const at::Tensor kept_T = sign_T * at::minimum(sign_T * log_ratio_T, sign_T * clipped_T);
-  const at::Tensor advantage_T =
-      rows.Spread(rows.RowMean(input.clean.advantages_T), log_ratio_T);
+  const at::Tensor advantage_T = rows.Spread(rows.RowMean(input.clean.advantages_T), log_ratio_T);
   SurrogateTerm term;
   term.loss_T = -advantage_T * rows.SpreadMean(kept_T).exp();
   term.is_corrected = true;

@@ -16,7 +16,8 @@ void ImportanceSamplingDefaults(LossConfig& config) {
   config.aggregation = Aggregation::kTokenMean;
 }
 
-RFT_REGISTER_POLICY_LOSS("importance-sampling", ImportanceSampling, &ClipSurrogate, &ImportanceSamplingDefaults);
+RFT_REGISTER_POLICY_LOSS("importance-sampling", ImportanceSampling, &ClipSurrogate,
+                         &ImportanceSamplingDefaults);
 
 }  // namespace
 }  // namespace rft

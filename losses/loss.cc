@@ -36,7 +36,8 @@ const Loss& FindLoss(std::string_view name) {
   std::unique_ptr<Loss>& loss = (*losses)[key];
   if (loss == nullptr) {
     const auto* factory = LossRegistry::Get().Find(key);
-    TORCH_CHECK(factory != nullptr, "unknown loss '", std::string(name), "'; known losses: ", KnownNames());
+    TORCH_CHECK(factory != nullptr, "unknown loss '", std::string(name),
+                "'; known losses: ", KnownNames());
     loss = (*factory)();
   }
   return *loss;

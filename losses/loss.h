@@ -31,8 +31,8 @@ struct LossInput {
   at::Tensor advantages_T;         // constant
   at::Tensor mask_T;               // 0 or 1; 0 = no gradient, no effect on any row statistic
   at::Tensor row_offsets_R1;       // int64
-  at::Tensor entropy_T;            // nats; only for entropy_coef (gradient, if it has one) and top_entropy
-  at::Tensor sft_weights_T;        // >= 0; only for sft_coef. Undefined: 1 where the advantage is > 0
+  at::Tensor entropy_T;  // nats; only for entropy_coef (gradient, if it has one) and top_entropy
+  at::Tensor sft_weights_T;  // >= 0; only for sft_coef. Undefined: 1 where the advantage is > 0
   // What stands for logprobs_T wherever the formula holds it constant, sg(lp). Undefined = its own
   // values, which is what training wants; finite differences need it held while logprobs_T moves.
   at::Tensor held_logprobs_T;

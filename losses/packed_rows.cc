@@ -55,14 +55,14 @@ at::Tensor PackedRows::RowMean(const at::Tensor& x_T) const {
 
 at::Tensor PackedRows::RowMeanOfAll(const at::Tensor& x_T) const {
   at::NoGradGuard no_grad;
-  const at::Tensor sums_R =
-      at::zeros({num_rows()}, x_T.options().dtype(at::kDouble)).index_add(0, row_of_T_, x_T.detach());
+  const at::Tensor sums_R = at::zeros({num_rows()}, x_T.options().dtype(at::kDouble))
+                                .index_add(0, row_of_T_, x_T.detach());
   return sums_R / lengths_R_.clamp_min(1);
 }
 
 at::Tensor PackedRows::SpreadMean(const at::Tensor& x_T) const {
-  const at::Tensor sums_R =
-      at::zeros({num_rows()}, x_T.options().requires_grad(false)).index_add(0, row_of_T_, ZeroInactive(x_T));
+  const at::Tensor sums_R = at::zeros({num_rows()}, x_T.options().requires_grad(false))
+                                .index_add(0, row_of_T_, ZeroInactive(x_T));
   return (sums_R / counts_R_.clamp_min(1.0)).index_select(0, row_of_T_);
 }
 

@@ -22,7 +22,7 @@ class PackedRows {
 
   const at::Tensor& active_T() const { return active_T_; }  // bool
   const at::Tensor& counts_R() const { return counts_R_; }  // float64, active tokens of each row
-  int64_t num_rows() const { return lengths_R_.numel(); }    // with or without active tokens
+  int64_t num_rows() const { return lengths_R_.numel(); }   // with or without active tokens
 
   // x where active, exact 0 elsewhere; the gradient of an inactive token is exactly 0 even if x is
   // NaN or Inf there.

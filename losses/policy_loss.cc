@@ -29,9 +29,8 @@ LossInput Clean(const LossInput& input, const PackedRows& rows) {
   clean.logprobs_T = rows.ZeroInactive(input.logprobs_T.to(at::kDouble));
   if (input.entropy_T.defined())
     clean.entropy_T = rows.ZeroInactive(input.entropy_T.to(at::kDouble));
-  for (at::Tensor* x_T :
-       {&clean.old_logprobs_T, &clean.sampling_logprobs_T, &clean.ref_logprobs_T,
-        &clean.advantages_T, &clean.sft_weights_T, &clean.held_logprobs_T}) {
+  for (at::Tensor* x_T : {&clean.old_logprobs_T, &clean.sampling_logprobs_T, &clean.ref_logprobs_T,
+                          &clean.advantages_T, &clean.sft_weights_T, &clean.held_logprobs_T}) {
     if (x_T->defined()) *x_T = rows.ZeroInactive(x_T->detach().to(at::kDouble));
   }
   if (!clean.sampling_logprobs_T.defined()) clean.sampling_logprobs_T = clean.old_logprobs_T;
@@ -90,8 +89,9 @@ at::Tensor TopEntropyKeep(double fraction, const LossInput& clean, const PackedR
 at::Tensor KlTerm(const SurrogateInput& in) {
   const LossConfig& config = in.config;
   const at::Tensor& held_T = in.clean.held_logprobs_T;
-  at::Tensor kl_T = KlEstimate(config.kl_estimator, config.kl_detached ? held_T : in.clean.logprobs_T,
-                               held_T, in.clean.ref_logprobs_T);
+  at::Tensor kl_T =
+      KlEstimate(config.kl_estimator, config.kl_detached ? held_T : in.clean.logprobs_T, held_T,
+                 in.clean.ref_logprobs_T);
   if (config.kl_times_ratio) kl_T = kl_T * in.log_ratio_T.exp();
   return config.kl_coef * kl_T;
 }
@@ -162,7 +162,8 @@ at::Tensor PolicyTerm(Surrogate surrogate, const SurrogateInput& in, MetricColle
 LossOutput PolicyLoss(Surrogate surrogate, const LossInput& input, const LossConfig& config) {
   CheckLossConfig(config);
   CheckPolicyInput(input, config);
-  if (surrogate == &ClipSurrogate && CanFuseClip(input, config)) return FusedClipLoss(input, config);
+  if (surrogate == &ClipSurrogate && CanFuseClip(input, config))
+    return FusedClipLoss(input, config);
 
   const PackedRows rows(input.mask_T, input.row_offsets_R1);
   const LossInput clean = Clean(input, rows);
@@ -174,12 +175,9 @@ LossOutput PolicyLoss(Surrogate surrogate, const LossInput& input, const LossCon
     correction = ComputeCorrection(*config.correction, clean.old_logprobs_T,
                                    clean.sampling_logprobs_T, rows);
   }
-  const SurrogateInput in{clean,
-                          log_ratio_T,
-                          LogRatio(clean.held_logprobs_T, clean, row_shift_T, rows, config),
-                          rows,
-                          config,
-                          correction ? &*correction : nullptr};
+  const SurrogateInput in{
+      clean, log_ratio_T, LogRatio(clean.held_logprobs_T, clean, row_shift_T, rows, config),
+      rows,  config,      correction ? &*correction : nullptr};
   Terms terms(input, rows, config, &metrics);
   terms.Add("policy", PolicyTerm(surrogate, in, &metrics));
   if (config.kl_coef != 0.0 && config.kl_target == KlTarget::kLoss) terms.Add("kl", KlTerm(in));

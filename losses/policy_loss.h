@@ -21,7 +21,7 @@ namespace rft {
 
 // Everything a surrogate reads: inactive tokens are zeros, float64.
 struct SurrogateInput {
-  const LossInput& clean;        // sampling_logprobs_T is defined; held_logprobs_T too: sg(lp)
+  const LossInput& clean;         // sampling_logprobs_T is defined; held_logprobs_T too: sg(lp)
   const at::Tensor& log_ratio_T;  // with gradient, capped (ratio.h)
   at::Tensor held_log_ratio_T;    // the same of sg(lp): constant
   const PackedRows& rows;
@@ -30,9 +30,9 @@ struct SurrogateInput {
 };
 
 struct SurrogateTerm {
-  at::Tensor loss_T;         // with gradient
-  at::Tensor uncorrected_T;  // added after masks and correction; undefined: nothing
-  at::Tensor live_T;         // bool: carries gradient; undefined: where the advantage is not 0
+  at::Tensor loss_T;          // with gradient
+  at::Tensor uncorrected_T;   // added after masks and correction; undefined: nothing
+  at::Tensor live_T;          // bool: carries gradient; undefined: where the advantage is not 0
   bool is_corrected = false;  // the correction is inside already
 };
 
@@ -66,9 +66,9 @@ class SurrogateLoss : public Loss {
 };
 
 // RFT_REGISTER_POLICY_LOSS("dapo", Dapo, ClipSurrogate, DapoDefaults); once per file.
-#define RFT_REGISTER_POLICY_LOSS(name, Id, ...)                                             \
+#define RFT_REGISTER_POLICY_LOSS(name, Id, ...)                                                 \
   static const bool rft_registered_policy_loss_##Id = ::rft::LossRegistry::Get().Add(name, [] { \
-    return std::unique_ptr<::rft::Loss>(new ::rft::SurrogateLoss(name, __VA_ARGS__));       \
+    return std::unique_ptr<::rft::Loss>(new ::rft::SurrogateLoss(name, __VA_ARGS__));           \
   })
 
 }  // namespace rft

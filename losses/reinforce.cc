@@ -14,9 +14,7 @@ SurrogateTerm ReinforceSurrogate(const SurrogateInput& input, MetricCollector*) 
   return {.loss_T = -input.clean.logprobs_T * input.clean.advantages_T};
 }
 
-void ReinforceDefaults(LossConfig& config) {
-  config.aggregation = Aggregation::kTokenMean;
-}
+void ReinforceDefaults(LossConfig& config) { config.aggregation = Aggregation::kTokenMean; }
 
 RFT_REGISTER_POLICY_LOSS("reinforce", Reinforce, &ReinforceSurrogate, &ReinforceDefaults);
 

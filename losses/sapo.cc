@@ -21,9 +21,7 @@ SurrogateTerm SapoSurrogate(const SurrogateInput& input, MetricCollector* metric
   return {.loss_T = -gate_T * (4.0 / tau_T) * advantages_T};
 }
 
-void SapoDefaults(LossConfig& config) {
-  config.log_ratio_cap = 20.0;
-}
+void SapoDefaults(LossConfig& config) { config.log_ratio_cap = 20.0; }
 
 RFT_REGISTER_POLICY_LOSS("sapo", Sapo, &SapoSurrogate, &SapoDefaults);
 

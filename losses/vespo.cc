@@ -3,10 +3,10 @@
 //   J = (1/N) sum_i sum_t -sg(exp(lambda + k S - lambda e^S)) A log pi,   (k, lambda) by the sign of A
 // The correction enters S, not as a factor. Row-level: use one advantage per row.
 // Source: 2602.10693. Checked by tests/losses/loss_oracle_test.cc, presets trl.vespo, trl.vespo_tis.
-#include <cmath>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/where.h>
+#include <cmath>
 
 #include "losses/policy_loss.h"
 
@@ -39,9 +39,7 @@ SurrogateTerm VespoSurrogate(const SurrogateInput& input, MetricCollector* metri
           .is_corrected = true};
 }
 
-void VespoDefaults(LossConfig& config) {
-  config.aggregation = Aggregation::kTokenMean;
-}
+void VespoDefaults(LossConfig& config) { config.aggregation = Aggregation::kTokenMean; }
 
 RFT_REGISTER_POLICY_LOSS("vespo", Vespo, &VespoSurrogate, &VespoDefaults);
 

@@ -37,9 +37,8 @@ struct FieldInfo {
 // The types a field may have. An unset optional is null in the resolved dump and means "the default
 // of whoever uses it".
 using FieldRef = std::variant<bool*, int64_t*, double*, std::string*, std::vector<std::string>*,
-                              std::optional<bool>*, std::optional<double>*,
-                              std::optional<int64_t>*, std::optional<std::string>*,
-                              std::vector<GraderSpec>*>;
+                              std::optional<bool>*, std::optional<double>*, std::optional<int64_t>*,
+                              std::optional<std::string>*, std::vector<GraderSpec>*>;
 
 class ConfigVisitor {
  public:

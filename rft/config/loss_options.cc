@@ -42,8 +42,8 @@ void Override(const std::optional<double>& given, std::optional<double>* value) 
 }
 
 template <typename Enum, size_t N>
-void Override(const std::optional<std::string>& given,
-              const std::array<std::string_view, N>& words, Enum* value) {
+void Override(const std::optional<std::string>& given, const std::array<std::string_view, N>& words,
+              Enum* value) {
   if (given) *value = FromWord<Enum>(*given, words);
 }
 

@@ -145,8 +145,9 @@ struct LossOptions {
     v.Field(
         "clip_high", &clip_high,
         {.doc = "Ratio above 1 + clip_high is clipped when the advantage is positive.", .min = 0});
-    v.Field("dual_clip", &dual_clip,
-            {.doc = "c > 1: for a negative advantage A the loss is at most -c A; 0: off.", .min = 0});
+    v.Field(
+        "dual_clip", &dual_clip,
+        {.doc = "c > 1: for a negative advantage A the loss is at most -c A; 0: off.", .min = 0});
     v.Field("delta", &delta, {.doc = "Largest ratio of the unclipped branch; 0: off.", .min = 0});
     v.Field("log_ratio_cap", &log_ratio_cap,
             {.doc = "Largest |log ratio|, no gradient beyond; 0: off.", .unit = "nats", .min = 0});

@@ -48,7 +48,7 @@ struct OffPolicyMask {
 
 // What one loss alone reads. Formulas: the loss's own file.
 struct DroKnobs {
-  double beta = 0.05;             // weight of the quadratic penalty
+  double beta = 0.05;                // weight of the quadratic penalty
   bool gate_zero_advantage = false;  // no penalty where the advantage is 0
 };
 struct SapoKnobs {
@@ -59,7 +59,7 @@ struct VespoKnobs {
   double k_positive = 2.0, lambda_positive = 3.0;  // A >= 0
   double k_negative = 3.0, lambda_negative = 2.0;
 };
-struct CovarianceKnobs {  // clip-cov and kl-cov
+struct CovarianceKnobs {   // clip-cov and kl-cov
   double fraction = 2e-4;  // of the active tokens; at least one
   double low = 1.0;        // clip-cov: only tokens with a covariance inside (low, high)
   double high = 5.0;
@@ -70,12 +70,12 @@ struct LossConfig {
   std::string name = "grpo";
   double clip_low = 0.2;   // ratio below 1 - clip_low is clipped when the advantage is negative
   double clip_high = 0.2;  // ratio above 1 + clip_high is clipped when the advantage is positive
-  std::optional<double> dual_clip;      // c > 1: for A < 0 the loss is at most -c A
-  std::optional<double> delta;          // two-sided: ratio of the unclipped branch at most delta
+  std::optional<double> dual_clip;  // c > 1: for A < 0 the loss is at most -c A
+  std::optional<double> delta;      // two-sided: ratio of the unclipped branch at most delta
   RatioLevel ratio_level = RatioLevel::kToken;
   RatioAnchor ratio_anchor = RatioAnchor::kOld;
-  bool row_mean_over_masked = false;  // a row ratio averages the row's masked tokens too
-  std::optional<double> log_ratio_cap;  // |log ratio| at most this (gradient 0 beyond)
+  bool row_mean_over_masked = false;        // a row ratio averages the row's masked tokens too
+  std::optional<double> log_ratio_cap;      // |log ratio| at most this (gradient 0 beyond)
   std::optional<double> log_ratio_cap_max;  // log ratio at most this, above only (gspo)
   Aggregation aggregation = Aggregation::kSeqMeanTokenMean;
   double agg_norm = 1.0;  // L of kSeqMeanTokenSumNorm
@@ -88,9 +88,11 @@ struct LossConfig {
   bool kl_detached = false;     // reported in the loss, without gradient
   std::optional<ImportanceCorrection> correction;  // nullopt: none
   std::optional<OffPolicyMask> off_policy_mask;    // nullopt: none
-  std::optional<double> top_entropy;  // policy term only on this fraction of the tokens, the most uncertain
+  std::optional<double>
+      top_entropy;            // policy term only on this fraction of the tokens, the most uncertain
   double entropy_coef = 0.0;  // bonus: minus entropy_coef * entropy
-  double sft_coef = 0.0;      // plus sft_coef * cross-entropy (losses/policy_loss.h says of which tokens)
+  double sft_coef =
+      0.0;  // plus sft_coef * cross-entropy (losses/policy_loss.h says of which tokens)
   bool term_gradients = false;  // report the squared gradient of each term (costs a backward each)
   DroKnobs dro;
   SapoKnobs sapo;

@@ -54,8 +54,7 @@ absl::StatusOr<LossConfig> ResolveLoss(const RunConfig& config) {
   const LossConfig loss = config.losses.ApplyTo(*defaults);
   const absl::Status knobs = TryTorch([&] { CheckLossConfig(loss); });
   if (!knobs.ok()) {
-    return absl::InvalidArgumentError(
-        AtKey(config, "losses.name", std::string(knobs.message())));
+    return absl::InvalidArgumentError(AtKey(config, "losses.name", std::string(knobs.message())));
   }
   return loss;
 }

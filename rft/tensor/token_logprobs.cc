@@ -1,11 +1,13 @@
 // TokenLogprobs of ops.h: the vocabulary projection that never holds [N, V].
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <vector>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "rft/tensor/dispatch.h"
@@ -63,22 +65,38 @@ at::Tensor Forward(const at::Tensor& hidden, const Weight& head, const at::Tenso
   return logprobs;
 }
 
+// Adds g * d entropy / d logits of one row: -g inv_temperature p (log p + entropy).
+template <typename T>
+void AddEntropyGradient(const float* logits, int64_t n, float inv_temperature, float log_sum_exp,
+                        float entropy, float g, T* out) {
+  for (int64_t j = 0; j < n; ++j) {
+    const float log_p = logits[j] * inv_temperature - log_sum_exp;
+    const float slope = -std::exp(log_p) * (log_p + entropy) * inv_temperature;
+    out[j] = FromFloat<T>(ToFloat(out[j]) + g * slope);
+  }
+}
+
 struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden,
-                            const at::Tensor& targets, int64_t head, double temperature,
-                            int64_t entropy) {
-    at::Tensor log_sum_exp;
+  // Log-probabilities, and entropies when wanted.
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& hidden,
+                               const at::Tensor& targets, int64_t head, double temperature,
+                               bool wants_entropy) {
+    at::Tensor log_sum_exp, entropy;
     at::Tensor y = Forward(hidden, *reinterpret_cast<const Weight*>(head), targets, temperature,
-                           &log_sum_exp, reinterpret_cast<at::Tensor*>(entropy));
-    ctx->save_for_backward({hidden, targets, log_sum_exp});
+                           &log_sum_exp, wants_entropy ? &entropy : nullptr);
+    ctx->save_for_backward({hidden, targets, log_sum_exp, entropy});
     ctx->saved_data["head"] = head;
     ctx->saved_data["temperature"] = temperature;
-    return y;
+    ctx->set_materialize_grads(false);  // an unused entropy costs nothing
+    return wants_entropy ? variable_list{y, entropy} : variable_list{y};
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
     const at::Tensor &hidden = saved[0], &targets = saved[1], &log_sum_exp = saved[2];
-    const at::Tensor g = grads[0].contiguous();
+    const at::Tensor& entropy = saved[3];
+    const at::Tensor g = grads[0].defined() ? grads[0].contiguous() : at::zeros_like(log_sum_exp);
+    const at::Tensor g_entropy =
+        grads.size() > 1 && grads[1].defined() ? grads[1].contiguous() : at::Tensor();
     const auto& head = *reinterpret_cast<const Weight*>(ctx->saved_data["head"].toInt());
     const float scale = static_cast<float>(1.0 / ctx->saved_data["temperature"].toDouble());
     at::Tensor dhidden = at::empty_like(hidden);
@@ -90,10 +108,15 @@ struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
         using T = typename decltype(tag)::type;
         const auto kernel = GetKernels().typed<T>().softmax_gradient;
         ParallelFor(rows, GrainFor(4 * head.n), [&](int64_t begin, int64_t end) {
-          for (int64_t r = begin; r < end; ++r)
-            kernel(logits + r * head.n, head.n, scale, Data<float>(log_sum_exp)[r0 + r],
-                   Data<int64_t>(targets)[r0 + r], -Data<float>(g)[r0 + r],
-                   Data<T>(dlogits) + r * head.n);
+          for (int64_t r = begin; r < end; ++r) {
+            const float lse = Data<float>(log_sum_exp)[r0 + r];
+            kernel(logits + r * head.n, head.n, scale, lse, Data<int64_t>(targets)[r0 + r],
+                   -Data<float>(g)[r0 + r], Data<T>(dlogits) + r * head.n);
+            if (g_entropy.defined() && Data<float>(g_entropy)[r0 + r] != 0.0f)
+              AddEntropyGradient(logits + r * head.n, head.n, scale, lse,
+                                 Data<float>(entropy)[r0 + r], Data<float>(g_entropy)[r0 + r],
+                                 Data<T>(dlogits) + r * head.n);
+          }
         });
       });
       const at::Tensor part = dlogits.narrow(0, 0, rows);
@@ -151,8 +174,10 @@ at::Tensor TokenLogprobs(const at::Tensor& hidden_NH, const Weight& head,
   TORCH_CHECK(temperature > 0, "token_logprobs: temperature must be positive");
   if (!at::GradMode::is_enabled() || !hidden_NH.requires_grad())
     return Forward(hidden_NH, head, targets_N, temperature, nullptr, entropy_N);
-  return LogprobsFunction::apply(hidden_NH, targets_N, reinterpret_cast<int64_t>(&head),
-                                 temperature, reinterpret_cast<int64_t>(entropy_N));
+  const variable_list outputs = LogprobsFunction::apply(
+      hidden_NH, targets_N, reinterpret_cast<int64_t>(&head), temperature, entropy_N != nullptr);
+  if (entropy_N != nullptr) *entropy_N = outputs[1];
+  return outputs[0];
 }
 
 }  // namespace rft::ops

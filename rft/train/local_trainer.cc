@@ -68,7 +68,7 @@ class LocalTrainer : public Trainer {
         at::Tensor entropy_N, logprobs_N = Logprobs(*weights, batch, &entropy_N);
         Scatter(batch, logprobs_N, result.logprobs);
         LossInput input = LossInputs(datums, batch, logprobs_N);
-        if (config.top_entropy) input.entropy_T = entropy_N;
+        if (config.top_entropy || config.entropy_coef != 0.0) input.entropy_T = entropy_N;
         const LossOutput output = loss->forward(input, config);
         metrics.Add(output, entropy_N);
         denominator_ += output.denominator;
@@ -273,10 +273,6 @@ class LocalTrainer : public Trainer {
 
   static absl::Status ValidateLossInputs(absl::Span<const Datum> datums, const LossConfig& config) {
     if (config.name == "cross-entropy") return absl::OkStatus();
-    if (config.entropy_coef != 0.0)
-      return absl::UnimplementedError(
-          "losses.entropy_coef: the vocabulary projection of this trainer gives no gradient of the "
-          "entropy; use top_entropy, or rft.losses with a model of your own");
     for (size_t i = 0; i < datums.size(); ++i) {
       if (datums[i].advantages.empty())
         return absl::InvalidArgumentError(

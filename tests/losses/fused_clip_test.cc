@@ -68,7 +68,9 @@ TEST(FusedClipTest, EqualsTheGeneralPathUnderEveryKnob) {
       [](LossConfig* c) { c->correction.reset(); },
       [](LossConfig* c) { c->correction.emplace().level = Level::kSequenceGeometric; },
       [](LossConfig* c) { c->correction.emplace().level = Level::kSequenceProduct; },
-      [](LossConfig* c) { c->correction = {Level::kToken, Mode::kMask, 1.5, 0.7}; },
+      [](LossConfig* c) {
+        c->correction = {Level::kToken, Mode::kMask, 1.5, 0.7};
+      },
       [](LossConfig* c) { c->correction.emplace().icepop = 1.3; },
       [](LossConfig* c) { c->correction.emplace().log_cap = 0.4; },
   };
@@ -102,6 +104,22 @@ TEST(FusedClipTest, HasTheSameBitsForAnyNumberOfThreads) {
   EXPECT_EQ(one.loss, three.loss);
   EXPECT_EQ(one.gradient, three.gradient);
   EXPECT_EQ(one.output.metric_sums, three.output.metric_sums);
+}
+
+TEST(FusedClipTest, WhatMaskedTokensHoldChangesNoBit) {
+  std::vector<LossRow> rows = Rows(4);
+  const LossResult before = RunLoss(rows, LossDefaults("grpo"), at::kFloat);
+  for (LossRow& row : rows) {
+    for (size_t t = 0; t < row.mask.size(); ++t) {
+      if (row.mask[t] != 0.0) continue;
+      row.logp[t] = row.advantage[t] = std::nan("");
+      row.old_logp[t] = row.sampling_logp[t] = row.ref_logp[t] = -1e30;
+    }
+  }
+  const LossResult after = RunLoss(rows, LossDefaults("grpo"), at::kFloat);
+  EXPECT_EQ(after.loss, before.loss);
+  EXPECT_EQ(after.gradient, before.gradient);
+  EXPECT_EQ(after.output.metric_sums, before.output.metric_sums);
 }
 
 TEST(FusedClipTest, ANanLogProbabilityMakesTheLossNan) {

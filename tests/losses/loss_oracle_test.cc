@@ -151,8 +151,7 @@ TEST(LossOracleAccumulationTest, MicroBatchesAddUpToTheStep) {
       const std::vector<double> rows = Doubles(call);
       calls.emplace_back(rows.begin(), rows.end());
     }
-    const LossResult result =
-        RunLossInCalls(CaseRows(golden), calls, CaseConfig(golden));
+    const LossResult result = RunLossInCalls(CaseRows(golden), calls, CaseConfig(golden));
     EXPECT_LE(RelativeDifference(result.loss, golden.at("expected").at("loss").to_number<double>()),
               1e-9);
     EXPECT_LE(GradientDifference(result.gradient, ExpectedGradient(golden)), 1e-9);

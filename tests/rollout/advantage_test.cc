@@ -14,10 +14,11 @@ namespace rft {
 namespace {
 
 constexpr AdvantageKind kAllKinds[] = {
-    AdvantageKind::kGrpo,     AdvantageKind::kDrGrpo, AdvantageKind::kRloo,
-    AdvantageKind::kMaxRl,    AdvantageKind::kOpo,    AdvantageKind::kPassK,
-    AdvantageKind::kBatchStd, AdvantageKind::kGpg,    AdvantageKind::kReinforcePp,
-    AdvantageKind::kReinforcePpBaseline};
+    AdvantageKind::kGrpo,        AdvantageKind::kDrGrpo,
+    AdvantageKind::kRloo,        AdvantageKind::kMaxRl,
+    AdvantageKind::kOpo,         AdvantageKind::kPassK,
+    AdvantageKind::kBatchStd,    AdvantageKind::kGpg,
+    AdvantageKind::kReinforcePp, AdvantageKind::kReinforcePpBaseline};
 
 Group GroupOf(const Rewards& rewards) {
   Group group;
@@ -33,14 +34,10 @@ Group GroupOf(const Rewards& rewards) {
 
 // The oracle's names of the kinds. A group of one is left alone there ("raw"): 0 here.
 const std::map<std::string, AdvantageKind> kOracleKinds = {
-    {"grpo", AdvantageKind::kGrpo},
-    {"dr_grpo", AdvantageKind::kDrGrpo},
-    {"rloo", AdvantageKind::kRloo},
-    {"opo", AdvantageKind::kOpo},
-    {"passk", AdvantageKind::kPassK},
-    {"grpo_batch_std", AdvantageKind::kBatchStd},
-    {"gpg", AdvantageKind::kGpg},
-    {"reinforce_pp", AdvantageKind::kReinforcePp}};
+    {"grpo", AdvantageKind::kGrpo},   {"dr_grpo", AdvantageKind::kDrGrpo},
+    {"rloo", AdvantageKind::kRloo},   {"opo", AdvantageKind::kOpo},
+    {"passk", AdvantageKind::kPassK}, {"grpo_batch_std", AdvantageKind::kBatchStd},
+    {"gpg", AdvantageKind::kGpg},     {"reinforce_pp", AdvantageKind::kReinforcePp}};
 
 TEST(AdvantageTest, MatchesTheOracle) {
   const auto cases = testing::LossGoldenCases("advantage");
@@ -83,8 +80,7 @@ TEST(AdvantageTest, ReinforcePpWithBaselineWhitensCentredRewards) {
   const auto expected =
       ComputeAdvantages({.kind = AdvantageKind::kReinforcePp}, {centred_a, centred_b});
   for (size_t g = 0; g < 2; ++g)
-    for (size_t i = 0; i < actual[g].size(); ++i)
-      EXPECT_NEAR(actual[g][i], expected[g][i], 1e-12);
+    for (size_t i = 0; i < actual[g].size(); ++i) EXPECT_NEAR(actual[g][i], expected[g][i], 1e-12);
 }
 
 TEST(AdvantageTest, MaxRlDividesByTheMean) {

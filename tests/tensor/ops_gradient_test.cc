@@ -181,6 +181,20 @@ TEST_F(TokenLogprobsTest, HasTheGradientOfHiddenStatesAndHeadAtATemperature) {
   }
 }
 
+TEST_F(TokenLogprobsTest, HasTheGradientOfTheEntropyToo) {
+  for (double temperature : {1.0, 0.6}) {
+    head_.grad.zero_();
+    CheckGradients(
+        hidden_,
+        [&](const at::Tensor& x) {
+          at::Tensor entropy;
+          const at::Tensor y = ops::TokenLogprobs(x, weight_, targets_, temperature, &entropy);
+          return y + 0.7 * entropy;
+        },
+        {&head_}, [&] { weight_.Repack(); });
+  }
+}
+
 TEST_F(TokenLogprobsTest, RefusesATemperatureThatIsNotPositive) {
   EXPECT_THROW(ops::TokenLogprobs(hidden_, weight_, targets_, 0.0), c10::Error);
 }
