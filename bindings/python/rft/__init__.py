@@ -42,6 +42,7 @@ _EXPORTS = {
 __all__ = ["__version__", *_EXPORTS]
 
 if TYPE_CHECKING:
+    from rft import losses  # noqa: F401
     from rft._rft import (  # noqa: F401
         Adapter,
         Completion,
@@ -70,7 +71,6 @@ if TYPE_CHECKING:
         roofline,
         set_threads,
     )
-    from rft import losses  # noqa: F401
     from rft.codec import load_codec  # noqa: F401
     from rft.graders import grader  # noqa: F401
     from rft.loss_check import check_loss  # noqa: F401
