@@ -25,7 +25,7 @@ def run(name: str, given: dict[str, torch.Tensor], **knobs: object) -> tuple[flo
     out = rft.losses.compute(name, **{**given, "logprobs": logprobs}, **knobs)
     out.loss.backward()
     assert logprobs.grad is not None
-    return float(out.loss), logprobs.grad
+    return float(out.loss.detach()), logprobs.grad
 
 
 def test_padded_rows_give_the_textbook_formula() -> None:

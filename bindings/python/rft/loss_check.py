@@ -148,7 +148,8 @@ class _Function:
 
         def value(logprobs: Any) -> float:
             with memory:
-                return float(_parse(self._fn(**{**given, "logprobs": logprobs.clone().requires_grad_(True)}))[0].detach())
+                loss = _parse(self._fn(**{**given, "logprobs": logprobs.clone().requires_grad_(True)}))[0]
+            return float(loss.detach())
 
         value(given["logprobs"])
         return value
@@ -178,7 +179,7 @@ class _Registered:
 
     def held(self, batch: _Batch) -> Callable[[Any], float]:
         base = batch.tensors["logprobs"]
-        return lambda logprobs: float(self._compute({**batch.tensors, "logprobs": logprobs}, held_logprobs=base).loss)
+        return lambda logprobs: float(self._compute({**batch.tensors, "logprobs": logprobs}, held_logprobs=base).loss.detach())
 
 
 def _memory_mode() -> type:

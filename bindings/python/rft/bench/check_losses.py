@@ -107,7 +107,7 @@ def difference(oracle: Any, batch: Any, config: dict[str, Any], single: bool) ->
                          row_offsets=offsets, **knobs)
     (ours,) = torch.autograd.grad(out.loss, logprobs)
     expected = torch.tensor([x for one in batch.ragged(gradient) for x in one], dtype=torch.float64)
-    return max(relative(float(out.loss), value),
+    return max(relative(float(out.loss.detach()), value),
                *(relative(a, b) for a, b in zip(ours.double().tolist(), expected.tolist(), strict=True)))
 
 
