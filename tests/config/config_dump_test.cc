@@ -37,7 +37,8 @@ TEST(ConfigSchemaTest, DescribesTypesRangesChoicesAndRequiredKeys) {
   EXPECT_EQ(top_p.at("exclusiveMinimum").as_double(), 0.0);
   EXPECT_EQ(top_p.at("maximum").as_double(), 1.0);
   const boost::json::value& losses = properties.at("losses").at("properties");
-  EXPECT_EQ(losses.at("kl_estimator").at("enum"), Json(R"(["k1", "k2", "k3", null])"));
+  EXPECT_EQ(losses.at("kl_estimator").at("enum"),
+            Json(R"(["k1", "k2", "k3", "abs", "low-var", "k1+", "k3+", null])"));
   EXPECT_EQ(losses.at("clip_low").at("type"), Json(R"(["number", "null"])"));
   EXPECT_EQ(properties.at("graders").at("items").at("required"), Json(R"(["type"])"));
 }

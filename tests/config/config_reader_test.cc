@@ -121,7 +121,7 @@ INSTANTIATE_TEST_SUITE_P(
                     "rollout.top_p: 0 is out of range; must be > 0 and <= 1"},
         MistakeCase{"rollout: {top_p: 1.5}\n",
                     "rollout.top_p: 1.5 is out of range; must be > 0 and <= 1"},
-        MistakeCase{"losses: {dual_clip: 1}\n", "losses.dual_clip: 1 is out of range; must be > 1"},
+        MistakeCase{"losses: {dual_clip: -1}\n", "losses.dual_clip: -1 is out of range; must be >= 0"},
         MistakeCase{"trainer: {dtype: fp16}\n",
                     "trainer.dtype: \"fp16\" is not one of bf16, fp32; did you mean bf16?"},
         MistakeCase{"losses: {aggregation: mean}\n",
