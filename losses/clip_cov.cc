@@ -3,7 +3,8 @@
 //   J = (1/N) sum_i sum_t [not chosen] max(-r A, -clip(r, 1 - clip_low, 1 + clip_high) A)
 // chosen: max(1, fraction N) of the call's tokens that are not clipped and have
 // low < (A - mean A)(lp - mean lp) < high. Which of them, where there are more, is decided by a hash
-// of their position: the paper draws at random, and a rerun must draw the same.
+// of their log-probabilities: the paper draws at random; a rerun, and rows in another order, must draw
+// the same.
 // Ranks the tokens of a call against each other: not the same when rows are split over calls.
 // Source: 2505.22617 eq. 9-10. Checked by tests/losses/loss_oracle_test.cc, preset verl.clip_cov.
 #include <ATen/TensorOperators.h>
@@ -12,6 +13,7 @@
 #include <ATen/ops/zeros_like.h>
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <numeric>
 #include <vector>
 
@@ -28,15 +30,23 @@ uint64_t Hash(uint64_t x) {
   return x ^ (x >> 31);
 }
 
+uint64_t Bits(double x) {
+  uint64_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
 // `wanted` of the true positions, all of them if there are fewer.
-at::Tensor Some(const at::Tensor& candidates_T, int64_t wanted) {
+at::Tensor Some(const at::Tensor& candidates_T, const LossInput& clean, int64_t wanted) {
   const at::Tensor at_N = candidates_T.nonzero().flatten().to(at::kCPU);
   if (at_N.numel() <= wanted) return candidates_T;
   std::vector<int64_t> order(at_N.const_data_ptr<int64_t>(),
                              at_N.const_data_ptr<int64_t>() + at_N.numel());
-  std::sort(order.begin(), order.end(), [](int64_t a, int64_t b) {
-    return Hash(static_cast<uint64_t>(a)) < Hash(static_cast<uint64_t>(b));
-  });
+  const at::Tensor held_T = clean.held_logprobs_T.to(at::kCPU),
+                   old_T = clean.old_logprobs_T.to(at::kCPU);
+  const auto key = [held = held_T.const_data_ptr<double>(), old = old_T.const_data_ptr<double>()](
+                       int64_t t) { return Hash(Bits(held[t]) ^ Hash(Bits(old[t]))); };
+  std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return key(a) < key(b); });
   order.resize(static_cast<size_t>(wanted));
   return at::zeros_like(candidates_T)
       .index_fill_(0, at::tensor(order, at::kLong).to(candidates_T.device()), true);
@@ -57,7 +67,7 @@ SurrogateTerm ClipCovSurrogate(const SurrogateInput& input, MetricCollector* met
                                       .logical_and(covariance_T < config.covariance.high);
   const auto wanted =
       static_cast<int64_t>(config.covariance.fraction * active_T.sum().item<double>());
-  const at::Tensor chosen_T = Some(candidates_T, std::max<int64_t>(1, wanted));
+  const at::Tensor chosen_T = Some(candidates_T, input.clean, std::max<int64_t>(1, wanted));
   const at::Tensor live_T =
       chosen_T.logical_not().logical_and(clip_T.logical_not()).logical_and(a_T != 0);
   metrics->AddRatio(ratio_T);

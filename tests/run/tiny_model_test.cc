@@ -146,7 +146,7 @@ TEST_F(TinyModelRunTest, NamesTheKnownLossesAndEngines) {
   EXPECT_THAT(std::string(Create("a", {"losses.name=grpoo"}).status().message()),
               HasSubstr("losses.name: unknown loss \"grpoo\"; did you mean grpo?"));
   EXPECT_THAT(std::string(Create("b", {"engine.name=remote"}).status().message()),
-              HasSubstr("(known: local)"));
+              HasSubstr("(known: http, local)"));
   EXPECT_FALSE(FileSystem::Default().Exists(dir_ / "a"));
 }
 
