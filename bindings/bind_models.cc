@@ -151,6 +151,13 @@ void BindAdapters(py::module_& m) {
       .def(
           "parameter_names", [](LoraAdapter& self) { return ParameterNames(self.parameters()); },
           "PEFT's names of all parameters.")
+      .def(
+          "merged",
+          [](LoraAdapter& self, const std::string& name) {
+            return CopyToNumpy(self.Merged(FindParameter(self.base()->parameters(), name)));
+          },
+          py::arg("name"),
+          "A float32 copy of one parameter of the model with the adapter added to it.")
       .def("__repr__", [](LoraAdapter& self) {
         return absl::StrCat("<rft.Adapter of rank ", self.config().rank, ": ",
                             ShortCount(self.parameters().num_parameters()), " parameters on ",

@@ -253,7 +253,7 @@ def test_a_flipped_tensor_makes_the_export_fail(llama_dir: Path, tmp_path: Path,
     tensors[name] = -tensors[name]
     save_file(tensors, weights, {"format": "pt"})
     datums = [datum for row in tune.heldout for datum in row]
-    with pytest.raises(ValueError, match=name if lora == 0 else "differ by"):
+    with pytest.raises(ValueError, match=name):
         check_export(tune.dir / "model", tune.trainer, datums)
 
 

@@ -22,15 +22,15 @@ TOLERANCE = 0.05
 def check_export(folder: str | Path, trainer: Trainer, datums: Sequence[Datum]) -> float:
     """Loads `folder` again and scores `datums` with both; returns the mean |difference| in nats.
 
-    Every tensor of a fully trained model must be the trainer's, rounded to bf16. Raises ValueError naming the tensor or the
+    Every tensor must be the trainer's (with its adapter merged), rounded to bf16. Raises ValueError naming the tensor or the
     difference.
     """
     native = _native.load()
     model = native.Model.load(str(folder), dtype=trainer.model.dtype)
-    if trainer.adapter is None:
-        for name in trainer.model.parameter_names():
-            if not np.array_equal(model.parameter(name), round_to_bf16(trainer.model.parameter(name))):
-                raise ValueError(f"{folder}: {name} is not what was trained; the export is damaged")
+    trained = trainer.model.parameter if trainer.adapter is None else trainer.adapter.merged
+    for name in trainer.model.parameter_names():
+        if not np.array_equal(model.parameter(name), round_to_bf16(trained(name))):
+            raise ValueError(f"{folder}: {name} is not what was trained; the export is damaged")
     ours, theirs = trainer.forward(datums), native.Trainer(model).forward(datums)
     weights = np.concatenate([datum.weights for datum in datums]) != 0
     difference = float(np.abs(np.concatenate(ours) - np.concatenate(theirs))[weights].mean())
