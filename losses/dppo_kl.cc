@@ -6,7 +6,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/where.h>
 
-#include "losses/policy_loss.h"
+#include "losses/dppo.h"
 
 namespace rft {
 namespace {
@@ -17,7 +17,6 @@ SurrogateTerm DppoKlSurrogate(const SurrogateInput& input, MetricCollector* metr
   const LossConfig& config = input.config;
   const LossInput& clean = input.clean;
   const at::Tensor& held_T = clean.held_logprobs_T;
-  const at::Tensor ratio_T = input.held_log_ratio_T.exp();
   const at::Tensor p_T = held_T.exp();
   const at::Tensor q_T = clean.old_logprobs_T.exp();
   // KL of "this token or any other" between the old policy and the new one.
@@ -26,21 +25,10 @@ SurrogateTerm DppoKlSurrogate(const SurrogateInput& input, MetricCollector* metr
   const at::Tensor up_T = (kl_T <= config.clip_high).logical_or(p_T <= q_T);
   const at::Tensor down_T = (kl_T <= config.clip_low).logical_or(p_T >= q_T);
   const at::Tensor keep_T = at::where(clean.advantages_T > 0, up_T, down_T);
-  metrics->AddRatio(ratio_T);
-  metrics->AddSum("clip_frac", keep_T.logical_not());
-  metrics->AddSum("clip_frac_region", keep_T.logical_not());
-  const at::Tensor weight_T = config.delta ? ratio_T.clamp_max(*config.delta) : ratio_T;
-  return {.loss_T = -weight_T * keep_T * clean.advantages_T * clean.logprobs_T,
-          .live_T = keep_T.logical_and(clean.advantages_T != 0)};
+  return KeptTokensTerm(input, keep_T, metrics);
 }
 
-void DppoKlDefaults(LossConfig& config) {
-  config.clip_low = 0.05;
-  config.clip_high = 0.05;
-  config.delta = 20.0;
-  config.log_ratio_cap = 20.0;
-  config.aggregation = Aggregation::kTokenMean;
-}
+void DppoKlDefaults(LossConfig& config) { DppoDefaults(config, 0.05); }
 
 RFT_REGISTER_POLICY_LOSS("dppo-kl", DppoKl, &DppoKlSurrogate, &DppoKlDefaults);
 
