@@ -54,22 +54,11 @@ class ChatReply : public ReplyWriter {
       w.Key("prompt_token_ids");
       WriteIds(w, context_.prompts[0]);
     }
-    if (context_.fields.include_usage) {
-      w.Key("usage");
-      w.Null();
-    }
-    w.EndObject();
-    return EventOf(w.Take());
+    return EndChunk(w, context_);
   }
 
   std::string LastEvents() override {
-    if (!context_.fields.include_usage) return "data: [DONE]\n\n";
-    JsonWriter w;
-    BeginReply(w, context_, "chat.completion.chunk");
-    w.EndArray();
-    WriteUsage(w, context_, num_tokens_);
-    w.EndObject();
-    return EventOf(w.Take()) + "data: [DONE]\n\n";
+    return rft::serve::LastEvents(context_, "chat.completion.chunk", num_tokens_);
   }
 
   std::string Body(const std::vector<Completion>& completions) override {

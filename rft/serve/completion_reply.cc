@@ -28,22 +28,11 @@ class CompletionReply : public ReplyWriter {
     BeginReply(w, context_, "text_completion");
     WriteChoice(w, index, text, tokens, first, finished, /*streamed=*/true);
     w.EndArray();
-    if (context_.fields.include_usage) {
-      w.Key("usage");
-      w.Null();
-    }
-    w.EndObject();
-    return EventOf(w.Take());
+    return EndChunk(w, context_);
   }
 
   std::string LastEvents() override {
-    if (!context_.fields.include_usage) return "data: [DONE]\n\n";
-    JsonWriter w;
-    BeginReply(w, context_, "text_completion");
-    w.EndArray();
-    WriteUsage(w, context_, num_tokens_);
-    w.EndObject();
-    return EventOf(w.Take()) + "data: [DONE]\n\n";
+    return rft::serve::LastEvents(context_, "text_completion", num_tokens_);
   }
 
   std::string Body(const std::vector<Completion>& completions) override {

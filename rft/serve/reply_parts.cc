@@ -165,4 +165,23 @@ std::vector<TokenPiece> PiecesOf(const Completion& completion) {
 
 std::string EventOf(std::string json) { return absl::StrCat("data: ", json, "\n\n"); }
 
+std::string EndChunk(JsonWriter& w, const ReplyContext& context) {
+  if (context.fields.include_usage) {
+    w.Key("usage");
+    w.Null();
+  }
+  w.EndObject();
+  return EventOf(w.Take());
+}
+
+std::string LastEvents(const ReplyContext& context, const char* object, int64_t completion_tokens) {
+  if (!context.fields.include_usage) return "data: [DONE]\n\n";
+  JsonWriter w;
+  BeginReply(w, context, object);
+  w.EndArray();
+  WriteUsage(w, context, completion_tokens);
+  w.EndObject();
+  return EventOf(w.Take()) + "data: [DONE]\n\n";
+}
+
 }  // namespace rft::serve

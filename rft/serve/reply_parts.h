@@ -51,5 +51,9 @@ void WriteStopReason(JsonWriter& w, const ReplyContext& context, const Completio
                      const std::string& stop_string);
 std::vector<TokenPiece> PiecesOf(const Completion& completion);
 std::string EventOf(std::string json);
+// Ends a streamed chunk whose choices are closed: "usage" is null until the last one, if it was asked for.
+std::string EndChunk(JsonWriter& w, const ReplyContext& context);
+// What ends a stream: the usage, if it was asked for, then [DONE].
+std::string LastEvents(const ReplyContext& context, const char* object, int64_t completion_tokens);
 
 }  // namespace rft::serve
