@@ -17,9 +17,22 @@ inline constexpr int kMaxRows = 8;  // 24 accumulators of 32 registers
 inline constexpr int kMaxRows = 2;  // 12 of 16
 #endif
 
-template <int MR>
-inline void Micro(const float* a, int64_t lda, const float* b, int64_t k, Vec (&acc)[MR][kVecs]) {
+// What a tile asks memory for while its rows keep the arithmetic busy: its share of the panel that follows in memory. A decode
+// batch reads every weight from memory exactly once. Past the last panel it asks for nothing real, which is harmless.
+struct Ahead {
+  const char* begin = nullptr;
+  int64_t step = 0;  // bytes per step over k; at most `Lines` cache lines
+  template <int Lines>
+  void Ask(int64_t i) const {
+    for (int line = 0; line < Lines; ++line) __builtin_prefetch(begin + i * step + line * 64, 0, 2);
+  }
+};
+
+template <int MR, int Lines>
+inline void Micro(const float* a, int64_t lda, const float* b, int64_t k, Ahead ahead,
+                  Vec (&acc)[MR][kVecs]) {
   for (int64_t i = 0; i < k; ++i, b += kPanelWidth) {
+    ahead.Ask<Lines>(i);
     Vec w[kVecs];
     for (int v = 0; v < kVecs; ++v) w[v] = Load(b + v * kLanes);
     for (int r = 0; r < MR; ++r) {
@@ -30,9 +43,11 @@ inline void Micro(const float* a, int64_t lda, const float* b, int64_t k, Vec (&
 }
 
 #if defined(__AVX512BF16__)
-template <int MR>
-inline void Micro(const Bf16* a, int64_t lda, const Bf16* b, int64_t k, Vec (&acc)[MR][kVecs]) {
+template <int MR, int Lines>
+inline void Micro(const Bf16* a, int64_t lda, const Bf16* b, int64_t k, Ahead ahead,
+                  Vec (&acc)[MR][kVecs]) {
   for (int64_t i = 0; i < k; i += 2, b += 2 * kPanelWidth) {
+    ahead.Ask<Lines>(i / 2);
     __m512bh w[kVecs];
     for (int v = 0; v < kVecs; ++v) w[v] = (__m512bh)_mm512_loadu_si512(b + v * 2 * kLanes);
     for (int r = 0; r < MR; ++r) {
@@ -67,9 +82,11 @@ inline void LoadPairs(const Bf16* b, Vec& even, Vec& odd) {
 #endif
 }
 
-template <int MR>
-inline void Micro(const Bf16* a, int64_t lda, const Bf16* b, int64_t k, Vec (&acc)[MR][kVecs]) {
+template <int MR, int Lines>
+inline void Micro(const Bf16* a, int64_t lda, const Bf16* b, int64_t k, Ahead ahead,
+                  Vec (&acc)[MR][kVecs]) {
   for (int64_t i = 0; i < k; i += 2, b += 2 * kPanelWidth) {
+    ahead.Ask<Lines>(i / 2);
     for (int v = 0; v < kVecs; ++v) {
       Vec even, odd;
       LoadPairs(b + v * 2 * kLanes, even, odd);
@@ -92,38 +109,42 @@ inline void Emit(C* c, Vec value, int64_t n, bool add) {
   }
 }
 
-template <int MR, typename T, typename C>
+template <int MR, int Lines, typename T, typename C>
 inline void Tile(const T* a, int64_t lda, const T* panel, int64_t k, int64_t n, C* c, int64_t ldc,
-                 bool add) {
+                 bool add, Ahead ahead) {
   Vec acc[MR][kVecs];
   for (int r = 0; r < MR; ++r)
     for (int v = 0; v < kVecs; ++v) acc[r][v] = Zero();
-  Micro<MR>(a, lda, panel, k, acc);
+  Micro<MR, Lines>(a, lda, panel, k, ahead, acc);
   for (int r = 0; r < MR; ++r)
     for (int v = 0; v < kVecs; ++v) Emit(c + r * ldc + v * kLanes, acc[r][v], n - v * kLanes, add);
 }
 
-// Asks for the `part`-th of `parts` of the panel that follows this one in memory, while the rows of this one keep the
-// arithmetic busy: a decode batch reads every weight from memory exactly once. Past the last panel it asks for nothing real,
-// which is harmless.
-inline void PrefetchNextPanel(const char* panel, int64_t bytes, int64_t part, int64_t parts) {
-  constexpr int64_t kLine = 64;
-  const int64_t begin = bytes * part / parts, end = bytes * (part + 1) / parts;
-  for (int64_t i = begin; i < end; i += kLine) __builtin_prefetch(panel + bytes + i, 0, 2);
+// The tiles of kMaxRows rows; together they ask for the next panel, `Lines` cache lines at most in a step.
+template <int Lines, typename T, typename C>
+inline void FullTiles(const T* a, int64_t lda, const T* panel, int64_t k, int64_t tiles, int64_t n,
+                      C* c, int64_t ldc, bool add) {
+  constexpr int64_t kStepBytes = kPanelWidth * 4;  // one k of float, two of bf16
+  const int64_t step = (kStepBytes + tiles - 1) / tiles;
+  const int64_t bytes = PanelElements<T>(k) * static_cast<int64_t>(sizeof(T));
+  const char* next = reinterpret_cast<const char*>(panel) + bytes;
+  for (int64_t t = 0; t < tiles; ++t) {
+    const Ahead ahead{next + bytes / tiles * t, step};
+    Tile<kMaxRows, Lines>(a + t * kMaxRows * lda, lda, panel, k, n, c + t * kMaxRows * ldc, ldc,
+                          add, ahead);
+  }
 }
 
 template <typename T, typename C>
 void GemmPanel(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows, int64_t n, C* c,
                int64_t ldc, bool add) {
-  int64_t r = 0;
-  const int64_t tiles = rows / kMaxRows,
-                bytes = PanelElements<T>(k) * static_cast<int64_t>(sizeof(T));
-  for (; r + kMaxRows <= rows; r += kMaxRows) {
-    PrefetchNextPanel(reinterpret_cast<const char*>(panel), bytes, r / kMaxRows, tiles);
-    Tile<kMaxRows>(a + r * lda, lda, panel, k, n, c + r * ldc, ldc, add);
-  }
+  const int64_t tiles = rows / kMaxRows, r = tiles * kMaxRows;
+  if (tiles >= 3)
+    FullTiles<1>(a, lda, panel, k, tiles, n, c, ldc, add);
+  else if (tiles > 0)
+    FullTiles<3>(a, lda, panel, k, tiles, n, c, ldc, add);
   WithRows<kMaxRows - 1>(rows - r, [&](auto left) {
-    Tile<decltype(left)::value>(a + r * lda, lda, panel, k, n, c + r * ldc, ldc, add);
+    Tile<decltype(left)::value, 0>(a + r * lda, lda, panel, k, n, c + r * ldc, ldc, add, Ahead{});
   });
 }
 

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <thread>
 
@@ -14,8 +15,26 @@ namespace {
 
 std::atomic<int> g_threads{0};
 
-// Pieces per thread: enough that a core that others also use holds nobody up, few enough that claiming them costs nothing.
-constexpr int64_t kPiecesPerThread = 4;
+// Pieces shrink towards the end (guided self-scheduling): long ones first, so that what a thread reads lies together; short
+// ones last, so that the threads end together even when a core is slower or other programs use it.
+constexpr int64_t kMaxPieces = 64;
+
+struct Pieces {
+  std::array<int64_t, kMaxPieces + 1> begin{};  // piece i is [begin[i], begin[i + 1])
+  int64_t count = 0;
+};
+
+Pieces Split(int64_t n, int64_t grain, int64_t threads) {
+  Pieces pieces;
+  for (int64_t done = 0; done < n;) {
+    const int64_t left = n - done, share = (left + 2 * threads - 1) / (2 * threads);
+    int64_t size = std::max(share, grain);
+    if (left - size < grain || pieces.count + 1 == kMaxPieces) size = left;
+    done += size;
+    pieces.begin[++pieces.count] = done;
+  }
+  return pieces;
+}
 
 int NumCores() {
   static const int cores = [] {
@@ -36,16 +55,16 @@ int NumThreads() {
 void SetNumThreads(int n) { g_threads.store(std::max(n, 0), std::memory_order_relaxed); }
 
 void ParallelFor(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
+  if (n <= 0) return;
+  grain = std::max<int64_t>(grain, 1);
   const int64_t threads = NumThreads();
-  const int64_t pieces = std::min(threads * kPiecesPerThread, n / std::max<int64_t>(grain, 1));
-  if (threads <= 1 || pieces <= 1 || ThreadPool::InsidePiece()) {
-    if (n > 0) body(0, n);
+  if (threads <= 1 || n < 2 * grain || ThreadPool::InsidePiece()) {
+    body(0, n);
     return;
   }
-  ThreadPool::Shared().Run(static_cast<int>(threads), pieces, [&](int64_t i) {
-    const int64_t begin = n * i / pieces, end = n * (i + 1) / pieces;
-    if (begin < end) body(begin, end);
-  });
+  const Pieces pieces = Split(n, grain, threads);
+  ThreadPool::Shared().Run(static_cast<int>(threads), pieces.count,
+                           [&](int64_t i) { body(pieces.begin[i], pieces.begin[i + 1]); });
 }
 
 void ParallelTasks(int64_t n, int64_t work, const std::function<void(int64_t)>& body) {
