@@ -27,16 +27,33 @@ function(rft_room name folder)
     add_library(rft_${name} OBJECT ${sources})
     target_include_directories(rft_${name} PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
     target_link_libraries(rft_${name} PUBLIC ${room_DEPENDS})
+    target_compile_options(rft_${name} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)  # what ccache needs
     if(room_TORCH)
       target_link_libraries(rft_${name} PUBLIC rft::torch)
-      target_compile_options(rft_${name} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)  # what ccache needs
+      target_precompile_headers(rft_${name} REUSE_FROM rft_torch_pch)
+    else()
       target_precompile_headers(rft_${name} REUSE_FROM rft_pch)
     endif()
   endif()
   set(RFT_ROOM_TARGETS ${RFT_ROOM_TARGETS} rft_${name} PARENT_SCOPE)
 endfunction()
 
+# rft_precompiled(<target> LINK <targets...> HEADERS <headers...>): one precompiled header for many rooms. Small on purpose: an
+# operator or a JSON value is included where it is used. LINK brings no macro that one of the rooms lacks.
+function(rft_precompiled target)
+  cmake_parse_arguments(pch "" "" "LINK;HEADERS" ${ARGN})
+  file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/${target}.cc CONTENT "// holds a precompiled header\n")
+  add_library(${target} OBJECT ${CMAKE_CURRENT_BINARY_DIR}/${target}.cc)
+  target_include_directories(${target} PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
+  target_link_libraries(${target} PUBLIC ${pch_LINK})
+  target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+  target_precompile_headers(${target} PRIVATE
+    <algorithm> <cstdint> <functional> <map> <memory> <optional> <string> <string_view> <utility> <vector> ${pch_HEADERS})
+endfunction()
+
 # --- Torch-free rooms -----------------------------------------------------------------------------------------------------
+rft_precompiled(rft_pch LINK ${RFT_ABSL} HEADERS
+  <absl/status/statusor.h> <absl/strings/str_cat.h> <absl/strings/str_format.h> <absl/strings/string_view.h>)
 rft_room(core    rft/core    DEPENDS ${RFT_ABSL} Threads::Threads)
 # Private: spdlog's fmt and the fmt in torch's include folder are different versions, and must not meet.
 target_link_libraries(rft_core PRIVATE spdlog::spdlog)
@@ -65,14 +82,7 @@ set(RFT_TORCH_FREE_ROOMS ${RFT_ROOM_TARGETS})
 
 # --- Torch rooms ------------------------------------------------------------------------------------------------------------
 if(RFT_WITH_TORCH)
-  # One precompiled header for all of them. Small on purpose: operators are included one by one (ATen/ops/xxx.h).
-  file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/rft_pch.cc CONTENT "// holds the precompiled header\n")
-  add_library(rft_pch OBJECT ${CMAKE_CURRENT_BINARY_DIR}/rft_pch.cc)
-  target_include_directories(rft_pch PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
-  target_link_libraries(rft_pch PUBLIC rft::torch rft_core)  # no macro that some torch room lacks
-  target_compile_options(rft_pch PRIVATE $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
-  target_precompile_headers(rft_pch PRIVATE
-    <algorithm> <cstdint> <functional> <map> <memory> <string> <string_view> <utility> <vector> <ATen/core/Tensor.h>)
+  rft_precompiled(rft_torch_pch LINK rft::torch rft_core HEADERS <ATen/core/Tensor.h>)
 
   rft_room(tensor rft/tensor TORCH DEPENDS rft_core)
   rft_room(models rft/models TORCH DEPENDS rft_tensor rft_io rft_config Boost::json)
