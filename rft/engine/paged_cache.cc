@@ -23,7 +23,13 @@ class PagedAttend {
  public:
   PagedAttend(const PagedCache& cache, const std::vector<PagedSequence>& sequences, int64_t layer,
               int64_t window, const T* qkv, float scale, T* out)
-      : cache_(cache), sequences_(sequences), layer_(layer), layout_(cache.layout()), qkv_(qkv), scale_(scale), out_(out) {
+      : cache_(cache),
+        sequences_(sequences),
+        layer_(layer),
+        layout_(cache.layout()),
+        qkv_(qkv),
+        scale_(scale),
+        out_(out) {
     layout_.window = window;
   }
 

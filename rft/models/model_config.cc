@@ -20,8 +20,8 @@ std::vector<int64_t> LayerWindows(ConfigJson& r, const ModelConfig& c) {
   const int64_t from = always ? 0 : r.Int("max_window_layers", 28, 0, 4096);
   windows.assign(c.num_layers, 0);
   const json::value* types = r.Find("layer_types");
-  if (types && (!types->is_array() ||
-                static_cast<int64_t>(types->get_array().size()) != c.num_layers)) {
+  if (types &&
+      (!types->is_array() || static_cast<int64_t>(types->get_array().size()) != c.num_layers)) {
     r.Fail("layer_types", "must name a type for each layer");
     return windows;
   }

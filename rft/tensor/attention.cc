@@ -249,8 +249,7 @@ struct AttendFunction : torch::autograd::Function<AttendFunction> {
     const auto capsule = ctx->saved_data["sequences"].toCapsule();
     const Sequences& sequences = *static_cast<SequencesHolder*>(capsule.get())->sequences;
     const HeadLayout layout{ctx->saved_data["heads"].toInt(), ctx->saved_data["kv_heads"].toInt(),
-                            ctx->saved_data["head_dim"].toInt(),
-                            ctx->saved_data["window"].toInt()};
+                            ctx->saved_data["head_dim"].toInt(), ctx->saved_data["window"].toInt()};
     const auto scale = static_cast<float>(ctx->saved_data["scale"].toDouble());
     const at::Tensor dout = grads[0].contiguous();
     at::Tensor dqkv = at::empty_like(qkv);

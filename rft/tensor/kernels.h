@@ -37,8 +37,8 @@ struct AttentionRow {
   const T* q;  // [head_dim]
   T* out;      // [head_dim]
   int64_t limit;
-  float* max;  // out, may be null: max of the scaled scores
-  float* sum;  // out, may be null: sum of exp(score - max)
+  float* max;         // out, may be null: max of the scaled scores
+  float* sum;         // out, may be null: sum of exp(score - max)
   int64_t first = 0;  // keys before it are hidden (sliding windows)
 };
 
