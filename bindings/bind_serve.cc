@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "bindings/errors.h"
 #include "bindings/module.h"
+#include "bindings/python_grammar.h"
 #include "rft/core/status_macros.h"
 #include "rft/engine/local_engine.h"
 #include "rft/models/reload_weights.h"
@@ -26,7 +27,7 @@ class PyServer {
  public:
   PyServer(std::shared_ptr<CausalLm> model, std::shared_ptr<TextCodec> codec,
            const EngineOptions& engine_options, const serve::HttpOptions& http,
-           const serve::ServiceOptions& service)
+           const serve::ServiceOptions& service, GrammarCompiler compile_grammar)
       : model_(std::move(model)), host_(http.host) {
     py::gil_scoped_release release;
     engine_ = ValueOrThrow(CreateLocalEngine(model_, engine_options, codec));
@@ -34,7 +35,8 @@ class PyServer {
         .engine = engine_.get(),
         .codec = std::move(codec),
         .version = model_->weights()->version(),
-        .load_weights = [this](const std::string& folder) { return Load(folder); }};
+        .load_weights = [this](const std::string& folder) { return Load(folder); },
+                              .compile_grammar = std::move(compile_grammar)};
     server_ = ValueOrThrow(serve::Server::Start(http, service, std::move(parts)));
   }
   ~PyServer() { Stop(); }
@@ -82,7 +84,7 @@ std::unique_ptr<PyServer> MakeServer(std::shared_ptr<CausalLm> model,
                                      std::string weights_root,
                                      std::vector<std::string> allowed_origins, int64_t max_batch,
                                      int64_t max_batch_tokens, int64_t kv_memory_mb,
-                                     int64_t queue_limit) {
+                                     int64_t queue_limit, const py::object& compile_grammar) {
   serve::HttpOptions http;
   http.host = host;
   http.port = port;
@@ -96,7 +98,10 @@ std::unique_ptr<PyServer> MakeServer(std::shared_ptr<CausalLm> model,
   engine.max_batch_tokens = max_batch_tokens;
   engine.kv_memory_bytes = kv_memory_mb << 20;
   engine.queue_limit = queue_limit;
-  return std::make_unique<PyServer>(std::move(model), std::move(codec), engine, http, service);
+  return std::make_unique<PyServer>(std::move(model), std::move(codec), engine, http, service,
+                                    compile_grammar.is_none()
+                                        ? GrammarCompiler()
+                                        : MakePythonGrammarCompiler(compile_grammar));
 }
 
 }  // namespace
@@ -110,10 +115,10 @@ void BindServe(py::module_& m) {
            py::arg("api_keys") = std::vector<std::string>{}, py::arg("weights_root") = "",
            py::arg("allowed_origins") = std::vector<std::string>{}, py::arg("max_batch") = 64,
            py::arg("max_batch_tokens") = 1024, py::arg("kv_memory_mb") = 1024,
-           py::arg("queue_limit") = 4096,
+           py::arg("queue_limit") = 4096, py::arg("compile_grammar") = py::none(),
            "port 0: any free one. model_names: what requests may call the model; the first is "
            "shown. api_keys: without any, whoever can connect may ask, and only loopback addresses "
-           "are allowed. weights_root: /update_weights takes folders below it.\n\nRaises "
+           "are allowed. weights_root: /update_weights takes folders below it. compile_grammar: rft.structure.compiler(codec), for structured output.\n\nRaises "
            "ConfigError (a bad option), StateError (the port is taken).")
       .def("wait", &PyServer::Wait, py::arg("seconds"),
            "Sleeps up to so long; False once the server has been stopped.")

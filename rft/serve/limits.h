@@ -15,6 +15,10 @@ struct ServeLimits {
   size_t max_stop_strings = 16;
   size_t max_stop_bytes = 256;
   size_t max_stop_ids = 256;
+  size_t max_logit_biases = 1024;
+  size_t max_allowed_ids = 65536;
+  size_t max_grammar_bytes = 256 << 10;  // of a JSON schema, regular expression or EBNF
+  int64_t max_top_logprobs = 20;
   size_t max_json_depth = 48;
   size_t max_held_requests = 1024;  // that wait for /resume
 };

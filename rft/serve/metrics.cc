@@ -75,6 +75,9 @@ std::string Metrics::Text(const EngineStats& e, int64_t version, bool paused) co
   gauge("rft_engine_running", "Sequences in the batch.", e.running);
   gauge("rft_engine_waiting", "Requests not yet admitted.", e.waiting);
   gauge("rft_engine_pages_used", "Pages of the state cache in use.", e.pages_used);
+  gauge("rft_engine_pages_cached", "Pages kept for later prompts.", e.pages_cached);
+  counter("rft_engine_prefix_hit_tokens_total", "Prompt tokens that were cached.",
+          e.prefix_hit_tokens);
   gauge("rft_engine_pages", "Pages of the state cache.", e.pages_total);
   gauge("rft_weight_version", "Version of the weights.", version);
   gauge("rft_paused", "1 while new requests are held.", paused ? 1 : 0);

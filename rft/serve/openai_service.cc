@@ -46,6 +46,7 @@ class OpenAiService : public HttpService {
         engine_(*parts.engine),
         codec_(std::move(parts.codec)),
         keys_(options.api_keys),
+        compile_grammar_(std::move(parts.compile_grammar)),
         weights_(options.weights_root, parts.version, std::move(parts.load_weights)),
         started_(UnixSeconds()),
         id_seed_(
@@ -174,16 +175,31 @@ class OpenAiService : public HttpService {
     Fields f(body, "");
     ReplyContext context;
     context.fields = ReadGenerationFields(f, options_.limits, engine_.max_context());
+    const int64_t max_top = options_.limits.max_top_logprobs;
     const json::value* logprobs = f.Any("logprobs");
+    int64_t top = f.Int("top_logprobs", 0, max_top).value_or(0);
     if (logprobs != nullptr && logprobs->is_bool()) {
       if (logprobs->get_bool()) context.logprobs = LogprobStyle::kContent;
-    } else if (f.Int("logprobs", 0, 0)) {
+    } else if (const auto count = f.Int("logprobs", 0, max_top)) {
       context.logprobs = LogprobStyle::kLegacy;
+      top = *count;
     }
-    f.Int("top_logprobs", 0, 0);
-    const bool echo = f.Bool("echo").value_or(false);
-    if (echo && context.logprobs != LogprobStyle::kNone)
-      f.Fail("echo", "can't be combined with logprobs here");
+    context.fields.sampling.num_top_logprobs = static_cast<int32_t>(top);
+    const bool has_logprobs = context.logprobs != LogprobStyle::kNone;
+    if (top > 0 && !has_logprobs) f.Fail("top_logprobs", "needs logprobs");
+    EchoMode echo = f.Bool("echo").value_or(false) ? EchoMode::kPrompt : EchoMode::kNone;
+    if (echo == EchoMode::kPrompt && has_logprobs) {
+      if (context.fields.stream) f.Fail("echo", "with logprobs can't be streamed");
+      context.fields.want_prompt = true;
+      context.fields.num_prompt_top_logprobs =
+          std::max(context.fields.num_prompt_top_logprobs, static_cast<int32_t>(top));
+    }
+    if (context.fields.prompt_only) {
+      if (echo == EchoMode::kNone && !context.fields.prompt_logprobs)
+        f.Fail("max_tokens", "0 is for the prompt alone: with echo or prompt_logprobs");
+      if (context.fields.stream) f.Fail("max_tokens", "0 can't be streamed");
+      echo = EchoMode::kPromptOnly;
+    }
     f.Only("suffix", "\"\"", "this server does not insert; leave it out");
     f.Only("add_special_tokens", "false",
            "nothing is added to a text prompt; write the tokens' text");
@@ -199,8 +215,7 @@ class OpenAiService : public HttpService {
     context.id = NewId("cmpl-");
     if (!context.fields.has_max_tokens)
       context.fields.sampling.max_tokens = 16;  // OpenAI's default
-    return Generate(std::move(context), client,
-                    [echo](ReplyContext c) { return MakeCompletionReply(std::move(c), echo); });
+    return Generate(std::move(context), client, keys_.ClientOf(*request), [echo](ReplyContext c) { return MakeCompletionReply(std::move(c), echo); });
   }
 
   absl::Status ChatCompletions(const Request& request, const Client& client) {
@@ -213,7 +228,13 @@ class OpenAiService : public HttpService {
     ReplyContext context;
     context.fields = ReadGenerationFields(f, options_.limits, engine_.max_context());
     if (f.Bool("logprobs").value_or(false)) context.logprobs = LogprobStyle::kContent;
-    f.Int("top_logprobs", 0, 0);
+    if (const auto top = f.Int("top_logprobs", 0, options_.limits.max_top_logprobs)) {
+      if (*top > 0 && context.logprobs == LogprobStyle::kNone) f.Fail("top_logprobs", "needs logprobs");
+      context.fields.sampling.num_top_logprobs = static_cast<int32_t>(*top);
+    }
+    if (context.fields.prompt_only) f.Fail("max_tokens", "must be at least 1");
+    if (context.fields.stream && context.fields.prompt_logprobs)
+      f.Fail("prompt_logprobs", "can't be streamed");
     f.Only("echo", "false", "is for /v1/completions");
     f.Ignore({"functions", "function_call", "reasoning_effort", "modalities", "verbosity"});
     RFT_ASSIGN_OR_RETURN(ChatPrompt prompt, ReadChatPrompt(f, bounds_, *codec_));
@@ -228,16 +249,27 @@ class OpenAiService : public HttpService {
     }
     context.prompts.push_back(std::move(prompt.ids));
     context.id = NewId("chatcmpl-");
-    return Generate(std::move(context), client, [tools = prompt.has_tools](ReplyContext c) {
+    return Generate(std::move(context), client, keys_.ClientOf(*request), [tools = prompt.has_tools](ReplyContext c) {
       return MakeChatReply(std::move(c), tools);
     });
   }
 
   template <typename MakeWriter>
-  absl::Status Generate(ReplyContext context, const Client& client, MakeWriter make_writer) {
+  absl::Status Generate(ReplyContext context, const Client& client, uint64_t client_id,
+                        MakeWriter make_writer) {
     context.model = context.fields.model.empty() ? options_.model_names[0] : context.fields.model;
     context.created = UnixSeconds();
     context.codec = codec_;
+    std::shared_ptr<const TokenGrammar> grammar;
+    if (context.fields.grammar) {
+      if (!compile_grammar_)
+        return absl::InvalidArgumentError("response_format: this server has no structured output; leave it out");
+      auto compiled = compile_grammar_(*context.fields.grammar);
+      if (!compiled.ok() && compiled.status().code() == absl::StatusCode::kInvalidArgument)
+        return absl::InvalidArgumentError(absl::StrCat("response_format: ", compiled.status().message()));
+      RFT_RETURN_IF_ERROR(compiled.status());
+      grammar = *std::move(compiled);
+    }
     std::vector<GenerateRequest> requests;
     for (const std::vector<TokenId>& prompt : context.prompts) {
       RFT_RETURN_IF_ERROR(CheckVocabulary(prompt, "prompt"));
@@ -245,6 +277,10 @@ class OpenAiService : public HttpService {
       request.prompt = prompt;
       request.sampling = context.fields.sampling;
       request.num_samples = context.fields.n;
+      request.want_prompt_logprobs = context.fields.prompt_logprobs || context.fields.want_prompt;
+      request.num_prompt_top_logprobs = context.fields.num_prompt_top_logprobs;
+      request.grammar = grammar;
+      request.client = client_id;
       request.rng = {.run_seed = context.fields.seed, .row = requests.size()};
       requests.push_back(std::move(request));
     }
@@ -420,6 +456,7 @@ class OpenAiService : public HttpService {
   InferenceEngine& engine_;
   const std::shared_ptr<const TextCodec> codec_;
   const ApiKeys keys_;
+  const GrammarCompiler compile_grammar_;
   WeightsControl weights_;
   const int64_t started_;
   const uint64_t id_seed_;

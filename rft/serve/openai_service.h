@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "rft/api/inference_engine.h"
 #include "rft/api/text_codec.h"
+#include "rft/api/token_mask.h"
 #include "rft/serve/http_exchange.h"
 #include "rft/serve/limits.h"
 
@@ -38,6 +39,7 @@ struct ServiceParts {
   // Loads a model folder's weights and publishes them; returns the new version. Called from one thread at a time, without
   // any lock. May be empty (then /update_weights answers 501).
   std::function<absl::StatusOr<int64_t>(const std::string& folder)> load_weights;
+  GrammarCompiler compile_grammar;  // empty: structured output is answered with 400
 };
 
 // Thread safety: as HttpService.

@@ -30,6 +30,7 @@ def serve(
     """Serve a model over HTTP: the OpenAI API, token ids in and out, weight updates. Ctrl-C stops."""
     from rft import _native
     from rft.codec import load_codec
+    from rft.structure import compiler
 
     console = stderr()
     keys = read_keys(api_key_file)
@@ -39,7 +40,8 @@ def serve(
         server = native.Server(
             native.Model.load(str(model), dtype=dtype, threads=threads), codec.native(), name or [model.resolve().name], host=host,
             port=port, api_keys=keys, weights_root=str(weights_root.resolve()) if weights_root else "", allowed_origins=allow_origin,
-            max_batch=max_batch, max_batch_tokens=max_batch_tokens, kv_memory_mb=kv_memory_mb, queue_limit=queue_limit)
+            max_batch=max_batch, max_batch_tokens=max_batch_tokens, kv_memory_mb=kv_memory_mb, queue_limit=queue_limit,
+            compile_grammar=compiler(codec) if codec.end_ids else None)
     with server:
         typer.echo(f"{server.url}/v1")  # for scripts; people read the next line
         console.print(f"serving {model} at {server.url}/v1 {'with' if keys else 'without'} API keys; Ctrl-C stops", style="dim")
