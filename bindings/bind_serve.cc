@@ -36,7 +36,7 @@ class PyServer {
         .codec = std::move(codec),
         .version = model_->weights()->version(),
         .load_weights = [this](const std::string& folder) { return Load(folder); },
-                              .compile_grammar = std::move(compile_grammar)};
+        .compile_grammar = std::move(compile_grammar)};
     server_ = ValueOrThrow(serve::Server::Start(http, service, std::move(parts)));
   }
   ~PyServer() { Stop(); }
@@ -98,10 +98,9 @@ std::unique_ptr<PyServer> MakeServer(std::shared_ptr<CausalLm> model,
   engine.max_batch_tokens = max_batch_tokens;
   engine.kv_memory_bytes = kv_memory_mb << 20;
   engine.queue_limit = queue_limit;
-  return std::make_unique<PyServer>(std::move(model), std::move(codec), engine, http, service,
-                                    compile_grammar.is_none()
-                                        ? GrammarCompiler()
-                                        : MakePythonGrammarCompiler(compile_grammar));
+  return std::make_unique<PyServer>(
+      std::move(model), std::move(codec), engine, http, service,
+      compile_grammar.is_none() ? GrammarCompiler() : MakePythonGrammarCompiler(compile_grammar));
 }
 
 }  // namespace
@@ -118,7 +117,8 @@ void BindServe(py::module_& m) {
            py::arg("queue_limit") = 4096, py::arg("compile_grammar") = py::none(),
            "port 0: any free one. model_names: what requests may call the model; the first is "
            "shown. api_keys: without any, whoever can connect may ask, and only loopback addresses "
-           "are allowed. weights_root: /update_weights takes folders below it. compile_grammar: rft.structure.compiler(codec), for structured output.\n\nRaises "
+           "are allowed. weights_root: /update_weights takes folders below it. compile_grammar: "
+           "rft.structure.compiler(codec), for structured output.\n\nRaises "
            "ConfigError (a bad option), StateError (the port is taken).")
       .def("wait", &PyServer::Wait, py::arg("seconds"),
            "Sleeps up to so long; False once the server has been stopped.")

@@ -282,7 +282,8 @@ absl::StatusOr<HttpCall> GenerateCall(const HttpEngineOptions& options, const Ge
   if (r.grammar != nullptr || r.want_prompt_logprobs || r.sampling.num_top_logprobs > 0 ||
       !r.sampling.allowed_ids.empty())
     return absl::InvalidArgumentError(
-        "grammar, want_prompt_logprobs, num_top_logprobs, allowed_ids: not over HTTP; use the engine "
+        "grammar, want_prompt_logprobs, num_top_logprobs, allowed_ids: not over HTTP; use the "
+        "engine "
         "local");
   if (r.weight_policy != WeightPolicy::kContinue)
     return absl::InvalidArgumentError("weight_policy: a server has its own; leave it at kContinue");

@@ -7,8 +7,7 @@ namespace {
 
 class CompletionReply : public ReplyWriter {
  public:
-  CompletionReply(ReplyContext context, EchoMode echo)
-      : context_(std::move(context)), echo_(echo) {
+  CompletionReply(ReplyContext context, EchoMode echo) : context_(std::move(context)), echo_(echo) {
     const size_t num_choices = context_.prompts.size() * static_cast<size_t>(context_.fields.n);
     for (size_t i = 0; i < num_choices; ++i)
       choices_.push_back({CompletionText(context_.codec, context_.fields.text)});

@@ -38,8 +38,10 @@ std::vector<std::pair<TokenId, float>> ReadLogitBias(Fields& fields, const Serve
   for (const json::key_value_pair& item : *given) {
     if (!fields.ok()) break;
     TokenId id = -1;
-    const bool is_id = absl::SimpleAtoi(absl::string_view(item.key().data(), item.key().size()), &id);
-    const auto bias = item.value().is_number() ? ToDouble(item.value()) : absl::InvalidArgumentError("");
+    const bool is_id =
+        absl::SimpleAtoi(absl::string_view(item.key().data(), item.key().size()), &id);
+    const auto bias =
+        item.value().is_number() ? ToDouble(item.value()) : absl::InvalidArgumentError("");
     if (!is_id || id < 0 || !bias.ok() || !(*bias >= -100.0 && *bias <= 100.0)) {
       fields.Fail("logit_bias", "must map token ids to numbers in -100 .. 100");
       break;
@@ -66,10 +68,14 @@ void ReadResponseFormat(Fields& fields, const ServeLimits& limits, GenerationFie
   const json::value* type = format->if_contains("type");
   if (type == nullptr || *type == "json_schema") {
     const json::value* schema = format->if_contains("json_schema");
-    if (schema != nullptr && schema->is_object()) schema = schema->get_object().if_contains("schema");
+    if (schema != nullptr && schema->is_object())
+      schema = schema->get_object().if_contains("schema");
     if (type == nullptr || schema == nullptr || !schema->is_object())
-      return fields.Fail("response_format", "must be {\"type\": \"json_schema\", \"json_schema\": {\"schema\": {...}}}");
-    SetGrammar(fields, "response_format", GrammarSpec::Kind::kJsonSchema, ToJson(*schema), limits, out);
+      return fields.Fail(
+          "response_format",
+          "must be {\"type\": \"json_schema\", \"json_schema\": {\"schema\": {...}}}");
+    SetGrammar(fields, "response_format", GrammarSpec::Kind::kJsonSchema, ToJson(*schema), limits,
+               out);
   } else if (*type == "json_object") {
     // Any JSON value would also do for the kind kAnyJson; OpenAI promises an object.
     SetGrammar(fields, "response_format", GrammarSpec::Kind::kJsonSchema, R"({"type": "object"})",
@@ -87,10 +93,12 @@ void ReadConstraint(Fields& fields, const char* key, const char* name, const Ser
   const std::string text = given->is_string() ? std::string(given->get_string().c_str()) : "";
   const std::string kind = name;
   if (kind == "json")
-    return SetGrammar(report, key, GrammarSpec::Kind::kJsonSchema, given->is_string() ? text : ToJson(*given), limits, out);
+    return SetGrammar(report, key, GrammarSpec::Kind::kJsonSchema,
+                      given->is_string() ? text : ToJson(*given), limits, out);
   if (kind == "json_object") {
     if (*given != json::value(true)) return report.Fail(key, "must be true");
-    return SetGrammar(report, key, GrammarSpec::Kind::kJsonSchema, R"({"type": "object"})", limits, out);
+    return SetGrammar(report, key, GrammarSpec::Kind::kJsonSchema, R"({"type": "object"})", limits,
+                      out);
   }
   if (kind == "choice") {
     const std::vector<std::string> choices = fields.Texts(key, 1024, 4096);
@@ -100,7 +108,8 @@ void ReadConstraint(Fields& fields, const char* key, const char* name, const Ser
     return SetGrammar(report, key, GrammarSpec::Kind::kEbnf, std::move(rule), limits, out);
   }
   if (text.empty()) return report.Fail(key, "must be text");
-  SetGrammar(report, key, kind == "regex" ? GrammarSpec::Kind::kRegex : GrammarSpec::Kind::kEbnf, text, limits, out);
+  SetGrammar(report, key, kind == "regex" ? GrammarSpec::Kind::kRegex : GrammarSpec::Kind::kEbnf,
+             text, limits, out);
 }
 
 void ReadGrammar(Fields& fields, const ServeLimits& limits, GenerationFields& out) {
@@ -120,8 +129,8 @@ void ReadGrammar(Fields& fields, const ServeLimits& limits, GenerationFields& ou
 // Known fields whose work the engine can't do: better refused than ignored.
 void RefuseUnsupported(Fields& f) {
   const char* const kNot = "this server does not support it; leave it out";
-  for (const char* key : {"length_penalty", "use_beam_search", "bad_words", "truncate_prompt_tokens",
-                          "lora", "images"})
+  for (const char* key : {"length_penalty", "use_beam_search", "bad_words",
+                          "truncate_prompt_tokens", "lora", "images"})
     f.Only(key, "null", kNot);
 }
 
@@ -147,7 +156,8 @@ GenerationFields ReadGenerationFields(Fields& f, const ServeLimits& limits, int6
   s.presence_penalty = f.Number("presence_penalty", -2.0, 2.0).value_or(0.0);
   s.frequency_penalty = f.Number("frequency_penalty", -2.0, 2.0).value_or(0.0);
   s.logit_bias = ReadLogitBias(f, limits);
-  s.allowed_ids = f.Ids("allowed_token_ids", limits.max_allowed_ids).value_or(std::vector<TokenId>());
+  s.allowed_ids =
+      f.Ids("allowed_token_ids", limits.max_allowed_ids).value_or(std::vector<TokenId>());
   if (const auto top = f.Int("prompt_logprobs", 0, limits.max_top_logprobs)) {
     out.prompt_logprobs = true;
     out.num_prompt_top_logprobs = static_cast<int32_t>(*top);

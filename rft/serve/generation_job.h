@@ -21,7 +21,7 @@ namespace rft::serve {
 
 struct TokenPiece {
   TokenId id = 0;
-  float logprob = 0;  // nats, temperature 1
+  float logprob = 0;              // nats, temperature 1
   std::vector<TokenLogprob> top;  // most likely first; empty unless asked for
 };
 

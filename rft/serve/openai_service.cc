@@ -215,7 +215,8 @@ class OpenAiService : public HttpService {
     context.id = NewId("cmpl-");
     if (!context.fields.has_max_tokens)
       context.fields.sampling.max_tokens = 16;  // OpenAI's default
-    return Generate(std::move(context), client, keys_.ClientOf(*request), [echo](ReplyContext c) { return MakeCompletionReply(std::move(c), echo); });
+    return Generate(std::move(context), client, keys_.ClientOf(*request),
+                    [echo](ReplyContext c) { return MakeCompletionReply(std::move(c), echo); });
   }
 
   absl::Status ChatCompletions(const Request& request, const Client& client) {
@@ -229,7 +230,8 @@ class OpenAiService : public HttpService {
     context.fields = ReadGenerationFields(f, options_.limits, engine_.max_context());
     if (f.Bool("logprobs").value_or(false)) context.logprobs = LogprobStyle::kContent;
     if (const auto top = f.Int("top_logprobs", 0, options_.limits.max_top_logprobs)) {
-      if (*top > 0 && context.logprobs == LogprobStyle::kNone) f.Fail("top_logprobs", "needs logprobs");
+      if (*top > 0 && context.logprobs == LogprobStyle::kNone)
+        f.Fail("top_logprobs", "needs logprobs");
       context.fields.sampling.num_top_logprobs = static_cast<int32_t>(*top);
     }
     if (context.fields.prompt_only) f.Fail("max_tokens", "must be at least 1");
@@ -249,9 +251,9 @@ class OpenAiService : public HttpService {
     }
     context.prompts.push_back(std::move(prompt.ids));
     context.id = NewId("chatcmpl-");
-    return Generate(std::move(context), client, keys_.ClientOf(*request), [tools = prompt.has_tools](ReplyContext c) {
-      return MakeChatReply(std::move(c), tools);
-    });
+    return Generate(
+        std::move(context), client, keys_.ClientOf(*request),
+        [tools = prompt.has_tools](ReplyContext c) { return MakeChatReply(std::move(c), tools); });
   }
 
   template <typename MakeWriter>
@@ -263,10 +265,12 @@ class OpenAiService : public HttpService {
     std::shared_ptr<const TokenGrammar> grammar;
     if (context.fields.grammar) {
       if (!compile_grammar_)
-        return absl::InvalidArgumentError("response_format: this server has no structured output; leave it out");
+        return absl::InvalidArgumentError(
+            "response_format: this server has no structured output; leave it out");
       auto compiled = compile_grammar_(*context.fields.grammar);
       if (!compiled.ok() && compiled.status().code() == absl::StatusCode::kInvalidArgument)
-        return absl::InvalidArgumentError(absl::StrCat("response_format: ", compiled.status().message()));
+        return absl::InvalidArgumentError(
+            absl::StrCat("response_format: ", compiled.status().message()));
       RFT_RETURN_IF_ERROR(compiled.status());
       grammar = *std::move(compiled);
     }

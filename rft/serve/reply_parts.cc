@@ -213,7 +213,8 @@ std::vector<TokenPiece> PromptPieces(const std::vector<TokenId>& prompt,
     pieces[i].logprob = i < completion.prompt_logprobs.size()
                             ? completion.prompt_logprobs[i]
                             : std::numeric_limits<float>::quiet_NaN();
-    if (i < completion.prompt_top_logprobs.size()) pieces[i].top = completion.prompt_top_logprobs[i];
+    if (i < completion.prompt_top_logprobs.size())
+      pieces[i].top = completion.prompt_top_logprobs[i];
   }
   return pieces;
 }
