@@ -84,8 +84,8 @@ def test_greedy_text_is_that_of_transformers(client: openai.OpenAI, llama_dir: P
 
 
 def test_openai_raises_its_own_errors(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="max_tokens: must be a whole number") as error:
-        client.completions.create(model="tiny", prompt="x", max_tokens=0)
+    with pytest.raises(openai.BadRequestError, match="max_tokens: must be a whole number in 0") as error:
+        client.completions.create(model="tiny", prompt="x", max_tokens=-1)
     assert error.value.param == "max_tokens"
     with pytest.raises(openai.NotFoundError, match="known: tiny"):
         client.completions.create(model="gpt", prompt="x")
