@@ -115,7 +115,7 @@ TEST_F(ChatCompletionsTest, NamesTheFieldOfAMistake) {
       {Chat(R"("tool_choice": "required")"), "tool_choice: only"},
       {Chat(R"("tools": [{"type": "x"}])"), "tools: each must be"},
       {Chat(R"("prompt_token_ids": [1])"), "prompt_token_ids: given together with messages"},
-      {Chat(R"("response_format": {"type": "json_object"})"), "response_format: only"},
+      {Chat(R"("response_format": {"type": "json_object"})"), "response_format: this server has no structured output"},
       {Chat(R"("add_generation_prompt": true, "continue_final_message": true)"),
        "continue_final_message: can't"},
   };
