@@ -159,6 +159,10 @@ class InferenceEngine {
     return absl::UnimplementedError("engine: serves no adapters");
   }
 
+  // Forgets what is kept of earlier texts, before the next iteration. Changes memory and time, never a result. Default:
+  // nothing is kept.
+  virtual void ResetPrefixCache() {}
+
   virtual EngineStats stats() const = 0;
 
   // Longest prompt + completion, in tokens.

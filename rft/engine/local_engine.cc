@@ -109,6 +109,12 @@ class LocalEngine : public InferenceEngine {
     return absl::OkStatus();
   }
 
+  void ResetPrefixCache() override {
+    std::lock_guard lock(mutex_);
+    forget_prefixes_ = true;
+    wake_.notify_one();
+  }
+
   EngineStats stats() const override {
     std::lock_guard lock(mutex_);
     return stats_;
@@ -151,12 +157,13 @@ class LocalEngine : public InferenceEngine {
       {
         std::unique_lock lock(mutex_);
         wake_.wait(lock, [&] {
-          return stopping_ || published_ || !submitted_.empty() || !cancelled_.empty() ||
+          return stopping_ || published_ || forget_prefixes_ || !submitted_.empty() || !cancelled_.empty() ||
                  scheduler_.num_running() + scheduler_.num_waiting() > 0;
         });
         stop = stopping_;
         if (published_) Adopt(std::move(published_));
         published_ = nullptr;
+        if (std::exchange(forget_prefixes_, false)) scheduler_.ForgetPrefixes();
         for (auto& request : submitted_) {
           live_[request->handle] = request;
           scheduler_.Add(std::move(request));
@@ -183,7 +190,6 @@ class LocalEngine : public InferenceEngine {
       stats_.pages_used = scheduler_.pool().used();
       stats_.pages_cached = scheduler_.pool().idle();
       stats_.preemptions = scheduler_.num_preemptions();
-      stats_.prefix_hit_tokens = scheduler_.num_prefix_hit_tokens();
       stats_.prefix_evictions = scheduler_.pool().num_reused();
     }
   }
@@ -285,6 +291,7 @@ class LocalEngine : public InferenceEngine {
     std::lock_guard lock(mutex_);
     stats_.tokens_prefilled += prefilled;
     stats_.tokens_sampled += sampled;
+    stats_.prefix_hit_tokens = scheduler_.num_prefix_hit_tokens();
   }
 
   void ComputeLogits(const Weight& head, const at::Tensor& hidden, int64_t first, int64_t rows) {
@@ -449,7 +456,7 @@ class LocalEngine : public InferenceEngine {
   std::map<RequestHandle, int64_t> remaining_;  // samples not yet finished, by request
   RequestHandle last_handle_ = 0;
   int64_t unfinished_ = 0;
-  bool stopping_ = false;
+  bool stopping_ = false, forget_prefixes_ = false;
   EngineStats stats_;
 
   std::mutex join_mutex_;

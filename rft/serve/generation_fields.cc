@@ -59,6 +59,7 @@ void SetGrammar(Fields& fields, std::string_view key, GrammarSpec::Kind kind, st
     return fields.Fail(key, absl::StrCat("has ", text.size(), " bytes; at most ",
                                          limits.max_grammar_bytes, " are allowed"));
   out.grammar = GrammarSpec{kind, std::move(text)};
+  out.grammar_field = std::string(key);
 }
 
 // OpenAI's response_format: text, json_object, or json_schema with its schema.
@@ -126,6 +127,15 @@ void ReadGrammar(Fields& fields, const ServeLimits& limits, GenerationFields& ou
   fields.Take(inner.Finish());
 }
 
+// What a weight update means for this request while it runs.
+WeightPolicy ReadWeightPolicy(Fields& f) {
+  const std::string policy = f.Text("weight_policy", 16).value_or("continue");
+  if (policy == "finish") return WeightPolicy::kFinish;
+  if (policy == "recompute") return WeightPolicy::kRecompute;
+  if (policy != "continue") f.Fail("weight_policy", "must be continue, finish or recompute");
+  return WeightPolicy::kContinue;
+}
+
 // Known fields whose work the engine can't do: better refused than ignored.
 void RefuseUnsupported(Fields& f) {
   const char* const kNot = "this server does not support it; leave it out";
@@ -163,6 +173,7 @@ GenerationFields ReadGenerationFields(Fields& f, const ServeLimits& limits, int6
     out.num_prompt_top_logprobs = static_cast<int32_t>(*top);
   }
   ReadGrammar(f, limits, out);
+  out.weight_policy = ReadWeightPolicy(f);
   s.stop_strings = f.Texts("stop", limits.max_stop_strings, limits.max_stop_bytes);
   s.stop_ids = f.Ids("stop_token_ids", limits.max_stop_ids).value_or(std::vector<TokenId>());
   out.n = static_cast<int32_t>(f.Int("n", 1, limits.max_n).value_or(1));

@@ -84,8 +84,28 @@ def test_json_schema_is_obeyed(client: openai.OpenAI) -> None:
         "guided_regex": "[0-9]{3}"}).choices[0].text.isdigit()
 
 
+CITY = {"type": "object", "properties": {"city": {"$ref": "#/$defs/City"}}, "required": ["city"], "additionalProperties": False,
+        "$defs": {"City": {"type": "string", "enum": ["Oslo", "Rome"]}}}
+TOOLS: Any = [{"type": "function", "function": {"name": "weather", "parameters": CITY}},
+              {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}, "additionalProperties": False}}}]
+
+
+@pytest.mark.parametrize(("choice", "names"), [
+    ("required", {"weather", "now"}), ({"type": "function", "function": {"name": "weather"}}, {"weather"})])
+def test_a_call_is_made_where_the_request_says_so(client: openai.OpenAI, choice: Any, names: set[str]) -> None:
+    reply = client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "?"}], tools=TOOLS, tool_choice=choice,
+                                           n=8, max_tokens=120, seed=4)
+    for answer in reply.choices:
+        assert answer.finish_reason == "tool_calls" and not answer.message.content
+        (call,) = answer.message.tool_calls
+        assert call.function.name in names
+        arguments = json.loads(call.function.arguments)
+        assert arguments["city"] in ("Oslo", "Rome") if call.function.name == "weather" else arguments == {}
+    assert {answer.message.tool_calls[0].function.name for answer in reply.choices} == names
+
+
 @pytest.mark.parametrize(("options", "message"), [
-    ({"extra_body": {"guided_regex": "("}}, "response_format: "), ({"logit_bias": {"x": 1}}, "logit_bias: must map"),
+    ({"extra_body": {"guided_regex": "("}}, "guided_regex: "), ({"logit_bias": {"x": 1}}, "logit_bias: must map"),
     ({"frequency_penalty": 3}, "frequency_penalty: must be a number in -2"), ({"max_tokens": 0}, "max_tokens: 0 is for the prompt"),
     ({"extra_body": {"guided_regex": "a", "guided_json": {}}}, "only one constraint"), ({"logprobs": 21}, "logprobs: must be"),
 ])

@@ -142,7 +142,7 @@ TEST_F(CompletionsTest, NamesTheFieldOfAMistake) {
       {R"({"prompt": "p", "length_penalty": 1})", "length_penalty: this server does not"},
       {R"({"prompt": "p", "logit_bias": {"1": 101}})", "logit_bias: must map token ids"},
       {R"({"prompt": "p", "guided_regex": "a"})",
-       "response_format: this server has no structured output"},
+       "guided_regex: this server has no structured output"},
       {R"({"prompt": "p", "logprobs": 21})", "logprobs: must be a whole number in 0 .. 20"},
       {R"({"prompt": "p", "no_such": 5})", "no_such: extra inputs are not permitted"},
       {R"({"prompt": "p", "stop": ["a", 3]})", "stop: must be text"},
