@@ -111,7 +111,9 @@ py::dict Stats(PyEngine& self) {
   return py::dict(
       py::arg("tokens_sampled") = s.tokens_sampled,
       py::arg("tokens_prefilled") = s.tokens_prefilled, py::arg("iterations") = s.iterations,
-      py::arg("busy_s") = s.busy_s, py::arg("running") = s.running, py::arg("waiting") = s.waiting,
+      py::arg("busy_s") = s.busy_s, py::arg("matmul_s") = s.matmul_s,
+      py::arg("attention_s") = s.attention_s, py::arg("rowwise_s") = s.rowwise_s,
+      py::arg("sampling_s") = s.sampling_s, py::arg("running") = s.running, py::arg("waiting") = s.waiting,
       py::arg("page_bytes") = s.page_bytes, py::arg("pages_total") = s.pages_total,
       py::arg("pages_used") = s.pages_used, py::arg("pages_cached") = s.pages_cached,
       py::arg("preemptions") = s.preemptions, py::arg("prefix_hit_tokens") = s.prefix_hit_tokens,

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include <ATen/ops/empty.h>
@@ -21,6 +22,7 @@
 #include "rft/engine/scheduler.h"
 #include "rft/engine/token_sampler.h"
 #include "rft/models/lora.h"
+#include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
 #include "rft/tensor/memory.h"
@@ -184,6 +186,10 @@ class LocalEngine : public InferenceEngine {
       if (options_.check_invariants) scheduler_.CheckInvariants();
       std::lock_guard lock(mutex_);
       stats_.busy_s += Clock::Default().NowSeconds() - start;
+      stats_.matmul_s = CostSeconds(Cost::kMatmul);
+      stats_.attention_s = CostSeconds(Cost::kAttention);
+      stats_.rowwise_s = CostSeconds(Cost::kRowwise);
+      stats_.sampling_s = CostSeconds(Cost::kSampling);
       ++stats_.iterations;
       stats_.running = scheduler_.num_running();
       stats_.waiting = scheduler_.num_waiting();
@@ -352,6 +358,7 @@ class LocalEngine : public InferenceEngine {
         for (EngineSequence* s : scheduler_.Fork(sequences[i])) add(s, i);
     }
     const int64_t vocab = current_->head.n;
+    std::optional<CostTimer> timer(Cost::kSampling);
     ParallelFor(
         static_cast<int64_t>(draws.size()), GrainFor(4 * vocab), [&](int64_t begin, int64_t end) {
           std::vector<float> row(vocab);
@@ -379,6 +386,7 @@ class LocalEngine : public InferenceEngine {
             d.token = SampleToken(row.data(), vocab, request.sampling, forbidden, uniform);
           }
         });
+    timer.reset();
     CountTokens(
         0, static_cast<int64_t>(draws.size()));  // before anyone learns of a finished completion
     for (Draw& d : draws) Append(d.sequence, d.token, std::move(d.top));

@@ -5,6 +5,7 @@
 
 #include <ATen/ops/empty.h>
 
+#include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/key_blocks.h"
 #include "rft/tensor/large_tensor.h"
@@ -144,6 +145,7 @@ void PagedCache::CopyPage(PageId from, PageId to) {
 
 at::Tensor PagedAttention::Attend(int64_t layer, const at::Tensor& qkv_TX, const HeadLayout& layout,
                                   double scale) {
+  const CostTimer timer(Cost::kAttention);
   at::Tensor out =
       at::empty({qkv_TX.size(0), layout.num_heads * layout.head_dim}, qkv_TX.options());
   DispatchFloat(qkv_TX.scalar_type(), [&](auto tag) {

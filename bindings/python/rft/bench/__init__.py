@@ -18,6 +18,7 @@ from typing import Any
 
 BENCHES = {
     "engine": "rft.bench.engine",
+    "engine-costs": "rft.bench.engine_costs",
     "engine-shapes": "rft.bench.engine_shapes",
     "graders": "rft.bench.graders",
     "grpo-step": "rft.bench.grpo_step",
