@@ -71,6 +71,9 @@ json::object OpenAiBody(const HttpEngineOptions& options, const GenerateRequest&
     for (const auto& [id, bias] : s.logit_bias) biases[absl::StrCat(id)] = bias;
     body["logit_bias"] = std::move(biases);
   }
+  if (!s.allowed_ids.empty()) body["allowed_token_ids"] = IdArray(s.allowed_ids);
+  if (r.weight_policy != WeightPolicy::kContinue)
+    body["weight_policy"] = r.weight_policy == WeightPolicy::kFinish ? "finish" : "recompute";
   if (!s.stop_ids.empty()) body["stop_token_ids"] = IdArray(s.stop_ids);
   if (!s.stop_strings.empty()) body["stop"] = TextArray(s.stop_strings);
   return body;
@@ -279,13 +282,13 @@ absl::StatusOr<HttpCall> GenerateCall(const HttpEngineOptions& options, const Ge
   if (stop_ids_unknown)
     return absl::InvalidArgumentError(
         "stop_ids, min_tokens: llama.cpp's server does not know them");
-  if (r.grammar != nullptr || r.want_prompt_logprobs || r.sampling.num_top_logprobs > 0 ||
-      !r.sampling.allowed_ids.empty())
+  if (r.grammar != nullptr || r.want_prompt_logprobs || r.sampling.num_top_logprobs > 0)
     return absl::InvalidArgumentError(
-        "grammar, want_prompt_logprobs, num_top_logprobs, allowed_ids: not over HTTP; use the "
-        "engine "
-        "local");
-  if (r.weight_policy != WeightPolicy::kContinue)
+        "grammar, want_prompt_logprobs, num_top_logprobs: not over HTTP; use the engine local");
+  const bool ours = options.dialect == HttpDialect::kRft;
+  if (!r.sampling.allowed_ids.empty() && !ours && options.dialect != HttpDialect::kVllm)
+    return absl::InvalidArgumentError("allowed_ids: this kind of server does not know them");
+  if (r.weight_policy != WeightPolicy::kContinue && !ours)
     return absl::InvalidArgumentError("weight_policy: a server has its own; leave it at kContinue");
   if (options.dialect == HttpDialect::kSglang && !r.sampling.logit_bias.empty())
     return absl::InvalidArgumentError("logit_bias: not in SGLang's /generate");

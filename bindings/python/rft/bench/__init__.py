@@ -29,6 +29,7 @@ BENCHES = {
     "train": "rft.bench.train",
 }
 CHECKS = {
+    "http-peer": "rft.bench.check_http_peer",
     "losses": "rft.bench.check_losses",
     "model": "rft.bench.check_model",
     "parity": "rft.bench.check_parity",
