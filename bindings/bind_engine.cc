@@ -120,10 +120,11 @@ py::dict Stats(PyEngine& self) {
       py::arg("tokens_prefilled") = s.tokens_prefilled, py::arg("iterations") = s.iterations,
       py::arg("busy_s") = s.busy_s, py::arg("matmul_s") = s.matmul_s,
       py::arg("attention_s") = s.attention_s, py::arg("rowwise_s") = s.rowwise_s,
-      py::arg("sampling_s") = s.sampling_s, py::arg("running") = s.running, py::arg("waiting") = s.waiting,
-      py::arg("page_bytes") = s.page_bytes, py::arg("pages_total") = s.pages_total,
-      py::arg("pages_used") = s.pages_used, py::arg("pages_cached") = s.pages_cached,
-      py::arg("preemptions") = s.preemptions, py::arg("prefix_hit_tokens") = s.prefix_hit_tokens,
+      py::arg("sampling_s") = s.sampling_s, py::arg("running") = s.running,
+      py::arg("waiting") = s.waiting, py::arg("page_bytes") = s.page_bytes,
+      py::arg("pages_total") = s.pages_total, py::arg("pages_used") = s.pages_used,
+      py::arg("pages_cached") = s.pages_cached, py::arg("preemptions") = s.preemptions,
+      py::arg("prefix_hit_tokens") = s.prefix_hit_tokens,
       py::arg("prefix_evictions") = s.prefix_evictions, py::arg("weight_swaps") = s.weight_swaps);
 }
 
@@ -183,8 +184,10 @@ void BindEngine(py::module_& m) {
           "tokenised again. url: of the server, without a path. dialect: \"rft\", \"vllm\", "
           "\"sglang\" or \"llama.cpp\". model: as the server calls it; \"\": the first one that "
           "it lists. deadline_s: of one request. max_context: 0: what the server says. vocab_size: "
-          "0: not checked.\n\nRaises ConfigError (a bad url, an unknown model), Error with code UNAVAILABLE "
-          "(not reachable), DataLossError (not such a server). A completion that the server spoilt has "
+          "0: not checked.\n\nRaises ConfigError (a bad url, an unknown model), Error with code "
+          "UNAVAILABLE "
+          "(not reachable), DataLossError (not such a server). A completion that the server spoilt "
+          "has "
           "finish_reason \"error\" and says why in error.")
       .def(
           "generate", &Generate, py::arg("prompts"), py::kw_only(), py::arg("seed") = 0,
@@ -231,9 +234,9 @@ void BindEngine(py::module_& m) {
       .def("__repr__", [](PyEngine& self) {
         if (self.closed()) return std::string("<rft.Engine closed>");
         const EngineStats s = self.engine().stats();
-        return absl::StrCat("<rft.Engine for ", self.what(), ": ", s.running,
-                            " running, ", s.waiting, " waiting, ", s.tokens_sampled,
-                            " tokens sampled, context ", self.engine().max_context(), ">");
+        return absl::StrCat("<rft.Engine for ", self.what(), ": ", s.running, " running, ",
+                            s.waiting, " waiting, ", s.tokens_sampled, " tokens sampled, context ",
+                            self.engine().max_context(), ">");
       });
 }
 

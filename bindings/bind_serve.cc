@@ -105,16 +105,13 @@ class PyServer {
   bool stopped_ = false;
 };
 
-std::unique_ptr<PyServer> MakeServer(std::shared_ptr<CausalLm> model,
-                                     std::shared_ptr<TextCodec> codec,
-                                     std::vector<std::string> model_names, const std::string& host,
-                                     uint16_t port, std::vector<std::string> api_keys,
-                                     std::string weights_root,
-                                     std::vector<std::string> allowed_origins, int64_t max_batch,
-                                     int64_t max_batch_tokens, int64_t kv_memory_mb,
-                                     int64_t queue_limit, const py::object& compile_grammar,
-                                     const std::map<std::string, std::string>& adapters,
-                                     bool prefix_cache) {
+std::unique_ptr<PyServer> MakeServer(
+    std::shared_ptr<CausalLm> model, std::shared_ptr<TextCodec> codec,
+    std::vector<std::string> model_names, const std::string& host, uint16_t port,
+    std::vector<std::string> api_keys, std::string weights_root,
+    std::vector<std::string> allowed_origins, int64_t max_batch, int64_t max_batch_tokens,
+    int64_t kv_memory_mb, int64_t queue_limit, const py::object& compile_grammar,
+    const std::map<std::string, std::string>& adapters, bool prefix_cache) {
   serve::HttpOptions http;
   http.host = host;
   http.port = port;
@@ -132,7 +129,7 @@ std::unique_ptr<PyServer> MakeServer(std::shared_ptr<CausalLm> model,
   return std::make_unique<PyServer>(
       std::move(model), std::move(codec), engine, http, service,
       compile_grammar.is_none() ? GrammarCompiler() : MakePythonGrammarCompiler(compile_grammar),
-                                    adapters);
+      adapters);
 }
 
 }  // namespace
@@ -152,7 +149,8 @@ void BindServe(py::module_& m) {
            "port 0: any free one. model_names: what requests may call the model; the first is "
            "shown. api_keys: without any, whoever can connect may ask, and only loopback addresses "
            "are allowed. weights_root: /update_weights takes folders below it. compile_grammar: "
-           "rft.structure.compiler(codec), for structured output. adapters: folders (PEFT's format) by the name that requests give as "
+           "rft.structure.compiler(codec), for structured output. adapters: folders (PEFT's "
+           "format) by the name that requests give as "
            "their model.\n\nRaises "
            "ConfigError (a bad option), StateError (the port is taken).")
       .def("wait", &PyServer::Wait, py::arg("seconds"),

@@ -119,7 +119,7 @@ struct EngineStats {
   int64_t tokens_sampled = 0;    // since start
   int64_t tokens_prefilled = 0;  // prompt tokens actually computed
   int64_t iterations = 0;
-  double busy_s = 0.0;     // wall time inside iterations
+  double busy_s = 0.0;  // wall time inside iterations
   // Of that, inside kernels: matrix products, attention, norms and the like, drawing tokens. The rest is overhead.
   double matmul_s = 0.0, attention_s = 0.0, rowwise_s = 0.0, sampling_s = 0.0;
   int64_t running = 0;     // sequences in the batch

@@ -157,8 +157,8 @@ class LocalEngine : public InferenceEngine {
       {
         std::unique_lock lock(mutex_);
         wake_.wait(lock, [&] {
-          return stopping_ || published_ || forget_prefixes_ || !submitted_.empty() || !cancelled_.empty() ||
-                 scheduler_.num_running() + scheduler_.num_waiting() > 0;
+          return stopping_ || published_ || forget_prefixes_ || !submitted_.empty() ||
+                 !cancelled_.empty() || scheduler_.num_running() + scheduler_.num_waiting() > 0;
         });
         stop = stopping_;
         if (published_) Adopt(std::move(published_));

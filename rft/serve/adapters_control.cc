@@ -49,9 +49,9 @@ absl::Status AdaptersControl::Add(const std::string& name, const std::string& fo
       return absl::InvalidArgumentError(absl::StrCat(
           "lora_name: '", name, "' is loaded already; unload it, or send \"load_inplace\": true"));
     if (!known && folders_.size() >= max_adapters_)
-      return absl::ResourceExhaustedError(
-          absl::StrCat("lora_name: ", folders_.size(), " adapters are loaded, the limit is ",
-                       max_adapters_, "; unload one"));
+      return absl::ResourceExhaustedError(absl::StrCat("lora_name: ", folders_.size(),
+                                                       " adapters are loaded, the limit is ",
+                                                       max_adapters_, "; unload one"));
   }
   RFT_RETURN_IF_ERROR(load_(name, resolved));
   std::lock_guard<std::mutex> lock(mutex_);

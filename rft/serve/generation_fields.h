@@ -32,7 +32,7 @@ struct GenerationFields {
   int32_t num_prompt_top_logprobs = 0;
   std::optional<GrammarSpec> grammar;  // what the completion's text must be
   WeightPolicy weight_policy = WeightPolicy::kContinue;
-  std::string grammar_field;           // that asked for it
+  std::string grammar_field;  // that asked for it
   std::shared_ptr<const TextOptions> text;
 };
 

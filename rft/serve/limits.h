@@ -7,10 +7,10 @@
 namespace rft::serve {
 
 struct ServeLimits {
-  int64_t max_n = 128;               // completions per prompt
-  size_t max_prompts = 1024;         // per request
-  int64_t max_completions = 4096;    // prompts times n
-  size_t max_messages = 1024;        // of one chat
+  int64_t max_n = 128;             // completions per prompt
+  size_t max_prompts = 1024;       // per request
+  int64_t max_completions = 4096;  // prompts times n
+  size_t max_messages = 1024;      // of one chat
   size_t max_tools = 128;
   size_t max_tools_bytes = 1 << 20;  // of JSON
   size_t max_stop_strings = 16;

@@ -270,8 +270,7 @@ class OpenAiService : public HttpService {
             absl::StrCat(field, ": this server has no structured output; leave it out"));
       auto compiled = compile_grammar_(*context.fields.grammar);
       if (!compiled.ok() && compiled.status().code() == absl::StatusCode::kInvalidArgument)
-        return absl::InvalidArgumentError(
-            absl::StrCat(field, ": ", compiled.status().message()));
+        return absl::InvalidArgumentError(absl::StrCat(field, ": ", compiled.status().message()));
       RFT_RETURN_IF_ERROR(compiled.status());
       grammar = *std::move(compiled);
     }

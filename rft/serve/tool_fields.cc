@@ -86,8 +86,8 @@ ToolFields ReadToolFields(Fields& f, const ServeLimits& limits) {
   if (must_call && (!items || items->empty())) f.Fail("tool_choice", "needs tools");
   if (!items || items->empty() || !f.ok()) return out;
   if (items->size() > limits.max_tools)
-    f.Fail("tools", absl::StrCat("has ", items->size(), "; at most ", limits.max_tools,
-                                 " are allowed"));
+    f.Fail("tools",
+           absl::StrCat("has ", items->size(), "; at most ", limits.max_tools, " are allowed"));
   if (ToJson(*items).size() > limits.max_tools_bytes)
     f.Fail("tools", absl::StrCat("more than ", limits.max_tools_bytes, " bytes"));
   std::map<std::string, const json::object*> functions;

@@ -128,8 +128,7 @@ TEST_F(ChatCompletionsTest, AsksForACallWhereOneIsRequired) {
   EXPECT_EQ(schema.at("anyOf").as_array().size(), 2u);
   EXPECT_EQ(ToJson(schema.at("$defs").at("f").at("properties").at("x")),
             R"({"$ref": "#/$defs/f/$defs/X"})");
-  Post(kPath,
-       Chat(tools + R"("tool_choice": {"type": "function", "function": {"name": "g"}})"));
+  Post(kPath, Chat(tools + R"("tool_choice": {"type": "function", "function": {"name": "g"}})"));
   schema = ParseJson(asked.text).value();
   EXPECT_EQ(ToJson(schema.at("anyOf").at(0).at("properties").at("name")), R"({"const": "g"})");
   EXPECT_EQ(schema.at("anyOf").as_array().size(), 1u);
@@ -150,7 +149,8 @@ TEST_F(ChatCompletionsTest, NamesTheFieldOfAMistake) {
       {Chat(R"("tool_choice": "perhaps")"), "tool_choice: must be"},
       {Chat(std::string(kTools) + R"(, "tool_choice": "required")"),
        "tool_choice: this server has no structured output"},
-      {Chat(std::string(kTools) + R"(, "tool_choice": {"type": "function", "function": {"name": "g"}})"),
+      {Chat(std::string(kTools) +
+            R"(, "tool_choice": {"type": "function", "function": {"name": "g"}})"),
        "tool_choice: names none of the tools"},
       {Chat(R"("tools": [{"type": "function", "function": {"name": "a b"}}])"),
        "tools: a function's name"},
@@ -159,7 +159,8 @@ TEST_F(ChatCompletionsTest, NamesTheFieldOfAMistake) {
       {Chat(R"("weight_policy": "never")"), "weight_policy: must be continue"},
       {Chat(R"("tools": [{"type": "x"}])"), "tools: each must be"},
       {Chat(R"("prompt_token_ids": [1])"), "prompt_token_ids: given together with messages"},
-      {Chat(R"("response_format": {"type": "json_object"})"), "response_format: this server has no structured output"},
+      {Chat(R"("response_format": {"type": "json_object"})"),
+       "response_format: this server has no structured output"},
       {Chat(R"("add_generation_prompt": true, "continue_final_message": true)"),
        "continue_final_message: can't"},
   };

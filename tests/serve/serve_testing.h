@@ -30,10 +30,11 @@ class ServeTest : public ::testing::Test {
                                     .version = 1,
                                     .load_weights = load_weights_,
                                     .load_adapter = load_adapter_,
-                                    .unload_adapter = [this](const std::string& name) {
-                                      unloaded_.push_back(name);
-                                      return absl::OkStatus();
-                                    },
+                                    .unload_adapter =
+                                        [this](const std::string& name) {
+                                          unloaded_.push_back(name);
+                                          return absl::OkStatus();
+                                        },
                                     .compile_grammar = compile_grammar_})
                   .value();
   }

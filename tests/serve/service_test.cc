@@ -234,8 +234,7 @@ class AdaptersTest : public WeightsTest {
     };
   }
   std::string Load(const std::string& name, int status, const std::string& more = "") {
-    const std::string body =
-        R"({"lora_path": "step-1", "lora_name": ")" + name + "\"" + more + "}";
+    const std::string body = R"({"lora_path": "step-1", "lora_name": ")" + name + "\"" + more + "}";
     if (status != 200) return Mistake("/v1/load_lora_adapter", body, status);
     const Answer answer = Post("/v1/load_lora_adapter", body);
     EXPECT_EQ(answer.status, 200) << answer.body;
