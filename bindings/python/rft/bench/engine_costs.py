@@ -49,7 +49,7 @@ def run(options: BenchOptions, log: Log) -> Iterator[Row]:
             model = native.Model.create(json.dumps({**config, "max_position_embeddings": max(CONTEXTS)}), dtype=DTYPE, seed=1)
         rng = random.Random(0)
         texts = [[rng.randrange(3, model.vocab_size) for _ in range(max(CONTEXTS))] for _ in range(max(BATCHES))]
-        with native.Engine(model, max_batch=max(BATCHES), kv_memory_mb=3072) as engine:
+        with native.Engine(model, max_batch=max(BATCHES), max_batch_tokens=4096, kv_memory_mb=3072) as engine:
             for batch, context in points:
                 prompts = [text[:context - LONG] for text in texts[:batch]]
                 engine.generate(prompts, max_tokens=1, ignore_eos=True)
