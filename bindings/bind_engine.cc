@@ -17,6 +17,7 @@
 #include "bindings/module.h"
 #include "bindings/request_arguments.h"
 #include "rft/engine/local_engine.h"
+#include "rft/remote/http_engine.h"
 
 namespace rft::python {
 namespace {
@@ -29,15 +30,20 @@ class PyEngine {
   PyEngine(std::shared_ptr<CausalLm> model, std::shared_ptr<TextCodec> codec,
            const EngineOptions& options)
       : model_(std::move(model)),
+        what_(model_->config().architecture),
         engine_(ValueOrThrow(
             WithoutGil([&] { return CreateLocalEngine(model_, options, std::move(codec)); }))) {}
+  // Over a server.
+  explicit PyEngine(const HttpEngineOptions& options)
+      : what_(options.url),
+        engine_(ValueOrThrow(WithoutGil([&] { return CreateHttpEngine(options); }))) {}
   ~PyEngine() {
     py::gil_scoped_release release;
     engine_.reset();
   }
 
   InferenceEngine& engine() { return *engine_; }
-  const CausalLm& model() const { return *model_; }
+  const std::string& what() const { return what_; }
   void Close() {
     closed_ = true;
     WithoutGil([&] { engine_->Shutdown(); });
@@ -45,7 +51,8 @@ class PyEngine {
   bool closed() const { return closed_; }
 
  private:
-  std::shared_ptr<CausalLm> model_;
+  std::shared_ptr<CausalLm> model_;  // null over a server
+  std::string what_;
   std::unique_ptr<InferenceEngine> engine_;
   bool closed_ = false;
 };
@@ -111,10 +118,13 @@ py::dict Stats(PyEngine& self) {
   return py::dict(
       py::arg("tokens_sampled") = s.tokens_sampled,
       py::arg("tokens_prefilled") = s.tokens_prefilled, py::arg("iterations") = s.iterations,
-      py::arg("busy_s") = s.busy_s, py::arg("running") = s.running, py::arg("waiting") = s.waiting,
-      py::arg("page_bytes") = s.page_bytes, py::arg("pages_total") = s.pages_total,
-      py::arg("pages_used") = s.pages_used, py::arg("pages_cached") = s.pages_cached,
-      py::arg("preemptions") = s.preemptions, py::arg("prefix_hit_tokens") = s.prefix_hit_tokens,
+      py::arg("busy_s") = s.busy_s, py::arg("matmul_s") = s.matmul_s,
+      py::arg("attention_s") = s.attention_s, py::arg("rowwise_s") = s.rowwise_s,
+      py::arg("sampling_s") = s.sampling_s, py::arg("running") = s.running,
+      py::arg("waiting") = s.waiting, py::arg("page_bytes") = s.page_bytes,
+      py::arg("pages_total") = s.pages_total, py::arg("pages_used") = s.pages_used,
+      py::arg("pages_cached") = s.pages_cached, py::arg("preemptions") = s.preemptions,
+      py::arg("prefix_hit_tokens") = s.prefix_hit_tokens,
       py::arg("prefix_evictions") = s.prefix_evictions, py::arg("weight_swaps") = s.weight_swaps);
 }
 
@@ -131,6 +141,21 @@ std::unique_ptr<PyEngine> MakeEngine(std::shared_ptr<CausalLm> model,
                     .queue_limit = queue_limit,
                     .prefix_cache = prefix_cache,
                     .check_invariants = check_invariants});
+}
+
+std::unique_ptr<PyEngine> Connect(const std::string& url, const std::string& dialect,
+                                  const std::string& model, const std::string& api_key,
+                                  double deadline_s, int64_t queue_limit, int64_t max_context,
+                                  int64_t vocab_size) {
+  return std::make_unique<PyEngine>(
+      HttpEngineOptions{.url = url,
+                        .model = model,
+                        .api_key = api_key,
+                        .dialect = ValueOrThrow(ParseHttpDialect(dialect)),
+                        .deadline_s = deadline_s,
+                        .queue_limit = queue_limit,
+                        .max_context = max_context,
+                        .vocab_size = vocab_size});
 }
 
 }  // namespace
@@ -151,6 +176,19 @@ void BindEngine(py::module_& m) {
            "needed "
            "for stop strings only. prefix_cache: keep pages of earlier texts while there is room. "
            "check_invariants: of the scheduler in every iteration, for tests.")
+      .def_static(
+          "connect", &Connect, py::arg("url"), py::kw_only(), py::arg("dialect") = "rft",
+          py::arg("model") = "", py::arg("api_key") = "", py::arg("deadline_s") = 600.0,
+          py::arg("queue_limit") = 4096, py::arg("max_context") = 0, py::arg("vocab_size") = 0,
+          "An engine behind HTTP: token ids go to the server and come back, text is never "
+          "tokenised again. url: of the server, without a path. dialect: \"rft\", \"vllm\", "
+          "\"sglang\" or \"llama.cpp\". model: as the server calls it; \"\": the first one that "
+          "it lists. deadline_s: of one request. max_context: 0: what the server says. vocab_size: "
+          "0: not checked.\n\nRaises ConfigError (a bad url, an unknown model), Error with code "
+          "UNAVAILABLE "
+          "(not reachable), DataLossError (not such a server). A completion that the server spoilt "
+          "has "
+          "finish_reason \"error\" and says why in error.")
       .def(
           "generate", &Generate, py::arg("prompts"), py::kw_only(), py::arg("seed") = 0,
           py::arg("on_token") = py::none(), py::arg("deadline_s") = 3600.0,
@@ -196,9 +234,9 @@ void BindEngine(py::module_& m) {
       .def("__repr__", [](PyEngine& self) {
         if (self.closed()) return std::string("<rft.Engine closed>");
         const EngineStats s = self.engine().stats();
-        return absl::StrCat("<rft.Engine for ", self.model().config().architecture, ": ", s.running,
-                            " running, ", s.waiting, " waiting, ", s.tokens_sampled,
-                            " tokens sampled, context ", self.engine().max_context(), ">");
+        return absl::StrCat("<rft.Engine for ", self.what(), ": ", s.running, " running, ",
+                            s.waiting, " waiting, ", s.tokens_sampled, " tokens sampled, context ",
+                            self.engine().max_context(), ">");
       });
 }
 

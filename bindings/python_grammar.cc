@@ -75,7 +75,7 @@ class PythonGrammar : public TokenGrammar {
 };
 
 const char* KindName(GrammarSpec::Kind kind) {
-  static constexpr const char* kNames[] = {"json_schema", "json", "regex", "ebnf"};
+  static constexpr const char* kNames[] = {"json_schema", "json", "regex", "ebnf", "tool_call"};
   return kNames[static_cast<int>(kind)];
 }
 

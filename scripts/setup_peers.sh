@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # .venv-peers: what the benchmarks compare with (transformers, TRL, peft, llama.cpp), apart from .venv so that their needs
 # cannot change ours. Idempotent; takes the torch that .venv has. llama.cpp is built from the sources inside the
-# llama-cpp-python package, for this machine's CPU (about 10 minutes on 2 cores).
+# llama-cpp-python package, for this machine's CPU (about 20 minutes on 2 cores).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,7 +27,7 @@ install_packages() {
 
 build_llama_cpp() {
   local folder=.venv-peers/llama.cpp runner=tests/bench/peers/llamacpp_generate.cpp
-  local stamp="$llama_cpp $(sha256sum <$runner)"
+  local stamp="$llama_cpp llama-server $(sha256sum <$runner)"
   [ "$(cat $folder/.rft-peers 2>/dev/null)" != "$stamp" ] || return 0
   mkdir -p $folder
   if [ ! -d $folder/src ]; then
@@ -42,7 +42,7 @@ build_llama_cpp() {
   echo "peers: building llama.cpp" >&2
   cmake -S $folder/src -B $folder/build -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF \
     -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF >$folder/configure.log
-  cmake --build $folder/build --target llama >$folder/build.log || { tail -n 20 $folder/build.log >&2; exit 1; }
+  cmake --build $folder/build --target llama llama-server >$folder/build.log || { tail -n 20 $folder/build.log >&2; exit 1; }
   c++ -O3 -march=native -std=c++17 -I$folder/src/include -I$folder/src/ggml/include $runner -L$folder/build/bin \
     -lllama -lggml -lggml-base -Wl,-rpath,"$PWD/$folder/build/bin" -o $folder/llamacpp_generate
   echo "$stamp" > $folder/.rft-peers

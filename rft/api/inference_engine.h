@@ -119,7 +119,9 @@ struct EngineStats {
   int64_t tokens_sampled = 0;    // since start
   int64_t tokens_prefilled = 0;  // prompt tokens actually computed
   int64_t iterations = 0;
-  double busy_s = 0.0;     // wall time inside iterations
+  double busy_s = 0.0;  // wall time inside iterations
+  // Of that, inside kernels: matrix products, attention, norms and the like, drawing tokens. The rest is overhead.
+  double matmul_s = 0.0, attention_s = 0.0, rowwise_s = 0.0, sampling_s = 0.0;
   int64_t running = 0;     // sequences in the batch
   int64_t waiting = 0;     // requests not yet admitted
   int64_t page_bytes = 0;  // keys and values of 16 tokens, all layers
@@ -158,6 +160,10 @@ class InferenceEngine {
                                       std::shared_ptr<const PublishedWeights> /*weights*/) {
     return absl::UnimplementedError("engine: serves no adapters");
   }
+
+  // Forgets what is kept of earlier texts, before the next iteration. Changes memory and time, never a result. Default:
+  // nothing is kept.
+  virtual void ResetPrefixCache() {}
 
   virtual EngineStats stats() const = 0;
 

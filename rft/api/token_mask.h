@@ -41,9 +41,11 @@ class TokenGrammar {
 };
 
 struct GrammarSpec {
-  enum class Kind : uint8_t { kJsonSchema, kAnyJson, kRegex, kEbnf };
+  enum class Kind : uint8_t { kJsonSchema, kAnyJson, kRegex, kEbnf, kToolCall };
   Kind kind = Kind::kAnyJson;
-  std::string text;  // of the schema, expression or grammar; empty for kAnyJson
+  // Of the schema, expression or grammar; empty for kAnyJson. kToolCall: the schema of {"name", "arguments"}, which the text
+  // has between <tool_call> and </tool_call>, each on a line of its own (Hermes, Qwen).
+  std::string text;
 };
 
 // For one vocabulary. kInvalidArgument says what is wrong with the text. Thread-safe.

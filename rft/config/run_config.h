@@ -233,6 +233,7 @@ struct EngineConfig {
   int64_t max_batch_tokens = 1024;
   int64_t kv_memory_mb = 1024;
   int64_t queue_limit = 65536;
+  bool prefix_cache = true;
   std::string server_url;
   std::string server_dialect = "rft";
   std::string server_model;
@@ -251,6 +252,9 @@ struct EngineConfig {
             {.doc = "Waiting completions before requests are refused.",
              .unit = "completions",
              .min = 1});
+    v.Field("prefix_cache", &prefix_cache,
+            {.doc = "Keep keys and values of earlier texts while there is room; no effect on what "
+                    "is sampled."});
     v.Field("server_url", &server_url,
             {.doc = "Engine http: the server, without a path (http://127.0.0.1:8000)."});
     v.Field("server_dialect", &server_dialect,

@@ -14,18 +14,18 @@
 #include "absl/strings/str_cat.h"
 #include "rft/core/clock.h"
 #include "rft/core/status_macros.h"
+#include "rft/engine/draw_tokens.h"
 #include "rft/engine/engine_request.h"
 #include "rft/engine/guided_sampler.h"
 #include "rft/engine/next_allowed.h"
 #include "rft/engine/paged_cache.h"
 #include "rft/engine/scheduler.h"
-#include "rft/engine/token_sampler.h"
-#include "rft/models/lora.h"
+#include "rft/engine/work_weights.h"
+#include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
 #include "rft/tensor/memory.h"
 #include "rft/tensor/ops.h"
-#include "rft/tensor/parallel.h"
 #include "rft/tensor/try_torch.h"
 
 namespace rft {
@@ -109,6 +109,12 @@ class LocalEngine : public InferenceEngine {
     return absl::OkStatus();
   }
 
+  void ResetPrefixCache() override {
+    std::lock_guard lock(mutex_);
+    forget_prefixes_ = true;
+    wake_.notify_one();
+  }
+
   EngineStats stats() const override {
     std::lock_guard lock(mutex_);
     return stats_;
@@ -151,12 +157,13 @@ class LocalEngine : public InferenceEngine {
       {
         std::unique_lock lock(mutex_);
         wake_.wait(lock, [&] {
-          return stopping_ || published_ || !submitted_.empty() || !cancelled_.empty() ||
-                 scheduler_.num_running() + scheduler_.num_waiting() > 0;
+          return stopping_ || published_ || forget_prefixes_ || !submitted_.empty() ||
+                 !cancelled_.empty() || scheduler_.num_running() + scheduler_.num_waiting() > 0;
         });
         stop = stopping_;
         if (published_) Adopt(std::move(published_));
         published_ = nullptr;
+        if (std::exchange(forget_prefixes_, false)) scheduler_.ForgetPrefixes();
         for (auto& request : submitted_) {
           live_[request->handle] = request;
           scheduler_.Add(std::move(request));
@@ -177,13 +184,16 @@ class LocalEngine : public InferenceEngine {
       if (options_.check_invariants) scheduler_.CheckInvariants();
       std::lock_guard lock(mutex_);
       stats_.busy_s += Clock::Default().NowSeconds() - start;
+      stats_.matmul_s = CostSeconds(Cost::kMatmul);
+      stats_.attention_s = CostSeconds(Cost::kAttention);
+      stats_.rowwise_s = CostSeconds(Cost::kRowwise);
+      stats_.sampling_s = CostSeconds(Cost::kSampling);
       ++stats_.iterations;
       stats_.running = scheduler_.num_running();
       stats_.waiting = scheduler_.num_waiting();
       stats_.pages_used = scheduler_.pool().used();
       stats_.pages_cached = scheduler_.pool().idle();
       stats_.preemptions = scheduler_.num_preemptions();
-      stats_.prefix_hit_tokens = scheduler_.num_prefix_hit_tokens();
       stats_.prefix_evictions = scheduler_.pool().num_reused();
     }
   }
@@ -206,14 +216,7 @@ class LocalEngine : public InferenceEngine {
         }
       }
     }
-    // Requests of one base and one adapter side by side.
-    std::stable_sort(work.begin(), work.end(), [](const auto& a, const auto& b) {
-      const ModelWeights &x = WeightsOf(a), &y = WeightsOf(b);
-      return std::pair(BaseOf(x), &x) < std::pair(BaseOf(y), &y);
-    });
-  }
-  static const ModelWeights& WeightsOf(const Scheduler::Work& work) {
-    return static_cast<const ModelWeights&>(*work.sequence->owner->weights);
+    SortByWeights(work);
   }
 
   // One forward over everything the scheduler picked (one for each version of the base, should adapters or requests lag behind), then one
@@ -221,30 +224,11 @@ class LocalEngine : public InferenceEngine {
   void Iterate() {
     std::vector<Scheduler::Work> work = scheduler_.NextIteration();
     PickWeights(work);
-    for (size_t begin = 0, end; begin < work.size(); begin = end) {
-      end = begin + 1;
-      while (end < work.size() && BaseOf(WeightsOf(work[end])) == BaseOf(WeightsOf(work[begin])))
-        ++end;
-      Compute({work.begin() + begin, work.begin() + end});
-    }
-  }
-
-  // The adapters of one base, each for the rows of its requests.
-  static std::shared_ptr<const ModelWeights> Mixed(const std::vector<Scheduler::Work>& work) {
-    std::vector<AdapterRows> rows;
-    for (const auto& w : work) {
-      auto weights = std::static_pointer_cast<const ModelWeights>(w.sequence->owner->weights);
-      const int64_t at = rows.empty() ? 0 : rows.back().begin + rows.back().count;
-      if (!rows.empty() && rows.back().weights == weights)
-        rows.back().count += w.count;
-      else
-        rows.push_back({at, w.count, std::move(weights)});
-    }
-    return rows.size() == 1 ? rows[0].weights : MixAdapters(rows);
+    for (const auto& part : SplitByBase(work)) Compute(part);
   }
 
   void Compute(const std::vector<Scheduler::Work>& work) {
-    const std::shared_ptr<const ModelWeights> weights = Mixed(work);
+    const std::shared_ptr<const ModelWeights> weights = MixedWeights(work);
     std::vector<int64_t> ids, positions, sources;
     std::vector<PagedSequence> sequences;
     for (const auto& w : work) {
@@ -285,6 +269,7 @@ class LocalEngine : public InferenceEngine {
     std::lock_guard lock(mutex_);
     stats_.tokens_prefilled += prefilled;
     stats_.tokens_sampled += sampled;
+    stats_.prefix_hit_tokens = scheduler_.num_prefix_hit_tokens();
   }
 
   void ComputeLogits(const Weight& head, const at::Tensor& hidden, int64_t first, int64_t rows) {
@@ -320,13 +305,6 @@ class LocalEngine : public InferenceEngine {
 
   // Row i of logits_ belongs to sequences[i]; a prompt forks into its samples, which all draw from the same row.
   void SampleRows(const std::vector<EngineSequence*>& sequences) {
-    struct Draw {
-      EngineSequence* sequence;
-      int64_t row;
-      SampledToken token;
-      std::vector<uint32_t> allowed;  // empty = everything
-      std::vector<TokenLogprob> top;
-    };
     std::vector<Draw> draws;
     auto add = [&](EngineSequence* s, size_t row) {
       std::vector<uint32_t> allowed;
@@ -336,7 +314,7 @@ class LocalEngine : public InferenceEngine {
         else if (allowed.empty())  // the structure is complete
           return Finish(scheduler_.Remove(s), FinishReason::kStop, "");
       }
-      draws.push_back({s, static_cast<int64_t>(row), {}, std::move(allowed), {}});
+      draws.push_back({s, static_cast<int64_t>(row), std::move(allowed)});
     };
     for (size_t i = 0; i < sequences.size(); ++i) {
       if (sequences[i]->sample != EngineSequence::kPrompt)
@@ -344,34 +322,7 @@ class LocalEngine : public InferenceEngine {
       else
         for (EngineSequence* s : scheduler_.Fork(sequences[i])) add(s, i);
     }
-    const int64_t vocab = current_->head.n;
-    ParallelFor(
-        static_cast<int64_t>(draws.size()), GrainFor(4 * vocab), [&](int64_t begin, int64_t end) {
-          std::vector<float> row(vocab);
-          for (int64_t i = begin; i < end; ++i) {
-            Draw& d = draws[i];
-            const GenerateRequest& request = d.sequence->owner->request;
-            const auto position = static_cast<int64_t>(d.sequence->completion.ids.size());
-            RngKey key = request.rng;
-            key.rollout += static_cast<uint32_t>(d.sequence->sample);
-            const float* logits = Data<float>(logits_) + d.row * vocab;
-            static const std::vector<TokenId> kNone;
-            const std::vector<TokenId>& forbidden =
-                position < request.sampling.min_tokens ? d.sequence->owner->end_ids : kNone;
-            const double uniform = UniformAt(key, static_cast<uint32_t>(position));
-            if (request.sampling.num_top_logprobs > 0)
-              d.top = TopLogprobs(logits, vocab, request.sampling.num_top_logprobs);
-            if (request.grammar || request.sampling.ChangesLogits()) {
-              const DrawContext context{request.sampling, d.sequence->tokens,
-                                        static_cast<int64_t>(request.prompt.size()), forbidden,
-                                        d.allowed.empty() ? nullptr : d.allowed.data()};
-              d.token = SampleGuided(logits, vocab, context, uniform);
-              continue;
-            }
-            std::copy_n(logits, vocab, row.data());
-            d.token = SampleToken(row.data(), vocab, request.sampling, forbidden, uniform);
-          }
-        });
+    DrawTokens(draws, Data<float>(logits_), current_->head.n);
     CountTokens(
         0, static_cast<int64_t>(draws.size()));  // before anyone learns of a finished completion
     for (Draw& d : draws) Append(d.sequence, d.token, std::move(d.top));
@@ -449,7 +400,7 @@ class LocalEngine : public InferenceEngine {
   std::map<RequestHandle, int64_t> remaining_;  // samples not yet finished, by request
   RequestHandle last_handle_ = 0;
   int64_t unfinished_ = 0;
-  bool stopping_ = false;
+  bool stopping_ = false, forget_prefixes_ = false;
   EngineStats stats_;
 
   std::mutex join_mutex_;

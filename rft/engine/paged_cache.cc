@@ -5,6 +5,7 @@
 
 #include <ATen/ops/empty.h>
 
+#include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/key_blocks.h"
 #include "rft/tensor/large_tensor.h"
@@ -22,8 +23,16 @@ template <typename T>
 class PagedAttend {
  public:
   PagedAttend(const PagedCache& cache, const std::vector<PagedSequence>& sequences, int64_t layer,
-              const T* qkv, float scale, T* out)
-      : cache_(cache), sequences_(sequences), layer_(layer), qkv_(qkv), scale_(scale), out_(out) {}
+              int64_t window, const T* qkv, float scale, T* out)
+      : cache_(cache),
+        sequences_(sequences),
+        layer_(layer),
+        layout_(cache.layout()),
+        qkv_(qkv),
+        scale_(scale),
+        out_(out) {
+    layout_.window = window;
+  }
 
   void Run(int64_t begin, int64_t end) const {
     for (int64_t task = begin; task < end; ++task) {
@@ -96,7 +105,7 @@ class PagedAttend {
         const int64_t head = kv_head * heads_per_kv + h;
         rows.push_back({qkv_ + (s.begin + t) * l.width() + head * d,
                         out_ + ((s.begin + t) * l.num_heads + head) * d, s.start + t + 1, nullptr,
-                        nullptr});
+                        nullptr, layout_.FirstKey(s.start + t)});
       }
     scratch.resize(AttendScratch(keys, d));
     GetKernels().typed<T>().attend(rows.data(), static_cast<int64_t>(rows.size()), k_blocks.data(),
@@ -106,6 +115,7 @@ class PagedAttend {
   const PagedCache& cache_;
   const std::vector<PagedSequence>& sequences_;
   int64_t layer_;
+  HeadLayout layout_;
   const T* qkv_;
   float scale_;
   T* out_;
@@ -135,6 +145,7 @@ void PagedCache::CopyPage(PageId from, PageId to) {
 
 at::Tensor PagedAttention::Attend(int64_t layer, const at::Tensor& qkv_TX, const HeadLayout& layout,
                                   double scale) {
+  const CostTimer timer(Cost::kAttention);
   at::Tensor out =
       at::empty({qkv_TX.size(0), layout.num_heads * layout.head_dim}, qkv_TX.options());
   DispatchFloat(qkv_TX.scalar_type(), [&](auto tag) {
@@ -143,7 +154,7 @@ at::Tensor PagedAttention::Attend(int64_t layer, const at::Tensor& qkv_TX, const
     for (const PagedSequence& s : sequences_) pairs += s.count * (s.start + s.count);
     const int64_t work = 2 * pairs * layout.num_heads * layout.head_dim;
     const int64_t tasks = static_cast<int64_t>(sequences_.size()) * layout.num_kv_heads;
-    const PagedAttend<T> attend(cache_, sequences_, layer, Data<T>(qkv_TX),
+    const PagedAttend<T> attend(cache_, sequences_, layer, layout.window, Data<T>(qkv_TX),
                                 static_cast<float>(scale), Data<T>(out));
     ParallelFor(tasks, GrainFor(work / std::max<int64_t>(tasks, 1)),
                 [&](int64_t begin, int64_t end) { attend.Run(begin, end); });

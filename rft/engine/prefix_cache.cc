@@ -81,6 +81,11 @@ void PrefixCache::KeepOnly(int64_t version) {
   }
 }
 
+void PrefixCache::Clear() {
+  for (auto& [version, root] : roots_) ForgetTree(root);
+  roots_.clear();
+}
+
 void PrefixCache::CheckInvariants() const {
   int64_t known = 0;
   for (int64_t page = 0; page < pool_.total(); ++page) {

@@ -30,6 +30,7 @@ class PrefixCache {
               int64_t num_pages);
   // Forgets all versions but this one.
   void KeepOnly(int64_t version);
+  void Clear();
 
   int64_t num_pages() const { return num_pages_; }
   // Aborts the process when the tree and the pool disagree.

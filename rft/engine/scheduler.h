@@ -44,6 +44,8 @@ class Scheduler {
   // (EngineRequest::pinned) keep theirs.
   void SetVersion(int64_t version);
   int64_t version() const { return version_; }
+  // Makes the prefix cache empty; running sequences keep their pages.
+  void ForgetPrefixes() { prefixes_.Clear(); }
   // Puts running sequences of WeightPolicy::kRecompute back in the queue, without their pages.
   void RecomputeForNewVersion();
   // What to compute now; empty when there is nothing to do.

@@ -233,8 +233,10 @@ at::Tensor Decoder::forward(const ModelWeights& weights, const at::Tensor& ids_T
       at::Tensor qkv = LoraLinear(ops::RmsNorm(in_TH, w.input_norm_H, p.input_norm, eps, dtype_),
                                   w.qkv, weights);
       qkv = ops::RotateHeads(qkv, layout_, head_norm, positions_T, rope_.cos(), rope_.sin());
+      HeadLayout layout = layout_;
+      if (!config_.layer_windows.empty()) layout.window = config_.layer_windows[l];
       const at::Tensor mid_TH = LoraLinearAdd(
-          attention.Attend(static_cast<int64_t>(l), qkv, layout_, scale), w.output, in_TH, weights);
+          attention.Attend(static_cast<int64_t>(l), qkv, layout, scale), w.output, in_TH, weights);
       return FeedForward(p, weights, w, mid_TH, sparse_index, routing);
     };
     // Sparse layers keep theirs: what they route is recorded once.

@@ -1,4 +1,4 @@
-// Llama 2 / 3 and everything that ships as LlamaForCausalLM (SmolLM2, ...).
+// Llama 2 / 3 and everything that ships as LlamaForCausalLM (SmolLM2, ...); Mistral, whose sliding window is in the config.
 #include "rft/models/decoder.h"
 
 namespace rft {
@@ -9,7 +9,13 @@ absl::StatusOr<std::shared_ptr<CausalLm>> CreateLlama(const ModelConfig& config,
   return std::make_shared<Decoder>(config, dtype, DecoderFeatures{});
 }
 
+absl::StatusOr<std::shared_ptr<CausalLm>> CreateMistral(const ModelConfig& config,
+                                                        at::ScalarType dtype) {
+  return CreateLlama(config, dtype);
+}
+
 RFT_REGISTER_MODEL("LlamaForCausalLM", CreateLlama);
+RFT_REGISTER_MODEL("MistralForCausalLM", CreateMistral);
 
 }  // namespace
 }  // namespace rft

@@ -10,6 +10,35 @@
 namespace rft {
 namespace {
 
+// Sliding windows as transformers reads them: Qwen's behind use_sliding_window, Mistral's wherever sliding_window is set; on
+// the layers that layer_types names, else on those from max_window_layers on.
+std::vector<int64_t> LayerWindows(ConfigJson& r, const ModelConfig& c) {
+  std::vector<int64_t> windows;
+  const bool always = c.model_type == "mistral";
+  if (!r.Bool("use_sliding_window", always && r.Find("sliding_window"))) return windows;
+  const int64_t window = r.Int("sliding_window", {}, 1, 1 << 26);
+  const int64_t from = always ? 0 : r.Int("max_window_layers", 28, 0, 4096);
+  windows.assign(c.num_layers, 0);
+  const json::value* types = r.Find("layer_types");
+  if (types &&
+      (!types->is_array() || static_cast<int64_t>(types->get_array().size()) != c.num_layers)) {
+    r.Fail("layer_types", "must name a type for each layer");
+    return windows;
+  }
+  for (int64_t l = 0; l < c.num_layers; ++l) {
+    if (!types) {
+      windows[l] = l >= from ? window : 0;
+      continue;
+    }
+    const json::value& type = types->get_array()[l];
+    if (type == "sliding_attention")
+      windows[l] = window;
+    else if (type != "full_attention")
+      r.Fail("layer_types", "supported are sliding_attention and full_attention");
+  }
+  return windows;
+}
+
 absl::StatusOr<RopeConfig> ParseRope(const json::object& config) {
   RopeConfig rope;
   ConfigJson top(config, "config.json");
@@ -83,8 +112,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& config_json,
   if (r.Text("hidden_act", "silu") != "silu") r.Fail("hidden_act", "only silu is supported");
   if (r.Bool("attention_bias", false)) r.Fail("attention_bias", "biases are not supported");
   if (r.Bool("mlp_bias", false)) r.Fail("mlp_bias", "biases are not supported");
-  if (r.Bool("use_sliding_window", false))
-    r.Fail("use_sliding_window", "sliding windows are not supported");
+  c.layer_windows = LayerWindows(r, c);
   if (r.Find("quantization_config"))
     r.Fail("quantization_config", "quantised weights are not supported");
   RFT_RETURN_IF_ERROR(r.status());

@@ -42,6 +42,8 @@ struct ModelConfig {
   int64_t max_positions = 2048;
   double rms_norm_eps = 1e-6;
   bool tie_word_embeddings = false;
+  std::vector<int64_t>
+      layer_windows;  // keys visible in each layer, 0 = all; empty: all in every layer
   double initializer_range = 0.02;  // standard deviation of random weights (CreateRandomModel)
   RopeConfig rope;
   std::vector<TokenId> end_ids;  // eos of generation_config.json, else of config.json

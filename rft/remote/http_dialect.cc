@@ -27,7 +27,8 @@ uint64_t SeedOf(const RngKey& key) {
 }
 
 bool SamplesPlainly(const SamplingParams& s) {
-  return s.temperature == 1.0 && s.top_k == 0 && s.top_p == 1.0 && s.min_p == 0.0;
+  return s.temperature == 1.0 && s.top_k == 0 && s.top_p == 1.0 && s.min_p == 0.0 &&
+         !s.ChangesLogits();
 }
 
 json::array IdArray(const std::vector<TokenId>& ids) { return json::array(ids.begin(), ids.end()); }
@@ -60,6 +61,19 @@ json::object OpenAiBody(const HttpEngineOptions& options, const GenerateRequest&
   if (s.min_p != 0.0 || dialect == HttpDialect::kLlamaCpp) body["min_p"] = s.min_p;
   if (s.min_tokens != 0) body["min_tokens"] = s.min_tokens;
   if (s.ignore_eos) body["ignore_eos"] = true;
+  if (s.presence_penalty != 0.0) body["presence_penalty"] = s.presence_penalty;
+  if (s.frequency_penalty != 0.0) body["frequency_penalty"] = s.frequency_penalty;
+  if (s.repetition_penalty != 1.0)
+    body[dialect == HttpDialect::kLlamaCpp ? "repeat_penalty" : "repetition_penalty"] =
+        s.repetition_penalty;
+  if (!s.logit_bias.empty()) {
+    json::object biases;
+    for (const auto& [id, bias] : s.logit_bias) biases[absl::StrCat(id)] = bias;
+    body["logit_bias"] = std::move(biases);
+  }
+  if (!s.allowed_ids.empty()) body["allowed_token_ids"] = IdArray(s.allowed_ids);
+  if (r.weight_policy != WeightPolicy::kContinue)
+    body["weight_policy"] = r.weight_policy == WeightPolicy::kFinish ? "finish" : "recompute";
   if (!s.stop_ids.empty()) body["stop_token_ids"] = IdArray(s.stop_ids);
   if (!s.stop_strings.empty()) body["stop"] = TextArray(s.stop_strings);
   return body;
@@ -77,6 +91,9 @@ json::object SglangBody(const GenerateRequest& r) {
                         {"ignore_eos", s.ignore_eos},
                         {"stop_token_ids", IdArray(s.stop_ids)},
                         {"stop", TextArray(s.stop_strings)},
+                        {"presence_penalty", s.presence_penalty},
+                        {"frequency_penalty", s.frequency_penalty},
+                        {"repetition_penalty", s.repetition_penalty},
                         {"no_stop_trim", true},
                         {"sampling_seed", SeedOf(r.rng)}};
   return {{"input_ids", IdArray(r.prompt)},
@@ -265,6 +282,16 @@ absl::StatusOr<HttpCall> GenerateCall(const HttpEngineOptions& options, const Ge
   if (stop_ids_unknown)
     return absl::InvalidArgumentError(
         "stop_ids, min_tokens: llama.cpp's server does not know them");
+  if (r.grammar != nullptr || r.want_prompt_logprobs || r.sampling.num_top_logprobs > 0)
+    return absl::InvalidArgumentError(
+        "grammar, want_prompt_logprobs, num_top_logprobs: not over HTTP; use the engine local");
+  const bool ours = options.dialect == HttpDialect::kRft;
+  if (!r.sampling.allowed_ids.empty() && !ours && options.dialect != HttpDialect::kVllm)
+    return absl::InvalidArgumentError("allowed_ids: this kind of server does not know them");
+  if (r.weight_policy != WeightPolicy::kContinue && !ours)
+    return absl::InvalidArgumentError("weight_policy: a server has its own; leave it at kContinue");
+  if (options.dialect == HttpDialect::kSglang && !r.sampling.logit_bias.empty())
+    return absl::InvalidArgumentError("logit_bias: not in SGLang's /generate");
   if (options.dialect == HttpDialect::kSglang) return HttpCall{"/generate", ToJson(SglangBody(r))};
   return HttpCall{"/v1/completions", ToJson(OpenAiBody(options, r))};
 }

@@ -98,6 +98,7 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
   engine_options.max_batch_tokens = config.engine.max_batch_tokens;
   engine_options.kv_memory_bytes = config.engine.kv_memory_mb << 20;
   engine_options.queue_limit = config.engine.queue_limit;
+  engine_options.prefix_cache = config.engine.prefix_cache;
   engine_options.server_url = config.engine.server_url;
   engine_options.server_dialect = config.engine.server_dialect;
   engine_options.server_model = config.engine.server_model;

@@ -1,5 +1,7 @@
 #include "rft/serve/api_keys.h"
 
+#include <cstring>
+
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
@@ -19,15 +21,26 @@ ApiKeys::ApiKeys(const std::vector<std::string>& keys) {
   for (const std::string& key : keys) digests_.push_back(DigestOf(key));
 }
 
-bool ApiKeys::Allow(const HttpRequest& request) const {
-  if (!required()) return true;
-  std::string_view given = request.Header("x-api-key");
+std::string_view ApiKeys::KeyOf(const HttpRequest& request) {
   constexpr std::string_view kBearer = "bearer ";
   const std::string_view authorization = request.Header("authorization");
   if (absl::StartsWithIgnoreCase(absl::string_view(authorization.data(), authorization.size()),
                                  absl::string_view(kBearer.data(), kBearer.size())))
-    given = authorization.substr(kBearer.size());
-  const Digest digest = DigestOf(given);
+    return authorization.substr(kBearer.size());
+  return request.Header("x-api-key");
+}
+
+uint64_t ApiKeys::ClientOf(const HttpRequest& request) const {
+  if (!required()) return 0;
+  uint64_t number = 0;
+  const Digest digest = DigestOf(KeyOf(request));
+  std::memcpy(&number, digest.data(), sizeof(number));
+  return number;
+}
+
+bool ApiKeys::Allow(const HttpRequest& request) const {
+  if (!required()) return true;
+  const Digest digest = DigestOf(KeyOf(request));
   bool allowed = false;
   for (const Digest& known : digests_)  // no early end: the time does not tell which key is near
     allowed |= CRYPTO_memcmp(known.data(), digest.data(), digest.size()) == 0;

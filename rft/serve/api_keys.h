@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,10 +18,13 @@ class ApiKeys {
   bool required() const { return !digests_.empty(); }
   // "Authorization: Bearer KEY" or "X-Api-Key: KEY". Without any key configured everyone may.
   bool Allow(const HttpRequest& request) const;
+  // A number per key, so that the engine can let clients take turns; 0 without keys.
+  uint64_t ClientOf(const HttpRequest& request) const;
 
  private:
   using Digest = std::array<unsigned char, 32>;
   static Digest DigestOf(std::string_view key);
+  static std::string_view KeyOf(const HttpRequest& request);
   std::vector<Digest> digests_;
 };
 

@@ -91,6 +91,8 @@ class ChatReply : public ReplyWriter {
       w.Key("prompt_token_ids");
       WriteIds(w, context_.prompts[0]);
     }
+    if (context_.fields.prompt_logprobs && !completions.empty())
+      WritePromptLogprobs(w, context_, context_.prompts[0], completions[0]);
     WriteUsage(w, context_, num_tokens_);
     w.EndObject();
     return w.Take();

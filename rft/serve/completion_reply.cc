@@ -7,7 +7,7 @@ namespace {
 
 class CompletionReply : public ReplyWriter {
  public:
-  CompletionReply(ReplyContext context, bool echo) : context_(std::move(context)), echo_(echo) {
+  CompletionReply(ReplyContext context, EchoMode echo) : context_(std::move(context)), echo_(echo) {
     const size_t num_choices = context_.prompts.size() * static_cast<size_t>(context_.fields.n);
     for (size_t i = 0; i < num_choices; ++i)
       choices_.push_back({CompletionText(context_.codec, context_.fields.text)});
@@ -39,7 +39,8 @@ class CompletionReply : public ReplyWriter {
     JsonWriter w;
     BeginReply(w, context_, "text_completion");
     for (size_t i = 0; i < completions.size(); ++i) {
-      const std::vector<TokenPiece> tokens = PiecesOf(completions[i]);
+      std::vector<TokenPiece> tokens;
+      if (echo_ != EchoMode::kPromptOnly) tokens = PiecesOf(completions[i]);
       num_tokens_ += static_cast<int64_t>(tokens.size());
       const auto index = static_cast<int64_t>(i);
       const std::string text = TextOf(choices_[i], index, tokens, &completions[i]);
@@ -62,7 +63,7 @@ class CompletionReply : public ReplyWriter {
   std::string TextOf(Choice& choice, int64_t index, const std::vector<TokenPiece>& tokens,
                      const Completion* finished) {
     std::string text;
-    if (echo_ && !std::exchange(choice.echoed, true))
+    if (echo_ != EchoMode::kNone && !std::exchange(choice.echoed, true))
       text = DecodeTokens(*context_.codec, context_.PromptOf(index));
     for (const TokenPiece& token : tokens) text += choice.text.Add(token.id);
     if (finished != nullptr)
@@ -80,17 +81,12 @@ class CompletionReply : public ReplyWriter {
     w.Key("text");
     w.String(text);
     w.Key("logprobs");
-    if (context_.logprobs == LogprobStyle::kLegacy)
-      WriteLegacyLogprobs(w, context_, tokens, &choice.offset);
-    else if (context_.logprobs == LogprobStyle::kContent)
-      WriteContentLogprobs(w, context_, tokens, streamed ? nullptr : finished);
-    else
-      w.Null();
+    WriteLogprobs(w, index, tokens, finished, streamed);
     w.Key("finish_reason");
     if (finished == nullptr) {
       w.Null();
     } else {
-      w.String(FinishReasonText(*finished));
+      w.String(echo_ == EchoMode::kPromptOnly ? "length" : FinishReasonText(*finished));
       WriteStopReason(w, context_, *finished, choice.text.stop_string());
     }
     if (context_.fields.return_token_ids) {
@@ -103,19 +99,36 @@ class CompletionReply : public ReplyWriter {
       for (const TokenPiece& token : tokens) w.Int(token.id);
       w.EndArray();
     }
-    if (finished != nullptr) WriteRolloutFields(w, context_, index, *finished);
+    if (finished != nullptr && echo_ != EchoMode::kPromptOnly)
+      WriteRolloutFields(w, context_, index, *finished);
+    if (finished != nullptr && context_.fields.prompt_logprobs)
+      WritePromptLogprobs(w, context_, context_.PromptOf(index), *finished);
     w.EndObject();
   }
 
+  void WriteLogprobs(JsonWriter& w, int64_t index, const std::vector<TokenPiece>& tokens,
+                     const Completion* finished, bool streamed) {
+    if (context_.logprobs == LogprobStyle::kNone) return w.Null();
+    const bool with_prompt = echo_ != EchoMode::kNone && finished != nullptr;  // not streamed
+    std::vector<TokenPiece> all = tokens;
+    if (with_prompt) {
+      all = PromptPieces(context_.PromptOf(index), *finished);
+      all.insert(all.end(), tokens.begin(), tokens.end());
+    }
+    if (context_.logprobs == LogprobStyle::kLegacy)
+      return WriteLegacyLogprobs(w, context_, all, &choices_[static_cast<size_t>(index)].offset);
+    WriteContentLogprobs(w, context_, all, streamed || with_prompt ? nullptr : finished);
+  }
+
   const ReplyContext context_;
-  const bool echo_;
+  const EchoMode echo_;
   std::vector<Choice> choices_;
   int64_t num_tokens_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<ReplyWriter> MakeCompletionReply(ReplyContext context, bool echo) {
+std::unique_ptr<ReplyWriter> MakeCompletionReply(ReplyContext context, EchoMode echo) {
   return std::make_unique<CompletionReply>(std::move(context), echo);
 }
 

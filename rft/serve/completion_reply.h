@@ -7,7 +7,9 @@
 
 namespace rft::serve {
 
-// echo: the prompt's text goes before each completion's.
-std::unique_ptr<ReplyWriter> MakeCompletionReply(ReplyContext context, bool echo);
+// kPrompt: the prompt's text (and log-probabilities) go before each completion's. kPromptOnly: they are all that was asked
+// for (max_tokens 0); the one token that the engine made is left out. With log-probabilities, not for streams.
+enum class EchoMode { kNone, kPrompt, kPromptOnly };
+std::unique_ptr<ReplyWriter> MakeCompletionReply(ReplyContext context, EchoMode echo);
 
 }  // namespace rft::serve

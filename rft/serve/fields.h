@@ -43,6 +43,10 @@ class Fields {
   void Only(std::string_view key, std::string_view json_value, std::string_view why);
 
   void Fail(std::string_view key, std::string_view message);
+  // Another reader's result, kept if it is the first mistake.
+  void Take(const absl::Status& status) {
+    if (status_.ok()) status_ = status;
+  }
   bool ok() const { return status_.ok(); }
   absl::Status Finish();
 

@@ -1,7 +1,13 @@
 #include "rft/serve/generation_fields.h"
 
+#include <algorithm>
+#include <iterator>
 #include <random>
 #include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "rft/core/text.h"
 
 namespace rft::serve {
 namespace {
@@ -17,23 +23,124 @@ void ReadStreamOptions(Fields& fields, GenerationFields& out) {
   Fields inner(*options, "stream_options.");
   out.include_usage = inner.Bool("include_usage").value_or(false);
   inner.Ignore({"continuous_usage_stats", "include_obfuscation"});
-  if (const absl::Status status = inner.Finish(); !status.ok())
-    fields.Fail("stream_options", std::string(status.message()));
+  fields.Take(inner.Finish());
   if (!out.stream) fields.Fail("stream_options", "needs \"stream\": true");
+}
+
+// {"50256": -100}
+std::vector<std::pair<TokenId, float>> ReadLogitBias(Fields& fields, const ServeLimits& limits) {
+  std::vector<std::pair<TokenId, float>> biases;
+  const json::object* given = fields.Object("logit_bias");
+  if (given == nullptr) return biases;
+  if (given->size() > limits.max_logit_biases)
+    fields.Fail("logit_bias", absl::StrCat("has ", given->size(), " tokens; at most ",
+                                           limits.max_logit_biases, " are allowed"));
+  for (const json::key_value_pair& item : *given) {
+    if (!fields.ok()) break;
+    TokenId id = -1;
+    const bool is_id =
+        absl::SimpleAtoi(absl::string_view(item.key().data(), item.key().size()), &id);
+    const auto bias =
+        item.value().is_number() ? ToDouble(item.value()) : absl::InvalidArgumentError("");
+    if (!is_id || id < 0 || !bias.ok() || !(*bias >= -100.0 && *bias <= 100.0)) {
+      fields.Fail("logit_bias", "must map token ids to numbers in -100 .. 100");
+      break;
+    }
+    biases.emplace_back(id, static_cast<float>(*bias));
+  }
+  return biases;
+}
+
+// A schema is written out again; other kinds are texts.
+void SetGrammar(Fields& fields, std::string_view key, GrammarSpec::Kind kind, std::string text,
+                const ServeLimits& limits, GenerationFields& out) {
+  if (out.grammar) return fields.Fail(key, "only one constraint on the text is possible");
+  if (text.size() > limits.max_grammar_bytes)
+    return fields.Fail(key, absl::StrCat("has ", text.size(), " bytes; at most ",
+                                         limits.max_grammar_bytes, " are allowed"));
+  out.grammar = GrammarSpec{kind, std::move(text)};
+  out.grammar_field = std::string(key);
+}
+
+// OpenAI's response_format: text, json_object, or json_schema with its schema.
+void ReadResponseFormat(Fields& fields, const ServeLimits& limits, GenerationFields& out) {
+  const json::object* format = fields.Object("response_format");
+  if (format == nullptr) return;
+  const json::value* type = format->if_contains("type");
+  if (type == nullptr || *type == "json_schema") {
+    const json::value* schema = format->if_contains("json_schema");
+    if (schema != nullptr && schema->is_object())
+      schema = schema->get_object().if_contains("schema");
+    if (type == nullptr || schema == nullptr || !schema->is_object())
+      return fields.Fail(
+          "response_format",
+          "must be {\"type\": \"json_schema\", \"json_schema\": {\"schema\": {...}}}");
+    SetGrammar(fields, "response_format", GrammarSpec::Kind::kJsonSchema, ToJson(*schema), limits,
+               out);
+  } else if (*type == "json_object") {
+    // Any JSON value would also do for the kind kAnyJson; OpenAI promises an object.
+    SetGrammar(fields, "response_format", GrammarSpec::Kind::kJsonSchema, R"({"type": "object"})",
+               limits, out);
+  } else if (*type != "text") {
+    fields.Fail("response_format", "type must be text, json_object or json_schema");
+  }
+}
+
+// vLLM's names, in `structured_outputs` and, older, beside it.
+void ReadConstraint(Fields& fields, const char* key, const char* name, const ServeLimits& limits,
+                    GenerationFields& out, Fields& report) {
+  const json::value* given = fields.Any(key);
+  if (given == nullptr) return;
+  const std::string text = given->is_string() ? std::string(given->get_string().c_str()) : "";
+  const std::string kind = name;
+  if (kind == "json")
+    return SetGrammar(report, key, GrammarSpec::Kind::kJsonSchema,
+                      given->is_string() ? text : ToJson(*given), limits, out);
+  if (kind == "json_object") {
+    if (*given != json::value(true)) return report.Fail(key, "must be true");
+    return SetGrammar(report, key, GrammarSpec::Kind::kJsonSchema, R"({"type": "object"})", limits,
+                      out);
+  }
+  if (kind == "choice") {
+    const std::vector<std::string> choices = fields.Texts(key, 1024, 4096);
+    std::string rule = "root ::= ";
+    for (size_t i = 0; i < choices.size(); ++i)
+      absl::StrAppend(&rule, i ? " | " : "", JsonQuote(choices[i]));
+    return SetGrammar(report, key, GrammarSpec::Kind::kEbnf, std::move(rule), limits, out);
+  }
+  if (text.empty()) return report.Fail(key, "must be text");
+  SetGrammar(report, key, kind == "regex" ? GrammarSpec::Kind::kRegex : GrammarSpec::Kind::kEbnf,
+             text, limits, out);
+}
+
+void ReadGrammar(Fields& fields, const ServeLimits& limits, GenerationFields& out) {
+  ReadResponseFormat(fields, limits, out);
+  constexpr const char* kKinds[] = {"json", "json_object", "regex", "grammar", "choice"};
+  constexpr const char* kOlder[] = {"guided_json", "guided_json_object", "guided_regex",
+                                    "guided_grammar", "guided_choice"};
+  for (size_t i = 0; i < std::size(kKinds); ++i)
+    ReadConstraint(fields, kOlder[i], kKinds[i], limits, out, fields);
+  const json::object* structured = fields.Object("structured_outputs");
+  if (structured == nullptr) return;
+  Fields inner(*structured, "structured_outputs.");
+  for (const char* kind : kKinds) ReadConstraint(inner, kind, kind, limits, out, inner);
+  fields.Take(inner.Finish());
+}
+
+// What a weight update means for this request while it runs.
+WeightPolicy ReadWeightPolicy(Fields& f) {
+  const std::string policy = f.Text("weight_policy", 16).value_or("continue");
+  if (policy == "finish") return WeightPolicy::kFinish;
+  if (policy == "recompute") return WeightPolicy::kRecompute;
+  if (policy != "continue") f.Fail("weight_policy", "must be continue, finish or recompute");
+  return WeightPolicy::kContinue;
 }
 
 // Known fields whose work the engine can't do: better refused than ignored.
 void RefuseUnsupported(Fields& f) {
   const char* const kNot = "this server does not support it; leave it out";
-  f.Only("frequency_penalty", "0", kNot);
-  f.Only("presence_penalty", "0", kNot);
-  f.Only("repetition_penalty", "1", kNot);
-  f.Only("logit_bias", "{}", kNot);
-  f.Only("prompt_logprobs", "0", kNot);
-  f.Only("response_format", R"({"type":"text"})", "only {\"type\": \"text\"} is supported");
-  for (const char* key : {"structured_outputs", "guided_json", "guided_regex", "guided_grammar",
-                          "guided_choice", "length_penalty", "use_beam_search", "bad_words",
-                          "allowed_token_ids", "truncate_prompt_tokens", "lora", "images"})
+  for (const char* key : {"length_penalty", "use_beam_search", "bad_words",
+                          "truncate_prompt_tokens", "lora", "images"})
     f.Only(key, "null", kNot);
 }
 
@@ -49,11 +156,24 @@ GenerationFields ReadGenerationFields(Fields& f, const ServeLimits& limits, int6
   s.top_k = static_cast<int32_t>(f.Int("top_k", -1, 1 << 30).value_or(0));
   if (s.top_k < 0) s.top_k = 0;  // vLLM's spelling of "off"
   s.min_p = f.Number("min_p", 0.0, 1.0).value_or(0.0);
-  const auto max_tokens = f.Int("max_tokens", 1, max_context);
+  const auto max_tokens = f.Int("max_tokens", 0, max_context);
   out.has_max_tokens = max_tokens.has_value();
-  s.max_tokens = static_cast<int32_t>(max_tokens.value_or(0));
+  out.prompt_only = max_tokens == 0;
+  s.max_tokens = static_cast<int32_t>(std::max<int64_t>(1, max_tokens.value_or(0)));
   s.min_tokens = static_cast<int32_t>(f.Int("min_tokens", 0, max_context).value_or(0));
   s.ignore_eos = f.Bool("ignore_eos").value_or(false);
+  s.repetition_penalty = f.Number("repetition_penalty", 0.01, 100.0).value_or(1.0);
+  s.presence_penalty = f.Number("presence_penalty", -2.0, 2.0).value_or(0.0);
+  s.frequency_penalty = f.Number("frequency_penalty", -2.0, 2.0).value_or(0.0);
+  s.logit_bias = ReadLogitBias(f, limits);
+  s.allowed_ids =
+      f.Ids("allowed_token_ids", limits.max_allowed_ids).value_or(std::vector<TokenId>());
+  if (const auto top = f.Int("prompt_logprobs", 0, limits.max_top_logprobs)) {
+    out.prompt_logprobs = true;
+    out.num_prompt_top_logprobs = static_cast<int32_t>(*top);
+  }
+  ReadGrammar(f, limits, out);
+  out.weight_policy = ReadWeightPolicy(f);
   s.stop_strings = f.Texts("stop", limits.max_stop_strings, limits.max_stop_bytes);
   s.stop_ids = f.Ids("stop_token_ids", limits.max_stop_ids).value_or(std::vector<TokenId>());
   out.n = static_cast<int32_t>(f.Int("n", 1, limits.max_n).value_or(1));

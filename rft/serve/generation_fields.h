@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "rft/api/inference_engine.h"
+#include "rft/api/token_mask.h"
 #include "rft/serve/completion_text.h"
 #include "rft/serve/fields.h"
 #include "rft/serve/limits.h"
@@ -24,6 +26,13 @@ struct GenerationFields {
       false;                   // and weight versions, sampling log-probabilities, the prompt's ids
   bool tokens_as_ids = false;  // "token_id:42" instead of text in log-probabilities
   bool raw_output = false;     // Fireworks' name for the ids
+  bool prompt_only = false;    // max_tokens 0
+  bool want_prompt = false;    // the prompt's log-probabilities, for an echo
+  bool prompt_logprobs = false;  // the field of that name
+  int32_t num_prompt_top_logprobs = 0;
+  std::optional<GrammarSpec> grammar;  // what the completion's text must be
+  WeightPolicy weight_policy = WeightPolicy::kContinue;
+  std::string grammar_field;  // that asked for it
   std::shared_ptr<const TextOptions> text;
 };
 

@@ -17,6 +17,9 @@ class GenerationJob::Sink : public CompletionSink {
   void OnToken(int32_t sample, TokenId id, float logprob) override {
     job_->OnToken(first_choice_ + sample, id, logprob);
   }
+  void OnTopLogprobs(int32_t sample, const std::vector<TokenLogprob>& top) override {
+    job_->OnTopLogprobs(first_choice_ + sample, top);
+  }
   void OnFinished(int32_t sample, Completion completion) override {
     job_->OnFinished(first_choice_ + sample, std::move(completion));
   }
@@ -54,6 +57,7 @@ void GenerationJob::Submit(std::vector<GenerateRequest> requests) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     tokens_.resize(num_choices);
+    top_.resize(num_choices);
     completions_.resize(num_choices);
     is_touched_.resize(num_choices);
     is_finished_.resize(num_choices);
@@ -101,13 +105,19 @@ void GenerationJob::Cancel() {
   for (const RequestHandle handle : handles) engine_.Cancel(handle);
 }
 
+void GenerationJob::OnTopLogprobs(int64_t choice, const std::vector<TokenLogprob>& top) {
+  if (!writer_->streams()) return;
+  std::lock_guard<std::mutex> lock(mutex_);
+  top_[static_cast<size_t>(choice)] = top;
+}
+
 void GenerationJob::OnToken(int64_t choice, TokenId id, float logprob) {
   const auto index = static_cast<size_t>(choice);
   std::lock_guard<std::mutex> lock(mutex_);
   if (!std::exchange(has_first_token_, true))
     metrics_->first_token_s.Observe(Clock::Default().NowSeconds() - started_s_);
   if (!writer_->streams()) return;
-  tokens_[index].push_back({id, logprob});
+  tokens_[index].push_back({id, logprob, std::exchange(top_[index], {})});
   if (!std::exchange(is_touched_[index], 1)) touched_.push_back(choice);
   Wake();
 }

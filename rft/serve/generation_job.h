@@ -21,7 +21,8 @@ namespace rft::serve {
 
 struct TokenPiece {
   TokenId id = 0;
-  float logprob = 0;  // nats, temperature 1
+  float logprob = 0;              // nats, temperature 1
+  std::vector<TokenLogprob> top;  // most likely first; empty unless asked for
 };
 
 // Shapes the answer. Used on the I/O thread only. Choice = completion, prompt by prompt: prompt * n + sample.
@@ -58,6 +59,7 @@ class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
                 std::shared_ptr<ReplyWriter> writer, std::shared_ptr<Metrics> metrics,
                 std::function<void()> on_done);
   void Submit(std::vector<GenerateRequest> requests);
+  void OnTopLogprobs(int64_t choice, const std::vector<TokenLogprob>& top);
   void OnToken(int64_t choice, TokenId id, float logprob);
   void OnFinished(int64_t choice, Completion completion);
   void Wake();   // REQUIRES: mutex_ held
@@ -77,6 +79,7 @@ class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
   std::vector<RequestHandle> handles_;
   bool cancelled_ = false, draining_ = false, has_first_token_ = false;
   std::vector<std::vector<TokenPiece>> tokens_;  // by choice, not yet written
+  std::vector<std::vector<TokenLogprob>> top_;   // by choice, of the token that comes next
   std::vector<int64_t> touched_;                 // choices with something new, in order of arrival
   std::vector<uint8_t> is_touched_, is_finished_;
   std::vector<Completion> completions_;

@@ -1,6 +1,7 @@
 #include "rft/serve/metrics.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "rft/core/text.h"
@@ -72,9 +73,18 @@ std::string Metrics::Text(const EngineStats& e, int64_t version, bool paused) co
   counter("rft_engine_iterations_total", "Iterations of the engine.", e.iterations);
   counter("rft_engine_preemptions_total", "Sequences preempted for lack of pages.", e.preemptions);
   One("rft_engine_busy_seconds_total", "counter", "Time inside iterations.", e.busy_s, &out);
+  for (const auto& [kind, seconds] : {std::pair<const char*, double>{"matmul", e.matmul_s},
+                                      {"attention", e.attention_s},
+                                      {"rowwise", e.rowwise_s},
+                                      {"sampling", e.sampling_s}})
+    One(absl::StrCat("rft_engine_", kind, "_seconds_total"), "counter",
+        "Of that, inside these kernels.", seconds, &out);
   gauge("rft_engine_running", "Sequences in the batch.", e.running);
   gauge("rft_engine_waiting", "Requests not yet admitted.", e.waiting);
   gauge("rft_engine_pages_used", "Pages of the state cache in use.", e.pages_used);
+  gauge("rft_engine_pages_cached", "Pages kept for later prompts.", e.pages_cached);
+  counter("rft_engine_prefix_hit_tokens_total", "Prompt tokens that were cached.",
+          e.prefix_hit_tokens);
   gauge("rft_engine_pages", "Pages of the state cache.", e.pages_total);
   gauge("rft_weight_version", "Version of the weights.", version);
   gauge("rft_paused", "1 while new requests are held.", paused ? 1 : 0);

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <map>
+#include <initializer_list>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -12,6 +12,7 @@
 #include "rft/core/rng.h"
 #include "rft/core/status_macros.h"
 #include "rft/core/text.h"
+#include "rft/serve/adapters_control.h"
 #include "rft/serve/api_error.h"
 #include "rft/serve/api_keys.h"
 #include "rft/serve/chat_reply.h"
@@ -19,13 +20,12 @@
 #include "rft/serve/counting_exchange.h"
 #include "rft/serve/pause_gate.h"
 #include "rft/serve/prompt_fields.h"
+#include "rft/serve/routes.h"
+#include "rft/serve/trainer_routes.h"
 #include "rft/serve/weights_control.h"
 
 namespace rft::serve {
 namespace {
-
-using Request = std::shared_ptr<const HttpRequest>;
-using Client = std::shared_ptr<Exchange>;
 
 int64_t UnixSeconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(
@@ -46,7 +46,11 @@ class OpenAiService : public HttpService {
         engine_(*parts.engine),
         codec_(std::move(parts.codec)),
         keys_(options.api_keys),
+        compile_grammar_(std::move(parts.compile_grammar)),
         weights_(options.weights_root, parts.version, std::move(parts.load_weights)),
+        adapters_(options.weights_root, options.limits.max_adapters, options.model_names,
+                  std::move(parts.adapters), std::move(parts.load_adapter),
+                  std::move(parts.unload_adapter)),
         started_(UnixSeconds()),
         id_seed_(
             static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch().count())) {
@@ -65,40 +69,33 @@ class OpenAiService : public HttpService {
   void Handle(Request request, Client client) override {
     client = CountAnswers(std::move(client), metrics_, FindPath(request->path));
     const Route* route = Find(request->method, request->path);
-    absl::Status status = (this->*route->handler)(request, client);
+    absl::Status status = route->handler(request, client);
     if (!status.ok()) client->Reply(ErrorReply(status));
   }
 
  private:
   using Handler = absl::Status (OpenAiService::*)(const Request&, const Client&);
-  struct Route {
-    std::string method;
-    Handler handler;
-    bool is_public = false;
-  };
 
   void AddRoutes() {
-    const auto get = [&](const char* path, Handler h) { routes_[path] = {"GET", h}; };
-    const auto post = [&](const char* path, Handler h) { routes_[path] = {"POST", h}; };
-    for (const char* path : {"/healthz", "/health", "/ping"})
-      routes_[path] = {"GET", &OpenAiService::Health, true};
-    get("/metrics", &OpenAiService::MetricsText);
-    get("/v1/models", &OpenAiService::Models);
-    get(kOneModel, &OpenAiService::OneModel);
-    for (const char* path : {"/v1/completions", "/inference/v1/completions"})
-      post(path, &OpenAiService::Completions);
-    for (const char* path : {"/v1/chat/completions", "/inference/v1/chat/completions"})
-      post(path, &OpenAiService::ChatCompletions);
-    post("/tokenize", &OpenAiService::Tokenize);
-    post("/detokenize", &OpenAiService::Detokenize);
-    get("/v1/weights", &OpenAiService::Weights);
-    for (const char* path : {"/update_weights", "/update_weights_from_disk"})
-      post(path, &OpenAiService::UpdateWeights);
-    for (const char* path : {"/pause", "/pause_generation"}) post(path, &OpenAiService::Pause);
-    for (const char* path : {"/resume", "/continue_generation"}) post(path, &OpenAiService::Resume);
-    get("/is_paused", &OpenAiService::IsPaused);
-    for (const char* path : {"/reset_prefix_cache", "/flush_cache"})
-      post(path, &OpenAiService::ResetPrefixCache);
+    const auto add = [&](const char* method, std::initializer_list<const char*> paths,
+                         Handler handler, bool is_public = false) {
+      for (const char* path : paths)
+        routes_[path] = {method,
+                         [this, handler](const Request& request, const Client& client) {
+                           return (this->*handler)(request, client);
+                         },
+                         is_public};
+    };
+    add("GET", {"/healthz", "/health", "/ping"}, &OpenAiService::Health, /*is_public=*/true);
+    add("GET", {"/metrics"}, &OpenAiService::MetricsText);
+    add("GET", {"/v1/models"}, &OpenAiService::Models);
+    add("GET", {kOneModel}, &OpenAiService::OneModel);
+    add("POST", {"/v1/completions", "/inference/v1/completions"}, &OpenAiService::Completions);
+    add("POST", {"/v1/chat/completions", "/inference/v1/chat/completions"},
+        &OpenAiService::ChatCompletions);
+    add("POST", {"/tokenize"}, &OpenAiService::Tokenize);
+    add("POST", {"/detokenize"}, &OpenAiService::Detokenize);
+    trainer_routes_.AddTo(routes_);
   }
 
   // The route's path; "other" for unknown ones, so that clients can't fill the metrics with names.
@@ -140,20 +137,14 @@ class OpenAiService : public HttpService {
     return std::nullopt;
   }
 
-  absl::StatusOr<json::object> Body(const HttpRequest& request, bool optional = false) const {
-    if (optional && request.body.empty()) return json::object();
-    JsonLimits limits;
-    limits.max_depth = options_.limits.max_json_depth;
-    auto value = ParseJson(request.body, limits);
-    if (!value.ok())
-      return absl::InvalidArgumentError(absl::StrCat("the body: ", value.status().message()));
-    if (!value->is_object()) return absl::InvalidArgumentError("the body: must be a JSON object");
-    return std::move(value->get_object());
+  absl::StatusOr<json::object> Body(const HttpRequest& request) const {
+    return ReadBody(request, options_.limits);
   }
 
   absl::Status CheckModel(const std::string& name) const {
     const auto& known = options_.model_names;
-    if (name.empty() || std::find(known.begin(), known.end(), name) != known.end())
+    if (name.empty() || std::find(known.begin(), known.end(), name) != known.end() ||
+        adapters_.Has(name))
       return absl::OkStatus();
     return absl::NotFoundError(
         absl::StrCat("the model '", ReplaceInvalidUtf8(name),
@@ -174,16 +165,31 @@ class OpenAiService : public HttpService {
     Fields f(body, "");
     ReplyContext context;
     context.fields = ReadGenerationFields(f, options_.limits, engine_.max_context());
+    const int64_t max_top = options_.limits.max_top_logprobs;
     const json::value* logprobs = f.Any("logprobs");
+    int64_t top = f.Int("top_logprobs", 0, max_top).value_or(0);
     if (logprobs != nullptr && logprobs->is_bool()) {
       if (logprobs->get_bool()) context.logprobs = LogprobStyle::kContent;
-    } else if (f.Int("logprobs", 0, 0)) {
+    } else if (const auto count = f.Int("logprobs", 0, max_top)) {
       context.logprobs = LogprobStyle::kLegacy;
+      top = *count;
     }
-    f.Int("top_logprobs", 0, 0);
-    const bool echo = f.Bool("echo").value_or(false);
-    if (echo && context.logprobs != LogprobStyle::kNone)
-      f.Fail("echo", "can't be combined with logprobs here");
+    context.fields.sampling.num_top_logprobs = static_cast<int32_t>(top);
+    const bool has_logprobs = context.logprobs != LogprobStyle::kNone;
+    if (top > 0 && !has_logprobs) f.Fail("top_logprobs", "needs logprobs");
+    EchoMode echo = f.Bool("echo").value_or(false) ? EchoMode::kPrompt : EchoMode::kNone;
+    if (echo == EchoMode::kPrompt && has_logprobs) {
+      if (context.fields.stream) f.Fail("echo", "with logprobs can't be streamed");
+      context.fields.want_prompt = true;
+      context.fields.num_prompt_top_logprobs =
+          std::max(context.fields.num_prompt_top_logprobs, static_cast<int32_t>(top));
+    }
+    if (context.fields.prompt_only) {
+      if (echo == EchoMode::kNone && !context.fields.prompt_logprobs)
+        f.Fail("max_tokens", "0 is for the prompt alone: with echo or prompt_logprobs");
+      if (context.fields.stream) f.Fail("max_tokens", "0 can't be streamed");
+      echo = EchoMode::kPromptOnly;
+    }
     f.Only("suffix", "\"\"", "this server does not insert; leave it out");
     f.Only("add_special_tokens", "false",
            "nothing is added to a text prompt; write the tokens' text");
@@ -199,7 +205,7 @@ class OpenAiService : public HttpService {
     context.id = NewId("cmpl-");
     if (!context.fields.has_max_tokens)
       context.fields.sampling.max_tokens = 16;  // OpenAI's default
-    return Generate(std::move(context), client,
+    return Generate(std::move(context), client, keys_.ClientOf(*request),
                     [echo](ReplyContext c) { return MakeCompletionReply(std::move(c), echo); });
   }
 
@@ -213,10 +219,27 @@ class OpenAiService : public HttpService {
     ReplyContext context;
     context.fields = ReadGenerationFields(f, options_.limits, engine_.max_context());
     if (f.Bool("logprobs").value_or(false)) context.logprobs = LogprobStyle::kContent;
-    f.Int("top_logprobs", 0, 0);
+    if (const auto top = f.Int("top_logprobs", 0, options_.limits.max_top_logprobs)) {
+      if (*top > 0 && context.logprobs == LogprobStyle::kNone)
+        f.Fail("top_logprobs", "needs logprobs");
+      context.fields.sampling.num_top_logprobs = static_cast<int32_t>(*top);
+    }
+    if (context.fields.prompt_only) f.Fail("max_tokens", "must be at least 1");
+    if (context.fields.stream && context.fields.prompt_logprobs)
+      f.Fail("prompt_logprobs", "can't be streamed");
     f.Only("echo", "false", "is for /v1/completions");
-    f.Ignore({"functions", "function_call", "reasoning_effort", "modalities", "verbosity"});
+    for (const char* older : {"functions", "function_call"})
+      f.Only(older, "null", "OpenAI has replaced it by tools and tool_choice");
+    f.Only("modalities", "[\"text\"]", "only text is made here");
+    f.Ignore({"reasoning_effort", "verbosity"});
     RFT_ASSIGN_OR_RETURN(ChatPrompt prompt, ReadChatPrompt(f, bounds_, *codec_));
+    if (prompt.call) {
+      if (context.fields.grammar)
+        return absl::InvalidArgumentError(absl::StrCat(
+            "tool_choice: asks for a call, ", context.fields.grammar_field, " for other text"));
+      context.fields.grammar = std::move(prompt.call);
+      context.fields.grammar_field = "tool_choice";
+    }
     RFT_RETURN_IF_ERROR(CheckModel(context.fields.model));
     if (!context.fields.has_max_tokens) {
       const int64_t room = engine_.max_context() - static_cast<int64_t>(prompt.ids.size());
@@ -228,16 +251,29 @@ class OpenAiService : public HttpService {
     }
     context.prompts.push_back(std::move(prompt.ids));
     context.id = NewId("chatcmpl-");
-    return Generate(std::move(context), client, [tools = prompt.has_tools](ReplyContext c) {
-      return MakeChatReply(std::move(c), tools);
-    });
+    return Generate(
+        std::move(context), client, keys_.ClientOf(*request),
+        [tools = prompt.has_tools](ReplyContext c) { return MakeChatReply(std::move(c), tools); });
   }
 
   template <typename MakeWriter>
-  absl::Status Generate(ReplyContext context, const Client& client, MakeWriter make_writer) {
+  absl::Status Generate(ReplyContext context, const Client& client, uint64_t client_id,
+                        MakeWriter make_writer) {
     context.model = context.fields.model.empty() ? options_.model_names[0] : context.fields.model;
     context.created = UnixSeconds();
     context.codec = codec_;
+    std::shared_ptr<const TokenGrammar> grammar;
+    if (context.fields.grammar) {
+      const std::string& field = context.fields.grammar_field;
+      if (!compile_grammar_)
+        return absl::InvalidArgumentError(
+            absl::StrCat(field, ": this server has no structured output; leave it out"));
+      auto compiled = compile_grammar_(*context.fields.grammar);
+      if (!compiled.ok() && compiled.status().code() == absl::StatusCode::kInvalidArgument)
+        return absl::InvalidArgumentError(absl::StrCat(field, ": ", compiled.status().message()));
+      RFT_RETURN_IF_ERROR(compiled.status());
+      grammar = *std::move(compiled);
+    }
     std::vector<GenerateRequest> requests;
     for (const std::vector<TokenId>& prompt : context.prompts) {
       RFT_RETURN_IF_ERROR(CheckVocabulary(prompt, "prompt"));
@@ -245,6 +281,12 @@ class OpenAiService : public HttpService {
       request.prompt = prompt;
       request.sampling = context.fields.sampling;
       request.num_samples = context.fields.n;
+      request.want_prompt_logprobs = context.fields.prompt_logprobs || context.fields.want_prompt;
+      request.num_prompt_top_logprobs = context.fields.num_prompt_top_logprobs;
+      request.grammar = grammar;
+      if (adapters_.Has(context.model)) request.adapter = context.model;
+      request.weight_policy = context.fields.weight_policy;
+      request.client = client_id;
       request.rng = {.run_seed = context.fields.seed, .row = requests.size()};
       requests.push_back(std::move(request));
     }
@@ -269,18 +311,22 @@ class OpenAiService : public HttpService {
     return absl::OkStatus();
   }
 
+  // An adapter names the model that it is over.
   json::object ModelObject(const std::string& name) const {
-    return {{"id", name},
-            {"object", "model"},
-            {"created", started_},
-            {"owned_by", "rft"},
-            {"max_model_len", engine_.max_context()},
-            {"weight_version", weights_.version()}};
+    json::object model{{"id", name},
+                       {"object", "model"},
+                       {"created", started_},
+                       {"owned_by", "rft"},
+                       {"max_model_len", engine_.max_context()},
+                       {"weight_version", weights_.version()}};
+    if (adapters_.Has(name)) model["parent"] = options_.model_names[0];
+    return model;
   }
 
   absl::Status Models(const Request&, const Client& client) {
     json::array data;
     for (const std::string& name : options_.model_names) data.push_back(ModelObject(name));
+    for (const auto& [name, folder] : adapters_.folders()) data.push_back(ModelObject(name));
     client->Reply({.body = ToJson(json::object{{"object", "list"}, {"data", std::move(data)}})});
     return absl::OkStatus();
   }
@@ -344,72 +390,6 @@ class OpenAiService : public HttpService {
     return absl::OkStatus();
   }
 
-  absl::Status Weights(const Request&, const Client& client) {
-    client->Reply({.body = ToJson(json::object{{"version", weights_.version()},
-                                               {"path", weights_.folder()},
-                                               {"label", weights_.label()},
-                                               {"paused", gate_->paused()}})});
-    return absl::OkStatus();
-  }
-
-  absl::Status UpdateWeights(const Request& request, const Client& client) {
-    RFT_ASSIGN_OR_RETURN(const json::object body, Body(*request));
-    Fields f(body, "");
-    std::string folder;  // one of our name, vLLM-based trainers' and SGLang's
-    for (const char* key : {"path", "weight_dir", "model_path"})
-      if (const auto given = f.Text(key, 4096)) folder = *given;
-    if (folder.empty()) f.Fail("path", "is missing: the folder of the new weights");
-    if (folder.find('\0') != folder.npos) f.Fail("path", "contains a NUL");
-    std::string label;
-    if (const json::value* given = f.Any("weight_version"))
-      label = given->is_int64() ? absl::StrCat(given->get_int64())
-                                : f.Text("weight_version", 256).value_or("");
-    f.Ignore({"load_format", "flush_cache", "abort_all_requests", "is_async", "torch_empty_cache",
-              "keep_pause", "recapture_cuda_graph", "token_step", "manifest"});
-    RFT_RETURN_IF_ERROR(f.Finish());
-    RFT_ASSIGN_OR_RETURN(const int64_t version, weights_.Update(folder, label));
-    ++metrics_->weight_updates;
-    client->Reply({.body = ToJson(json::object{{"success", true},
-                                               {"message", "the next iteration runs on them"},
-                                               {"version", version}})});
-    return absl::OkStatus();
-  }
-
-  absl::Status Pause(const Request& request, const Client& client) {
-    RFT_ASSIGN_OR_RETURN(const json::object body, Body(*request, /*optional=*/true));
-    Fields f(body, "");
-    std::string mode = f.Text("mode", 64).value_or("abort");
-    if (f.Bool("wait_for_inflight_requests").value_or(false)) mode = "wait";
-    f.Ignore({"clear_cache"});
-    for (const char* known : {"abort", "wait", "keep"})
-      if (absl::StrContains(request->query, absl::StrCat("mode=", known))) mode = known;
-    if (absl::StrContains(request->query, "wait_for_inflight_requests=true")) mode = "wait";
-    if (mode != "abort" && mode != "wait")
-      f.Fail("mode",
-             "must be abort or wait; nothing needs to be kept here: weights are exchanged between "
-             "two iterations without a pause");
-    RFT_RETURN_IF_ERROR(f.Finish());
-    gate_->Pause(mode == "abort", [client] { client->Reply({.body = R"({"status":"paused"})"}); });
-    return absl::OkStatus();
-  }
-
-  absl::Status Resume(const Request&, const Client& client) {
-    gate_->Resume();
-    client->Reply({.body = R"({"status":"resumed"})"});
-    return absl::OkStatus();
-  }
-
-  absl::Status IsPaused(const Request&, const Client& client) {
-    client->Reply(
-        {.body = absl::StrCat("{\"is_paused\":", gate_->paused() ? "true" : "false", "}")});
-    return absl::OkStatus();
-  }
-
-  absl::Status ResetPrefixCache(const Request&, const Client& client) {
-    client->Reply({.body = R"({"success":true})"});
-    return absl::OkStatus();
-  }
-
   std::string NewId(const char* prefix) {
     return absl::StrCat(prefix, absl::Hex(BitsAt(id_seed_, 0, next_id_++), absl::kZeroPad16));
   }
@@ -420,15 +400,18 @@ class OpenAiService : public HttpService {
   InferenceEngine& engine_;
   const std::shared_ptr<const TextCodec> codec_;
   const ApiKeys keys_;
+  const GrammarCompiler compile_grammar_;
   WeightsControl weights_;
+  AdaptersControl adapters_;
   const int64_t started_;
   const uint64_t id_seed_;
   std::atomic<uint64_t> next_id_{0};
   PromptBounds bounds_;
-  std::map<std::string, Route, std::less<>> routes_;
+  Routes routes_;
   const std::shared_ptr<Metrics> metrics_ = std::make_shared<Metrics>();
   const std::shared_ptr<PauseGate> gate_ =
       std::make_shared<PauseGate>(options_.limits.max_held_requests);
+  TrainerRoutes trainer_routes_{engine_, weights_, adapters_, *gate_, *metrics_, options_.limits};
 };
 
 }  // namespace

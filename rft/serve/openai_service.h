@@ -4,13 +4,14 @@
 //   POST /v1/completions, /v1/chat/completions (streamed or not), /tokenize, /detokenize
 //   For trainers that roll out on this server, in vLLM's style (SGLang's names too):
 //   GET  /v1/weights, /is_paused
-//   POST /update_weights, /pause, /resume, /reset_prefix_cache
+//   POST /update_weights, /v1/load_lora_adapter, /v1/unload_lora_adapter, /pause, /resume, /reset_prefix_cache
 //
 // Default deny: with keys configured every route but /healthz needs one; requests of web pages (an Origin header) are
 // refused unless their origin is allowed; bodies must be JSON.
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "rft/api/inference_engine.h"
 #include "rft/api/text_codec.h"
+#include "rft/api/token_mask.h"
 #include "rft/serve/http_exchange.h"
 #include "rft/serve/limits.h"
 
@@ -38,6 +40,12 @@ struct ServiceParts {
   // Loads a model folder's weights and publishes them; returns the new version. Called from one thread at a time, without
   // any lock. May be empty (then /update_weights answers 501).
   std::function<absl::StatusOr<int64_t>(const std::string& folder)> load_weights;
+  // Adapters: published under their name, or withdrawn. One at a time, too. May be empty (501). `adapters`: folders of those
+  // that are there at the start, by name.
+  std::function<absl::Status(const std::string& name, const std::string& folder)> load_adapter;
+  std::function<absl::Status(const std::string& name)> unload_adapter;
+  std::map<std::string, std::string> adapters;
+  GrammarCompiler compile_grammar;  // empty: structured output is answered with 400
 };
 
 // Thread safety: as HttpService.

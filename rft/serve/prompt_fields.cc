@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "rft/core/status_macros.h"
+#include "rft/serve/tool_fields.h"
 
 namespace rft::serve {
 namespace {
@@ -88,31 +89,6 @@ absl::StatusOr<json::array> ReadMessages(const json::value* value, const PromptB
   return messages;
 }
 
-// True if the model is to be told about `tools` (then a valid list).
-bool ReadTools(Fields& f, const ServeLimits& limits, json::object& chat) {
-  const json::value* choice = f.Any("tool_choice");
-  const json::value* tools = f.Any("tools");
-  if (choice != nullptr && *choice != "auto" && *choice != "none")
-    f.Fail("tool_choice", "only \"auto\" and \"none\" are supported: calls can't be enforced");
-  if (tools == nullptr) return false;
-  if (!tools->is_array()) {
-    f.Fail("tools", "must be a list");
-    return false;
-  }
-  for (const json::value& tool : tools->get_array()) {
-    const json::object* object = tool.if_object();
-    const json::value* type = object ? object->if_contains("type") : nullptr;
-    const json::value* function = object ? object->if_contains("function") : nullptr;
-    if (type == nullptr || *type != "function" || function == nullptr || !function->is_object())
-      f.Fail("tools", "each must be {\"type\": \"function\", \"function\": {...}}");
-  }
-  if (tools->get_array().empty() || (choice != nullptr && *choice == "none")) return false;
-  if (ToJson(*tools).size() > limits.max_tools_bytes)
-    f.Fail("tools", absl::StrCat("more than ", limits.max_tools_bytes, " bytes"));
-  chat["tools"] = *tools;
-  return true;
-}
-
 }  // namespace
 
 absl::StatusOr<std::vector<std::vector<TokenId>>> ReadPrompts(const json::value* prompt,
@@ -151,8 +127,11 @@ absl::StatusOr<ChatPrompt> ReadChatPrompt(Fields& f, const PromptBounds& bounds,
                                           const TextCodec& codec) {
   ChatPrompt prompt;
   json::object chat;
-  prompt.has_tools = ReadTools(f, bounds.limits, chat);
-  f.Ignore({"parallel_tool_calls", "messages"});
+  ToolFields tools = ReadToolFields(f, bounds.limits);
+  if (tools.tools != nullptr) chat["tools"] = *tools.tools;
+  prompt.has_tools = tools.tools != nullptr;
+  prompt.call = std::move(tools.call);
+  f.Ignore({"messages"});
   const bool continues = f.Bool("continue_final_message").value_or(false);
   const bool opens = f.Bool("add_generation_prompt").value_or(!continues);
   if (continues && opens)

@@ -2,11 +2,13 @@
 // Errors: kInvalidArgument, the message begins with the field.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "rft/api/text_codec.h"
+#include "rft/api/token_mask.h"
 #include "rft/serve/fields.h"
 #include "rft/serve/limits.h"
 
@@ -27,6 +29,7 @@ absl::StatusOr<std::vector<std::vector<TokenId>>> ReadPrompts(const json::value*
 struct ChatPrompt {
   std::vector<TokenId> ids;
   bool has_tools = false;  // the model was told about tools, so its calls are to be looked for
+  std::optional<GrammarSpec> call;  // `tool_choice` asks for one
 };
 
 // `messages`, `tools`, `tool_choice`, `chat_template_kwargs`, `add_generation_prompt`, `continue_final_message`; or

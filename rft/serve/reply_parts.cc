@@ -1,6 +1,9 @@
 #include "rft/serve/reply_parts.h"
 
 #include <algorithm>
+#include <limits>
+#include <set>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "rft/core/text.h"
@@ -10,11 +13,48 @@ namespace {
 
 constexpr float kLeastLogprob = -9999.0f;  // JSON has no infinities; OpenAI's stand-in
 
+std::string TokenText(const ReplyContext& context, TokenId id) {
+  if (context.fields.tokens_as_ids) return absl::StrCat("token_id:", id);
+  return ReplaceInvalidUtf8(TokenBytes(*context.codec, id));
+}
+
 void WriteTokenText(JsonWriter& w, const ReplyContext& context, TokenId id) {
-  if (context.fields.tokens_as_ids)
-    w.String(absl::StrCat("token_id:", id));
-  else
-    w.String(ReplaceInvalidUtf8(TokenBytes(*context.codec, id)));
+  w.String(TokenText(context, id));
+}
+
+// The members "token", "logprob" and "bytes".
+void WriteTokenAndLogprob(JsonWriter& w, const ReplyContext& context, const TokenLogprob& token) {
+  w.Key("token");
+  WriteTokenText(w, context, token.id);
+  w.Key("logprob");
+  w.Float(std::max(token.logprob, kLeastLogprob));
+  w.Key("bytes");
+  w.BeginArray();
+  for (const char c : TokenBytes(*context.codec, token.id)) w.Int(static_cast<unsigned char>(c));
+  w.EndArray();
+}
+
+void WriteAlternative(JsonWriter& w, const ReplyContext& context, const TokenLogprob& token) {
+  w.BeginObject();
+  WriteTokenAndLogprob(w, context, token);
+  w.Key("token_id");
+  w.Int(token.id);
+  w.EndObject();
+}
+
+// {" the": -0.1, ...}; null where nothing is known (the first token of a prompt). Of two tokens with one text the more likely.
+void WriteTopByText(JsonWriter& w, const ReplyContext& context,
+                    const std::vector<TokenLogprob>& top) {
+  if (top.empty()) return w.Null();
+  std::set<std::string> written;
+  w.BeginObject();
+  for (const TokenLogprob& token : top) {
+    const std::string text = TokenText(context, token.id);
+    if (!written.insert(text).second) continue;
+    w.Key(text);
+    w.Float(std::max(token.logprob, kLeastLogprob));
+  }
+  w.EndObject();
 }
 
 int64_t CountCharacters(std::string_view bytes) {
@@ -89,16 +129,10 @@ void WriteContentLogprobs(JsonWriter& w, const ReplyContext& context,
   for (size_t i = 0; i < tokens.size(); ++i) {
     const TokenPiece& token = tokens[i];
     w.BeginObject();
-    w.Key("token");
-    WriteTokenText(w, context, token.id);
-    w.Key("logprob");
-    w.Float(std::max(token.logprob, kLeastLogprob));
-    w.Key("bytes");
-    w.BeginArray();
-    for (const char c : TokenBytes(*context.codec, token.id)) w.Int(static_cast<unsigned char>(c));
-    w.EndArray();
+    WriteTokenAndLogprob(w, context, {token.id, token.logprob});
     w.Key("top_logprobs");
     w.BeginArray();
+    for (const TokenLogprob& other : token.top) WriteAlternative(w, context, other);
     w.EndArray();
     w.Key("token_id");
     w.Int(token.id);
@@ -124,7 +158,13 @@ void WriteLegacyLogprobs(JsonWriter& w, const ReplyContext& context,
   for (const TokenPiece& token : tokens) w.Float(std::max(token.logprob, kLeastLogprob));
   w.EndArray();
   w.Key("top_logprobs");
-  w.Null();
+  if (context.fields.sampling.num_top_logprobs == 0) {
+    w.Null();
+  } else {
+    w.BeginArray();
+    for (const TokenPiece& token : tokens) WriteTopByText(w, context, token.top);
+    w.EndArray();
+  }
   w.Key("text_offset");
   w.BeginArray();
   for (const TokenPiece& token : tokens) {
@@ -158,9 +198,53 @@ void WriteStopReason(JsonWriter& w, const ReplyContext& context, const Completio
 
 std::vector<TokenPiece> PiecesOf(const Completion& completion) {
   std::vector<TokenPiece> pieces(completion.ids.size());
-  for (size_t i = 0; i < pieces.size(); ++i)
-    pieces[i] = {completion.ids[i], completion.logprobs[i]};
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    pieces[i] = {completion.ids[i], completion.logprobs[i], {}};
+    if (!completion.top_logprobs.empty()) pieces[i].top = completion.top_logprobs[i];
+  }
   return pieces;
+}
+
+std::vector<TokenPiece> PromptPieces(const std::vector<TokenId>& prompt,
+                                     const Completion& completion) {
+  std::vector<TokenPiece> pieces(prompt.size());
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    pieces[i].id = prompt[i];
+    pieces[i].logprob = i < completion.prompt_logprobs.size()
+                            ? completion.prompt_logprobs[i]
+                            : std::numeric_limits<float>::quiet_NaN();
+    if (i < completion.prompt_top_logprobs.size())
+      pieces[i].top = completion.prompt_top_logprobs[i];
+  }
+  return pieces;
+}
+
+void WritePromptLogprobs(JsonWriter& w, const ReplyContext& context,
+                         const std::vector<TokenId>& prompt, const Completion& completion) {
+  w.Key("prompt_logprobs");
+  w.BeginArray();
+  const std::vector<TokenPiece> pieces = PromptPieces(prompt, completion);
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    if (i == 0) {
+      w.Null();  // nothing comes before it
+      continue;
+    }
+    std::vector<TokenLogprob> entries = {{pieces[i].id, pieces[i].logprob}};
+    for (const TokenLogprob& other : pieces[i].top)
+      if (other.id != pieces[i].id) entries.push_back(other);
+    w.BeginObject();
+    for (const TokenLogprob& entry : entries) {
+      w.Key(absl::StrCat(entry.id));
+      w.BeginObject();
+      w.Key("logprob");
+      w.Float(std::max(entry.logprob, kLeastLogprob));
+      w.Key("decoded_token");
+      WriteTokenText(w, context, entry.id);
+      w.EndObject();
+    }
+    w.EndObject();
+  }
+  w.EndArray();
 }
 
 std::string EventOf(std::string json) { return absl::StrCat("data: ", json, "\n\n"); }

@@ -50,6 +50,12 @@ const char* FinishReasonText(const Completion& completion);
 void WriteStopReason(JsonWriter& w, const ReplyContext& context, const Completion& completion,
                      const std::string& stop_string);
 std::vector<TokenPiece> PiecesOf(const Completion& completion);
+// Log-probability NaN (null in JSON) where there is none.
+std::vector<TokenPiece> PromptPieces(const std::vector<TokenId>& prompt,
+                                     const Completion& completion);
+// "prompt_logprobs": [null, {"42": {"logprob", "decoded_token"}, ...}, ...], as vLLM has it.
+void WritePromptLogprobs(JsonWriter& w, const ReplyContext& context,
+                         const std::vector<TokenId>& prompt, const Completion& completion);
 std::string EventOf(std::string json);
 // Ends a streamed chunk whose choices are closed: "usage" is null until the last one, if it was asked for.
 std::string EndChunk(JsonWriter& w, const ReplyContext& context);

@@ -26,8 +26,6 @@ class WeightsControl {
   std::string label() const;
 
  private:
-  absl::StatusOr<std::string> Resolve(const std::string& folder) const;
-
   const std::string root_;
   const Load load_;
   std::atomic<int64_t> version_;

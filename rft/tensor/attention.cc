@@ -98,7 +98,8 @@ void AttendGroup(const T* qkv, const Sequences& sequences, std::pair<size_t, siz
         const int64_t stat = token * layout.num_heads + head;
         rows.push_back({qkv + token * c.width + c.q(kv_head, h),
                         out + token * layout.num_heads * c.d + head * c.d, s.prefix_count + t + 1,
-                        max ? max + stat : nullptr, sum ? sum + stat : nullptr});
+                        max ? max + stat : nullptr, sum ? sum + stat : nullptr,
+                        layout.FirstKey(s.prefix_count + t)});
       }
     scratch.resize(AttendScratch(keys, c.d));
     GetKernels().typed<T>().attend(rows.data(), static_cast<int64_t>(rows.size()), k_blocks.data(),
@@ -176,7 +177,8 @@ void AttendGroupBackward(const T* qkv, const T* out, const T* dout, const float*
         for (int64_t d = 0; d < c.d; ++d) delta += b.dout[at + d] * ToFloat(out[position + d]);
         const int64_t stat = token * layout.num_heads + head;
         b.rows.push_back({b.q.data() + at, b.dout.data() + at, delta, max[stat], sum[stat],
-                          s.prefix_count + t + 1, b.dq.data() + at});
+                          s.prefix_count + t + 1, b.dq.data() + at,
+                          layout.FirstKey(s.prefix_count + t)});
       }
     AttentionBackwardArgs args;
     args.head_dim = c.d;
@@ -237,6 +239,7 @@ struct AttendFunction : torch::autograd::Function<AttendFunction> {
     ctx->saved_data["heads"] = layout.num_heads;
     ctx->saved_data["kv_heads"] = layout.num_kv_heads;
     ctx->saved_data["head_dim"] = layout.head_dim;
+    ctx->saved_data["window"] = layout.window;
     ctx->saved_data["scale"] = scale;
     return out;
   }
@@ -246,7 +249,7 @@ struct AttendFunction : torch::autograd::Function<AttendFunction> {
     const auto capsule = ctx->saved_data["sequences"].toCapsule();
     const Sequences& sequences = *static_cast<SequencesHolder*>(capsule.get())->sequences;
     const HeadLayout layout{ctx->saved_data["heads"].toInt(), ctx->saved_data["kv_heads"].toInt(),
-                            ctx->saved_data["head_dim"].toInt()};
+                            ctx->saved_data["head_dim"].toInt(), ctx->saved_data["window"].toInt()};
     const auto scale = static_cast<float>(ctx->saved_data["scale"].toDouble());
     const at::Tensor dout = grads[0].contiguous();
     at::Tensor dqkv = at::empty_like(qkv);

@@ -134,6 +134,8 @@ inline void AttendTile(const AttentionRow<T>* rows, const T* const* k_blocks,
   for (int r = 0; r < R; ++r)
     for (int64_t d = 0; d < head_dim; ++d) vectors[r * dp + d] = ToFloat(rows[r].q[d]);
   Scores<R>(vectors, dp, k_blocks, blocks, head_dim, scale, limits, scores, lds, prefetch);
+  for (int r = 0; r < R; ++r)
+    for (int64_t j = 0; j < rows[r].first; ++j) scores[r * lds + j] = -INFINITY;
   float inv_sum[R];
   for (int r = 0; r < R; ++r) {
     float max, sum;
@@ -197,6 +199,8 @@ inline void AttendBackwardTile(const AttentionBackwardRow* rows, const Attention
             Mul(Mul(pr, Sub(g[r], Set1(rows[r].delta))), Set1(a.scale)));
     }
   }
+  for (int r = 0; r < R; ++r)
+    for (int64_t j = 0; j < rows[r].first; ++j) p[r * lds + j] = ds[r * lds + j] = 0.0f;
   for (int64_t d0 = 0; d0 < dp; d0 += kLanes) {
     Vec dq[R], q[R], dout[R];
     for (int r = 0; r < R; ++r) {

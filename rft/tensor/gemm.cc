@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "rft/tensor/cost_timer.h"
 #include "rft/tensor/parallel.h"
 
 namespace rft {
@@ -15,6 +16,7 @@ constexpr int64_t kMinWork = 2 << 20;  // multiply-adds below which a second thr
 
 template <typename Body>  // body(row_begin, row_end, panel)
 void ForTasks(int64_t m, int64_t k, int64_t n, int64_t element_bytes, const Body& body) {
+  const CostTimer timer(Cost::kMatmul);
   const int64_t panels = RoundUp(n, kPanelWidth) / kPanelWidth;
   // A decode batch stays whole: its weights come from memory, and every chunk would stream them again.
   const int64_t cached = kChunkBytes / std::max<int64_t>(1, k * element_bytes) / 8 * 8;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "rft/tensor/cost_timer.h"
 #include "rft/tensor/parallel.h"
 
 namespace rft {
@@ -14,6 +15,7 @@ constexpr int64_t kScatterRows = 32;    // rows of a tile before it is added to 
 constexpr int64_t kTasksPerThread = 8;  // enough to even out experts of unequal size
 
 void ForTasks(int64_t n, int64_t work, const std::function<void(int64_t)>& body) {
+  const CostTimer timer(Cost::kMatmul);
   if (work < kMinWork)
     for (int64_t i = 0; i < n; ++i) body(i);
   else

@@ -37,8 +37,9 @@ struct AttentionRow {
   const T* q;  // [head_dim]
   T* out;      // [head_dim]
   int64_t limit;
-  float* max;  // out, may be null: max of the scaled scores
-  float* sum;  // out, may be null: sum of exp(score - max)
+  float* max;         // out, may be null: max of the scaled scores
+  float* sum;         // out, may be null: sum of exp(score - max)
+  int64_t first = 0;  // keys before it are hidden (sliding windows)
 };
 
 // All pointers of the backward of one (sequence, kv head): float scratch in the layouts the forward uses.
@@ -58,7 +59,8 @@ struct AttentionBackwardRow {
   float delta;        // sum_d dout * out
   float max, sum;     // as the forward wrote them
   int64_t limit;
-  float* dq;  // [dp], overwritten
+  float* dq;          // [dp], overwritten
+  int64_t first = 0;  // as in AttentionRow
 };
 
 template <typename T>

@@ -8,6 +8,7 @@
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
 #include "rft/tensor/linear_backward.h"
@@ -76,6 +77,7 @@ struct LinearAddFunction : torch::autograd::Function<LinearAddFunction> {
 };
 
 at::Tensor Gather(const at::Tensor& ids, const at::Tensor& table) {
+  const CostTimer timer(Cost::kRowwise);
   const int64_t t = ids.size(0), h = table.size(1);
   at::Tensor y = at::empty({t, h}, table.options().dtype(at::kFloat));
   const int64_t* id = Data<int64_t>(ids);

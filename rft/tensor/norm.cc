@@ -8,6 +8,7 @@
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/ops.h"
@@ -41,6 +42,7 @@ void SumOverRows(int64_t num_rows, int64_t width, const at::Tensor& grad, const 
 
 at::Tensor NormForward(const at::Tensor& x, const at::Tensor& w, double eps, at::ScalarType dtype,
                        at::Tensor* rstd) {
+  const CostTimer timer(Cost::kRowwise);
   const int64_t t = x.size(0), h = x.size(1);
   at::Tensor y = at::empty({t, h}, x.options().dtype(dtype));
   if (rstd) *rstd = at::empty({t}, x.options());
@@ -91,6 +93,7 @@ struct NormFunction : torch::autograd::Function<NormFunction> {
 template <typename T,
           typename Body>  // body(row, head index among q+k, pointer to the head's values)
 void ForHeads(const at::Tensor& qkv, const HeadLayout& l, const Body& body) {
+  const CostTimer timer(Cost::kRowwise);
   const int64_t width = l.width(), heads = l.num_heads + l.num_kv_heads;
   T* data = Data<T>(qkv);
   ParallelFor(qkv.size(0), GrainFor(2 * heads * l.head_dim), [&](int64_t begin, int64_t end) {
@@ -177,6 +180,7 @@ struct RotateFunction : torch::autograd::Function<RotateFunction> {
 };
 
 at::Tensor SwiGluForward(const at::Tensor& gu) {
+  const CostTimer timer(Cost::kRowwise);
   const int64_t t = gu.size(0), i = gu.size(1) / 2;
   at::Tensor y = at::empty({t, i}, gu.options());
   DispatchFloat(gu.scalar_type(), [&](auto tag) {

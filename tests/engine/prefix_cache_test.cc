@@ -69,6 +69,20 @@ TEST_F(PrefixCacheTest, KnowsEachVersionForItself) {
   cache_.CheckInvariants();
 }
 
+TEST_F(PrefixCacheTest, KnowsNothingAfterItWasCleared) {
+  Store(Tokens(8));
+  const auto running = Match(Tokens(9));  // still referred to
+  Store(Tokens(8, 100));
+  cache_.Clear();
+  EXPECT_EQ(cache_.num_pages(), 0);
+  EXPECT_EQ(pool_.idle(), 0);
+  EXPECT_THAT(Match(Tokens(9)), IsEmpty());
+  Drop(running);
+  EXPECT_EQ(pool_.used(), 0);
+  const auto again = Store(Tokens(8));
+  EXPECT_THAT(Match(Tokens(9)), ElementsAre(again[0], again[1]));
+}
+
 TEST_F(PrefixCacheTest, KeepsTheFirstOfTwoPagesWithOneContent) {
   const auto first = Store(Tokens(8));
   Store(Tokens(8));

@@ -33,6 +33,22 @@ std::string With(const std::string& changes) {
   return ToJson(base);
 }
 
+TEST(ModelConfigTest, ReadsTheSlidingWindowOfEachLayer) {
+  const std::pair<const char*, std::vector<int64_t>> cases[] = {
+      {R"({"sliding_window": 8})", {}},  // Llama and Qwen want to be told to use it
+      {R"({"sliding_window": 8, "use_sliding_window": true, "max_window_layers": 1})", {0, 8}},
+      {R"({"sliding_window": 8, "use_sliding_window": true,
+           "layer_types": ["sliding_attention", "full_attention"]})",
+       {8, 0}},
+      {R"({"sliding_window": 8, "model_type": "mistral"})", {8, 8}},
+      {R"({"model_type": "mistral"})", {}}};
+  for (const auto& [changes, windows] : cases) {
+    const auto c = ParseModelConfig(With(changes));
+    ASSERT_TRUE(c.ok()) << c.status();
+    EXPECT_EQ(c->layer_windows, windows) << changes;
+  }
+}
+
 TEST(ModelConfigTest, FillsInWhatTheFileLeavesOut) {
   const auto c = ParseModelConfig(kBase);
   ASSERT_TRUE(c.ok()) << c.status();
@@ -99,7 +115,9 @@ TEST(ModelConfigTest, NamesWhatIsWrong) {
       {R"({"attention_bias": true})", "attention_bias: biases are not supported"},
       {R"({"mlp_bias": true})", "mlp_bias: biases are not supported"},
       {R"({"mlp_bias": "no"})", "mlp_bias: must be true or false"},
-      {R"({"use_sliding_window": true})", "use_sliding_window: sliding windows are not supported"},
+      {R"({"use_sliding_window": true})", "sliding_window: missing"},
+      {R"({"use_sliding_window": true, "sliding_window": 8, "layer_types": ["full_attention"]})",
+       "layer_types: must name a type for each layer"},
       {R"({"quantization_config": {}})",
        "quantization_config: quantised weights are not supported"},
       {R"({"rms_norm_eps": "small"})", "rms_norm_eps: must be a number"},

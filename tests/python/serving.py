@@ -15,10 +15,11 @@ def running_server(folder: Path, dtype: str = "fp32", name: str = "tiny", **opti
     """An rft.Server in this process."""
     from rft import _native
     from rft.codec import load_codec
+    from rft.structure import compiler
 
     native = _native.load()
-    model = native.Model.load(str(folder), dtype=dtype)
-    with native.Server(model, load_codec(folder).native(), [name], kv_memory_mb=64, **options) as server:
+    model, codec = native.Model.load(str(folder), dtype=dtype), load_codec(folder)
+    with native.Server(model, codec.native(), [name], kv_memory_mb=64, compile_grammar=compiler(codec), **options) as server:
         yield server
 
 

@@ -15,6 +15,7 @@ import openai
 import pytest
 from serving import running_server, serve_command
 
+import rft
 from rft import _native
 from rft.codec import load_codec
 
@@ -71,6 +72,21 @@ def test_the_server_samples_what_the_engine_samples(client: openai.OpenAI, llama
         assert np.float32(choice.sampling_logprobs).tolist() == completion.sampling_logprobs.tolist()
 
 
+def test_an_engine_over_http_samples_what_the_engine_samples(server: Any, llama_dir: Path) -> None:
+    native = _native.load()
+    options: Any = {"n": 2, "max_tokens": 16, "temperature": 0.8, "top_p": 0.9, "seed": 3}
+    with native.Engine.connect(server.url) as over_http:
+        assert over_http.max_context == 256
+        made = [c for group in over_http.generate([[5, 6, 7], [8, 9]], **options) for c in group]
+        (only,) = over_http.generate([[8, 9]], max_tokens=4, allowed_ids=[40, 41], ignore_eos=True, weight_policy="finish")[0]
+        assert set(only.ids) <= {40, 41} and len(only.ids) == 4
+    for completion in made:
+        assert completion.finish_reason in ("stop", "length") and len(completion.ids) == len(completion.sampling_logprobs)
+    with pytest.raises(rft.Error, match="127.0.0.1:1") as error:
+        native.Engine.connect("http://127.0.0.1:1")
+    assert error.value.code == "UNAVAILABLE"
+
+
 def test_greedy_text_is_that_of_transformers(client: openai.OpenAI, llama_dir: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -84,8 +100,8 @@ def test_greedy_text_is_that_of_transformers(client: openai.OpenAI, llama_dir: P
 
 
 def test_openai_raises_its_own_errors(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="max_tokens: must be a whole number") as error:
-        client.completions.create(model="tiny", prompt="x", max_tokens=0)
+    with pytest.raises(openai.BadRequestError, match="max_tokens: must be a whole number in 0") as error:
+        client.completions.create(model="tiny", prompt="x", max_tokens=-1)
     assert error.value.param == "max_tokens"
     with pytest.raises(openai.NotFoundError, match="known: tiny"):
         client.completions.create(model="gpt", prompt="x")

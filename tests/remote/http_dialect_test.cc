@@ -58,6 +58,19 @@ TEST(HttpDialectTest, OverridesTheDefaultsOfLlamaCpp) {
   EXPECT_EQ(body.at("min_p"), 0.0);
 }
 
+TEST(HttpDialectTest, SendsWhatOnlySomeServersKnow) {
+  GenerateRequest request = Request();
+  request.sampling.allowed_ids = {4, 5};
+  EXPECT_EQ(ToJson(BodyOf(HttpDialect::kRft, request).at("allowed_token_ids")), "[4, 5]");
+  EXPECT_THAT(
+      std::string(GenerateCall(Options(HttpDialect::kLlamaCpp), request).status().message()),
+      HasSubstr("allowed_ids: this kind of server"));
+  request.weight_policy = WeightPolicy::kFinish;
+  EXPECT_EQ(BodyOf(HttpDialect::kRft, request).at("weight_policy"), "finish");
+  EXPECT_THAT(std::string(GenerateCall(Options(HttpDialect::kVllm), request).status().message()),
+              HasSubstr("weight_policy: a server has its own"));
+}
+
 TEST(HttpDialectTest, GivesEveryRolloutAnotherSeedAndTheSameOneAgain) {
   GenerateRequest one = Request(), other = Request();
   other.rng.rollout = 1;

@@ -103,6 +103,39 @@ TEST_F(ChatCompletionsTest, LeavesCallsInTheTextWithoutTools) {
             "<tool_call>{\"name\": \"f\"}</tool_call>");
 }
 
+// Records what it is asked for; allows everything.
+struct AnyGrammar : TokenGrammar {
+  absl::StatusOr<std::unique_ptr<TokenMask>> Start() const override {
+    return absl::UnimplementedError("the fake engine asks for no mask");
+  }
+};
+
+TEST_F(ChatCompletionsTest, AsksForACallWhereOneIsRequired) {
+  GrammarSpec asked;
+  compile_grammar_ = [&](const GrammarSpec& spec) {
+    asked = spec;
+    return std::make_shared<const AnyGrammar>();
+  };
+  StartSaying("<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>");
+  const std::string tools = R"("tools": [
+      {"type": "function", "function": {"name": "f", "parameters": {
+          "properties": {"x": {"$ref": "#/$defs/X"}}, "$defs": {"X": {"type": "integer"}}}}},
+      {"type": "function", "function": {"name": "g"}}], )";
+  const json::object reply = Post(kPath, Chat(tools + R"("tool_choice": "required")")).object();
+  EXPECT_EQ(reply.at("choices").at(0).at("finish_reason"), "tool_calls");
+  EXPECT_EQ(asked.kind, GrammarSpec::Kind::kToolCall);
+  json::value schema = ParseJson(asked.text).value();
+  EXPECT_EQ(schema.at("anyOf").as_array().size(), 2u);
+  EXPECT_EQ(ToJson(schema.at("$defs").at("f").at("properties").at("x")),
+            R"({"$ref": "#/$defs/f/$defs/X"})");
+  Post(kPath, Chat(tools + R"("tool_choice": {"type": "function", "function": {"name": "g"}})"));
+  schema = ParseJson(asked.text).value();
+  EXPECT_EQ(ToJson(schema.at("anyOf").at(0).at("properties").at("name")), R"({"const": "g"})");
+  EXPECT_EQ(schema.at("anyOf").as_array().size(), 1u);
+  EXPECT_THAT(Mistake(kPath, Chat(tools + R"("tool_choice": "required", "guided_regex": "a")")),
+              HasSubstr("tool_choice: asks for a call, guided_regex for other text"));
+}
+
 TEST_F(ChatCompletionsTest, NamesTheFieldOfAMistake) {
   StartSaying("x");
   const std::map<std::string, std::string> mistakes = {
@@ -112,10 +145,22 @@ TEST_F(ChatCompletionsTest, NamesTheFieldOfAMistake) {
        "messages[0].content: only parts"},
       {R"({"messages": [{"role": "user", "content": 3}]})", "messages[0].content: must be text"},
       {R"({"messages": [{"role": "user", "content": "", "x": 1}]})", "messages[0].x: extra inputs"},
-      {Chat(R"("tool_choice": "required")"), "tool_choice: only"},
+      {Chat(R"("tool_choice": "required")"), "tool_choice: needs tools"},
+      {Chat(R"("tool_choice": "perhaps")"), "tool_choice: must be"},
+      {Chat(std::string(kTools) + R"(, "tool_choice": "required")"),
+       "tool_choice: this server has no structured output"},
+      {Chat(std::string(kTools) +
+            R"(, "tool_choice": {"type": "function", "function": {"name": "g"}})"),
+       "tool_choice: names none of the tools"},
+      {Chat(R"("tools": [{"type": "function", "function": {"name": "a b"}}])"),
+       "tools: a function's name"},
+      {Chat(R"("functions": [])"), "functions: OpenAI has replaced it"},
+      {Chat(R"("modalities": ["audio"])"), "modalities: only text"},
+      {Chat(R"("weight_policy": "never")"), "weight_policy: must be continue"},
       {Chat(R"("tools": [{"type": "x"}])"), "tools: each must be"},
       {Chat(R"("prompt_token_ids": [1])"), "prompt_token_ids: given together with messages"},
-      {Chat(R"("response_format": {"type": "json_object"})"), "response_format: only"},
+      {Chat(R"("response_format": {"type": "json_object"})"),
+       "response_format: this server has no structured output"},
       {Chat(R"("add_generation_prompt": true, "continue_final_message": true)"),
        "continue_final_message: can't"},
   };

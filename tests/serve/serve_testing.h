@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -27,7 +28,14 @@ class ServeTest : public ::testing::Test {
                                    {.engine = engine_.get(),
                                     .codec = std::make_shared<FakeCodec>(),
                                     .version = 1,
-                                    .load_weights = load_weights_})
+                                    .load_weights = load_weights_,
+                                    .load_adapter = load_adapter_,
+                                    .unload_adapter =
+                                        [this](const std::string& name) {
+                                          unloaded_.push_back(name);
+                                          return absl::OkStatus();
+                                        },
+                                    .compile_grammar = compile_grammar_})
                   .value();
   }
   void StartSaying(std::string text) {
@@ -49,6 +57,9 @@ class ServeTest : public ::testing::Test {
   serve::HttpOptions http_;
   serve::ServiceOptions service_;
   std::function<absl::StatusOr<int64_t>(const std::string&)> load_weights_;
+  std::function<absl::Status(const std::string&, const std::string&)> load_adapter_;
+  std::vector<std::string> unloaded_;
+  GrammarCompiler compile_grammar_;
   std::unique_ptr<FakeEngine> engine_;
   std::unique_ptr<serve::Server> server_;
 };

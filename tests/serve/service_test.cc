@@ -145,7 +145,22 @@ TEST_F(ServiceTest, PauseAbortsOrWaits) {
   EXPECT_TRUE(Eventually([&] { return engine_->num_open() == 1; }));
   EXPECT_EQ(Post("/pause?mode=wait").status, 200);
   EXPECT_EQ(quick.Receive().object().at("choices").at(0).at("finish_reason"), "stop");
-  EXPECT_THAT(Mistake("/pause", R"({"mode": "keep"})"), HasSubstr("mode: must be abort or wait"));
+  EXPECT_THAT(Mistake("/pause", R"({"mode": "stop"})"), HasSubstr("mode: must be abort, wait or"));
+}
+
+TEST_F(ServiceTest, PauseMayKeepWhatRuns) {
+  Start([](const GenerateRequest&, int32_t) {
+    return FakeAnswer{.text = std::string(20, 'x'), .token_delay_s = 0.005};
+  });
+  RawClient running(server_->port());
+  running.Send(RequestText("POST", "/v1/completions", kPrompt));
+  EXPECT_TRUE(Eventually([&] { return engine_->num_open() == 1; }));
+  EXPECT_EQ(Post("/pause?mode=keep&clear_cache=true").object().at("status"), "paused");
+  EXPECT_EQ(running.Receive().object().at("choices").at(0).at("finish_reason"), "stop");
+  EXPECT_EQ(ToJson(Get("/is_paused").object()), R"({"is_paused": true})");
+  EXPECT_EQ(engine_->num_cache_resets(), 1);
+  EXPECT_EQ(Post("/reset_prefix_cache").object().at("success"), true);
+  EXPECT_EQ(engine_->num_cache_resets(), 2);
 }
 
 class WeightsTest : public ServeTest {
@@ -198,6 +213,76 @@ TEST_F(WeightsTest, KeepsTheOldWeightsAfterAFailure) {
   EXPECT_THAT(Mistake("/update_weights", R"({"path": "step-1"})"),
               HasSubstr("a tensor is missing"));
   EXPECT_EQ(Get("/v1/weights").object().at("version"), 1);
+}
+
+TEST_F(WeightsTest, KnowsTheEnvelopeOfVllm) {
+  StartSaying("x");
+  EXPECT_EQ(Post("/update_weights", R"({"update_info": {"path": "step-1"}})").status, 200);
+  EXPECT_EQ(ToJson(Get("/get_world_size").object()), R"({"world_size": 1})");
+  EXPECT_THAT(Mistake("/update_weights", R"({"update_info": {"path": "step-1", "names": []}})"),
+              HasSubstr("update_info.names: extra inputs"));
+}
+
+class AdaptersTest : public WeightsTest {
+ protected:
+  AdaptersTest() {
+    service_.limits.max_adapters = 2;
+    load_adapter_ = [this](const std::string& name, const std::string& folder) {
+      loaded_.push_back(name + "=" + std::filesystem::path(folder).filename().string());
+      return fails_ ? absl::InvalidArgumentError("adapter_config.json: is missing")
+                    : absl::OkStatus();
+    };
+  }
+  std::string Load(const std::string& name, int status, const std::string& more = "") {
+    const std::string body = R"({"lora_path": "step-1", "lora_name": ")" + name + "\"" + more + "}";
+    if (status != 200) return Mistake("/v1/load_lora_adapter", body, status);
+    const Answer answer = Post("/v1/load_lora_adapter", body);
+    EXPECT_EQ(answer.status, 200) << answer.body;
+    return "";
+  }
+};
+
+TEST_F(AdaptersTest, AreModelsWhileTheyAreLoaded) {
+  StartSaying("x");
+  Load("poet", 200);
+  EXPECT_EQ(loaded_, std::vector<std::string>{"poet=step-1"});
+  const json::array models = Get("/v1/models").object().at("data").as_array();
+  EXPECT_EQ(models.back().at("id"), "poet");
+  EXPECT_EQ(models.back().at("parent"), "tiny");
+  const json::object reply =
+      Post("/v1/completions", R"({"prompt": "p", "model": "poet"})").object();
+  EXPECT_EQ(reply.at("model"), "poet");
+  Post("/v1/completions", R"({"prompt": "p", "model": "alias"})");
+  EXPECT_EQ(engine_->requests()[0].adapter, "poet");
+  EXPECT_EQ(engine_->requests()[1].adapter, "");
+  EXPECT_EQ(Post("/v1/unload_lora_adapter", R"({"lora_name": "poet"})").status, 200);
+  EXPECT_EQ(unloaded_, std::vector<std::string>{"poet"});
+  EXPECT_THAT(Mistake("/v1/completions", R"({"prompt": "p", "model": "poet"})", 404),
+              HasSubstr("the model 'poet' does not exist"));
+  EXPECT_THAT(Mistake("/v1/unload_lora_adapter", R"({"lora_name": "poet"})", 404),
+              HasSubstr("lora_name: no adapter"));
+}
+
+TEST_F(AdaptersTest, HaveLimits) {
+  StartSaying("x");
+  EXPECT_THAT(Load("tiny", 400), HasSubstr("lora_name: is the name of the base model"));
+  EXPECT_THAT(Load("a b", 400), HasSubstr("lora_name: must be 1 to 128"));
+  EXPECT_THAT(Load("", 400), HasSubstr("lora_name: must be 1 to 128"));
+  Load("a", 200);
+  EXPECT_THAT(Load("a", 400), HasSubstr("lora_name: 'a' is loaded already"));
+  Load("a", 200, R"(, "load_inplace": true)");
+  Load("b", 200);
+  EXPECT_THAT(Load("c", 429), HasSubstr("2 adapters are loaded, the limit is 2"));
+  EXPECT_EQ(
+      Post("/v1/load_lora_adapter", R"({"lora_name": "d", "lora_path": "../elsewhere"})").status,
+      403);
+}
+
+TEST_F(AdaptersTest, AreNotThereAfterAFailure) {
+  fails_ = true;
+  StartSaying("x");
+  EXPECT_THAT(Load("a", 400), HasSubstr("adapter_config.json"));
+  EXPECT_EQ(Post("/v1/completions", R"({"prompt": "p", "model": "a"})").status, 404);
 }
 
 TEST_F(WeightsTest, TakesNoneWithoutARoot) {

@@ -47,6 +47,8 @@ class FakeEngine : public InferenceEngine {
                                        std::shared_ptr<CompletionSink> sink) override;
   void Cancel(RequestHandle handle) override;
   absl::Status Publish(std::shared_ptr<const PublishedWeights> weights) override;
+  void ResetPrefixCache() override { ++num_cache_resets_; }
+  int64_t num_cache_resets() const { return num_cache_resets_.load(); }
   EngineStats stats() const override { return {}; }
   int64_t max_context() const override { return max_context_; }
   void Shutdown() override;
@@ -78,6 +80,7 @@ class FakeEngine : public InferenceEngine {
   std::atomic<int64_t> num_cancelled_{0};
   std::atomic<int64_t> max_open_{0};
   std::atomic<int64_t> version_{0};
+  std::atomic<int64_t> num_cache_resets_{0};
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::multimap<double, Pending> pending_;  // by when they are due

@@ -178,6 +178,9 @@ class Engine:
     def __init__(self, model: Model, codec: TextCodec | None = None, max_batch: int = 64, max_batch_tokens: int = 1024,
                  kv_memory_mb: int = 1024, queue_limit: int = 65536, kv_memory_bytes: int = 0, prefix_cache: bool = True,
                  check_invariants: bool = False) -> None: ...
+    @staticmethod
+    def connect(url: str, *, dialect: str = "rft", model: str = "", api_key: str = "", deadline_s: float = 600.0, queue_limit: int = 4096,
+                max_context: int = 0, vocab_size: int = 0) -> Engine: ...
     def generate(self, prompts: Iterable[_Ids], *, n: int = 1, temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0,
                  min_p: float = 0.0, max_tokens: int = 64, min_tokens: int = 0, seed: int = 0, stop_ids: _Ids = (),
                  stop_strings: list[str] = ..., ignore_eos: bool = False, repetition_penalty: float = 1.0,
@@ -195,7 +198,9 @@ class Engine:
 class Server:
     def __init__(self, model: Model, codec: TextCodec, model_names: list[str], host: str = "127.0.0.1", port: int = 0,
                  api_keys: list[str] = ..., weights_root: str = "", allowed_origins: list[str] = ..., max_batch: int = 64,
-                 max_batch_tokens: int = 1024, kv_memory_mb: int = 1024, queue_limit: int = 4096) -> None: ...
+                 max_batch_tokens: int = 1024, kv_memory_mb: int = 1024, queue_limit: int = 4096,
+                 compile_grammar: Callable[[str, str], Any] | None = None, adapters: dict[str, str] = ...,
+                 prefix_cache: bool = True) -> None: ...
     def wait(self, seconds: float) -> bool: ...
     def stop(self) -> None: ...
     @property

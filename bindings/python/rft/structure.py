@@ -19,7 +19,7 @@ import numpy as np
 if TYPE_CHECKING:
     from rft.codec import Codec
 
-KINDS = ("json_schema", "json", "regex", "ebnf")
+KINDS = ("json_schema", "json", "regex", "ebnf", "tool_call")
 
 
 class Grammar:
@@ -78,6 +78,10 @@ def compiler(codec: Codec) -> Callable[[str, str], Grammar]:
         try:
             if kind in ("json_schema", "json"):  # one way to put the spaces: else a weak model spends its tokens on them
                 made = compiling.compile_json_schema(text if kind == "json_schema" else "{}", any_whitespace=False)
+            elif kind == "tool_call":
+                grammar, parts = xgrammar.Grammar, ('"<tool_call>\\n"', '"\\n</tool_call>"')
+                opening, closing = (grammar.from_ebnf(f"root ::= {part}") for part in parts)
+                made = compiling.compile_grammar(grammar.concat(opening, grammar.from_json_schema(text, any_whitespace=False), closing))
             elif kind == "regex":
                 made = compiling.compile_regex(text)
             else:

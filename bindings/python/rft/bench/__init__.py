@@ -18,6 +18,8 @@ from typing import Any
 
 BENCHES = {
     "engine": "rft.bench.engine",
+    "engine-costs": "rft.bench.engine_costs",
+    "engine-shapes": "rft.bench.engine_shapes",
     "graders": "rft.bench.graders",
     "grpo-step": "rft.bench.grpo_step",
     "losses": "rft.bench.losses",
@@ -27,6 +29,7 @@ BENCHES = {
     "train": "rft.bench.train",
 }
 CHECKS = {
+    "http-peer": "rft.bench.check_http_peer",
     "losses": "rft.bench.check_losses",
     "model": "rft.bench.check_model",
     "parity": "rft.bench.check_parity",

@@ -27,6 +27,7 @@ TINY: dict[str, Any] = {
     "initializer_range": 0.15}
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False},
+    "mistral": {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "tie_word_embeddings": False, "sliding_window": 37},
     "qwen3": {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "tie_word_embeddings": True},
     "qwen3_moe": {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "tie_word_embeddings": True,
                   "num_hidden_layers": 3, "mlp_only_layers": [1], "moe_intermediate_size": 40, "num_experts": 10,

@@ -20,16 +20,19 @@ def serve(
     name: Annotated[list[str], typer.Option("--name", help="What requests call the model; default: the folder's name. Repeatable.")] = [],
     api_key_file: Annotated[Path | None, typer.Option(help=f"One key a line; also ${KEYS_VARIABLE}, comma-separated.")] = None,
     weights_root: Annotated[Path | None, typer.Option(help="Let /update_weights load folders below this one.")] = None,
+    lora: Annotated[list[str], typer.Option("--lora", help="NAME=FOLDER: an adapter that requests name as their model. Repeatable.")] = [],
     allow_origin: Annotated[list[str], typer.Option(help="Web pages of this origin may ask, too. Repeatable.")] = [],
     max_batch: Annotated[int, typer.Option(min=1, help="Sequences that decode at once.")] = 64,
     max_batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens per iteration, prefill included.")] = 1024,
     kv_memory_mb: Annotated[int, typer.Option(min=1, help="Memory for the state cache, MiB.")] = 1024,
     queue_limit: Annotated[int, typer.Option(min=1, help="Completions in flight; more are answered with status 429.")] = 4096,
+    prefix_cache: Annotated[bool, typer.Option(help="Keep keys and values of earlier texts while there is room.")] = True,
     dtype: Dtype = "bf16", threads: Threads = 0,
 ) -> None:
     """Serve a model over HTTP: the OpenAI API, token ids in and out, weight updates. Ctrl-C stops."""
     from rft import _native
     from rft.codec import load_codec
+    from rft.structure import compiler
 
     console = stderr()
     keys = read_keys(api_key_file)
@@ -39,7 +42,8 @@ def serve(
         server = native.Server(
             native.Model.load(str(model), dtype=dtype, threads=threads), codec.native(), name or [model.resolve().name], host=host,
             port=port, api_keys=keys, weights_root=str(weights_root.resolve()) if weights_root else "", allowed_origins=allow_origin,
-            max_batch=max_batch, max_batch_tokens=max_batch_tokens, kv_memory_mb=kv_memory_mb, queue_limit=queue_limit)
+            max_batch=max_batch, max_batch_tokens=max_batch_tokens, kv_memory_mb=kv_memory_mb, queue_limit=queue_limit,
+            compile_grammar=compiler(codec) if codec.end_ids else None, adapters=read_adapters(lora), prefix_cache=prefix_cache)
     with server:
         typer.echo(f"{server.url}/v1")  # for scripts; people read the next line
         console.print(f"serving {model} at {server.url}/v1 {'with' if keys else 'without'} API keys; Ctrl-C stops", style="dim")
@@ -48,6 +52,15 @@ def serve(
                 pass
         except KeyboardInterrupt:
             console.print("stopping", style="dim")
+
+
+def read_adapters(options: list[str]) -> dict[str, str]:
+    """Folders by name, of NAME=FOLDER options."""
+    pairs = [option.partition("=") for option in options]
+    for option, (name, _, folder) in zip(options, pairs, strict=True):
+        if not name or not folder:
+            raise ValueError(f"--lora {option}: must be NAME=FOLDER")
+    return {name: folder for name, _, folder in pairs}
 
 
 def read_keys(file: Path | None) -> list[str]:
