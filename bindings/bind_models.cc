@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -10,6 +11,7 @@
 #include <ATen/Parallel.h>
 
 #include "absl/strings/str_cat.h"
+#include "bindings/arrays.h"
 #include "bindings/dtypes.h"
 #include "bindings/errors.h"
 #include "bindings/module.h"
@@ -115,6 +117,17 @@ std::vector<std::string> RoutesToWire(const CausalLm& model, const RouteArray& r
   for (py::ssize_t t = 0; t < routes.shape(0); ++t)
     texts.push_back(codec.ToWire(routes.data(t, 0)));
   return texts;
+}
+
+// (routes, routed) as a Datum takes them.
+py::tuple RoutesFromWire(const CausalLm& model, const std::vector<std::string>& texts) {
+  const TokenRoutes routes = ValueOrThrow(TokenRoutesFromWire(model.route_codec(), texts));
+  std::vector<uint8_t> known(texts.size());
+  for (size_t t = 0; t < texts.size(); ++t) known[t] = routes.has(static_cast<int64_t>(t));
+  py::array_t<uint8_t> packed({static_cast<py::ssize_t>(texts.size()),
+                               static_cast<py::ssize_t>(model.route_codec().token_bytes())});
+  std::copy(routes.packed.begin(), routes.packed.end(), packed.mutable_data());
+  return py::make_tuple(packed, ReadOnlyArray(known));
 }
 
 std::string Repr(const CausalLm& model) {
@@ -273,13 +286,21 @@ void BindModels(py::module_& m) {
           "parameter_names",
           [](const CausalLm& model) { return ParameterNames(model.parameters()); },
           "Hugging Face names of all parameters.")
-      .def("pack_routes", &PackRoutes, py::arg("experts"),
-           "Expert ids int32 [tokens, layers, top_k], each row ascending, to routes: uint8 [tokens, "
-           "bytes], as in Completion.routes and Datum.routes.")
+      .def_property_readonly(
+          "route_bytes", [](const CausalLm& model) { return model.route_codec().token_bytes(); },
+          "Bytes per token of recorded expert choices, all layers; 0 for dense models.")
+      .def(
+          "pack_routes", &PackRoutes, py::arg("experts"),
+          "Expert ids int32 [tokens, layers, top_k], each row ascending, to routes: uint8 [tokens, "
+          "bytes], as in Completion.routes and Datum.routes.")
       .def("unpack_routes", &UnpackRoutes, py::arg("routes"),
            "The expert ids int32 [tokens, mixture-of-experts layers, top_k] of routes.")
       .def("routes_to_wire", &RoutesToWire, py::arg("routes"),
            "One base64 text per token, as the Training API carries it.")
+      .def("routes_from_wire", &RoutesFromWire, py::arg("texts"),
+           "(routes, routed) of a Datum from such texts; \"\" leaves the token to the router. "
+           "Raises "
+           "ConfigError naming the text that is wrong.")
       .def("__repr__", &Repr);
 
   BindAdapters(m);

@@ -181,6 +181,7 @@ void BindCompletion(py::module_& m) {
           "As top_logprobs, of the prompt.")
       .def_readonly("stop_string", &Completion::stop_string,
                     "The stop string that ended it; empty = none.")
+      .def_property_readonly(
           "routes", [](const Completion& c) { return BytesPerToken(c.routes, c.ids.size()); },
           "Mixtures of experts, if asked for: packed routing of the position that predicted each "
           "token, uint8 [tokens, bytes]; else None. Model.unpack_routes gives the expert ids.")

@@ -125,17 +125,18 @@ void BindTraining(py::module_& m) {
       m, "Trainer",
       "The Training API's verbs over a model. Gradients of all forward_backward calls add up "
       "until optim_step divides them by the calls' denominators together.")
-      .def(py::init(&MakeTrainer), py::arg("model"), py::arg("adapter") = nullptr, py::kw_only(),
-           py::arg("token_budget") = TrainerOptions{}.token_budget,
-           py::arg("temperature") = TrainerOptions{}.temperature, py::arg("checkpoint_every") = 0,
-           py::arg("optimizer") = "adamw", py::arg("decay_vectors") = true,
-           py::arg("router_load_balance_coef") = 0.0, py::arg("router_z_coef") = 0.0,
-           "adapter: train this adapter of the model; the model itself stays as it is. "
-           "optimizer: adamw, muon or sgd. decay_vectors: weight decay on norms and biases, too. "
-           "checkpoint_every: activations of every n-th layer are computed again in the backward "
-           "instead of being kept. token_budget: computed tokens per micro-batch. temperature: "
-           "log-probabilities are of softmax(logits / temperature). router_*_coef: auxiliary losses "
-           "of a mixture of experts.")
+      .def(
+          py::init(&MakeTrainer), py::arg("model"), py::arg("adapter") = nullptr, py::kw_only(),
+          py::arg("token_budget") = TrainerOptions{}.token_budget,
+          py::arg("temperature") = TrainerOptions{}.temperature, py::arg("checkpoint_every") = 0,
+          py::arg("optimizer") = "adamw", py::arg("decay_vectors") = true,
+          py::arg("router_load_balance_coef") = 0.0, py::arg("router_z_coef") = 0.0,
+          "adapter: train this adapter of the model; the model itself stays as it is. "
+          "optimizer: adamw, muon or sgd. decay_vectors: weight decay on norms and biases, too. "
+          "checkpoint_every: activations of every n-th layer are computed again in the backward "
+          "instead of being kept. token_budget: computed tokens per micro-batch. temperature: "
+          "log-probabilities are of softmax(logits / temperature). router_*_coef: auxiliary losses "
+          "of a mixture of experts.")
       .def("forward", &Forward, py::arg("datums"),
            "One float32 array per datum: nats of each token, 0 where its weight is 0. Changes "
            "nothing.\n\n"

@@ -74,7 +74,7 @@ struct GenerateRequest {
   int32_t num_samples = 1;  // completions of this prompt; the prompt is prefilled once
   std::string adapter;      // published with PublishAdapter; "": what Publish published
   RouteCapture routes = RouteCapture::kNone;
-  RngKey rng;               // sample i draws from the stream with rollout = rng.rollout + i
+  RngKey rng;  // sample i draws from the stream with rollout = rng.rollout + i
   // Log-probability of each prompt token (Completion::prompt_logprobs) and, of `num_prompt_top_logprobs`, alternatives.
   bool want_prompt_logprobs = false;
   int32_t num_prompt_top_logprobs = 0;          // 0 .. 128

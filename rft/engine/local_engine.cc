@@ -480,7 +480,8 @@ absl::StatusOr<std::unique_ptr<InferenceEngine>> CreateLocalEngine(
     return absl::InvalidArgumentError("engine.max_batch_tokens: must be at least engine.max_batch");
   const int64_t page_bytes =
       PagedCache::PageBytes(model->config().num_layers, model->head_layout(), model->dtype());
-  const int64_t num_pages = options.kv_memory_bytes / (page_bytes + kPageTokens * model->route_codec().token_bytes());
+  const int64_t num_pages =
+      options.kv_memory_bytes / (page_bytes + kPageTokens * model->route_codec().token_bytes());
   if (num_pages < 2)
     return absl::InvalidArgumentError(
         absl::StrCat("engine.kv_memory_mb: a page of 16 tokens takes ", page_bytes,

@@ -6,7 +6,6 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/sigmoid.h>
 #include <ATen/ops/zeros.h>
 
 #include "rft/models/lora.h"
@@ -88,6 +87,10 @@ std::vector<ParameterStore::Spec> Buffers(const ModelConfig& c) {
       specs.push_back({CorrectionBiasName(l, *c.moe), {c.moe->router.num_experts}});
   return specs;
 }
+
+// The gate of a shared expert: sigmoid(logit), as a router of one expert (at::sigmoid's rows aren't batch-invariant).
+constexpr RouterConfig kSharedGate{
+    .num_experts = 1, .top_k = 1, .score = RouterConfig::Score::kSigmoid};
 
 // A version's own float32 copy of a norm weight.
 void CopyNorm(const Parameter* from, at::Tensor& to) {
@@ -223,10 +226,12 @@ at::Tensor Decoder::FeedForward(const LayerParameters& p, const ModelWeights& we
       ops::RmsNorm(x_TH, w.post_norm_H, p.post_norm, config_.rms_norm_eps, dtype_);
   if (p.gate && !p.shared_gate)
     x_TH = LoraLinearAdd(ops::SwiGlu(LoraLinear(h_TH, w.gate_up, weights)), w.down, x_TH, weights);
-  if (p.shared_gate)
-    x_TH = ops::ExpertsAdd(h_TH, at::zeros({h_TH.size(0), 1}, at::kInt),
-                           at::sigmoid(ops::Linear(h_TH.to(at::kFloat), w.shared_gate)),
-                           w.gated_shared, x_TH);
+  if (p.shared_gate) {
+    const at::Tensor only_T1 = at::zeros({h_TH.size(0), 1}, at::kInt);
+    const at::Tensor gate_T1 =
+        ops::GateWeights(ops::Linear(h_TH.to(at::kFloat), w.shared_gate), only_T1, kSharedGate);
+    x_TH = ops::ExpertsAdd(h_TH, only_T1, gate_T1, w.gated_shared, x_TH);
+  }
   return p.sparse ? Experts(w, h_TH, x_TH, sparse_index, routing) : x_TH;
 }
 

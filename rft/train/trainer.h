@@ -23,7 +23,7 @@ struct TrainerOptions {
   bool replay_routes = true;
   // Coefficients of the router's auxiliary losses (rft/models/routing.h), per unit of the loss's denominator; 0 = off.
   double router_load_balance_coef = 0.0, router_z_coef = 0.0;
-  double temperature = 1.0;     // log-probabilities are of softmax(logits / temperature)
+  double temperature = 1.0;  // log-probabilities are of softmax(logits / temperature)
   // Train this adapter of the model instead of the model itself: gradients, optimizer state, checkpoints and published
   // weights are the adapter's. Several trainers may share one base, each with an adapter of its own.
   std::shared_ptr<LoraAdapter> adapter;

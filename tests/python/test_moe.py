@@ -30,7 +30,7 @@ ROUTERS: dict[str, tuple[str, dict[str, Any]]] = {
     "softmax": ("Qwen3Moe", {"moe_intermediate_size": 32, "num_experts": 10, "norm_topk_prob": False, "decoder_sparse_step": 2}),
     "softmax-renormalised": ("Qwen3Moe", {"moe_intermediate_size": 32, "num_experts": 10, "norm_topk_prob": True}),
     "softmax-of-the-chosen": ("Mixtral", {"num_local_experts": 6, "sliding_window": None}),
-    "softmax-whole-width-norm": ("Olmoe", {"num_experts": 9, "norm_topk_prob": False}),
+    "softmax-whole-width-norm": ("Olmoe", {"num_experts": 9, "norm_topk_prob": False, "head_dim": 12}),
     "softmax-gated-shared": ("Qwen2Moe", {"moe_intermediate_size": 32, "num_experts": 10, "shared_expert_intermediate_size": 56,
                                           "norm_topk_prob": True, "qkv_bias": False, "head_dim": 12}),
     "sigmoid-bias-shared": ("Glm4Moe", SIGMOID | {"n_group": 1, "topk_group": 1}),

@@ -29,6 +29,7 @@ BENCHES = {
 CHECKS = {
     "losses": "rft.bench.check_losses",
     "model": "rft.bench.check_model",
+    "oracle": "rft.bench.check_oracle",
     "parity": "rft.bench.check_parity",
 }
 DEFAULT_MODEL = Path("models/smollm2-135m-instruct")
