@@ -1,14 +1,17 @@
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <ATen/Parallel.h>
 
 #include "absl/strings/str_cat.h"
+#include "bindings/arrays.h"
 #include "bindings/dtypes.h"
 #include "bindings/errors.h"
 #include "bindings/module.h"
@@ -68,6 +71,63 @@ std::vector<std::string> ParameterNames(const ParameterStore& parameters) {
   std::vector<std::string> names;
   for (const Parameter& parameter : parameters.all()) names.push_back(parameter.name);
   return names;
+}
+
+// [tokens, token_bytes] of this model.
+using RouteArray = py::array_t<uint8_t, py::array::c_style | py::array::forcecast>;
+RouteCodec CheckRoutes(const CausalLm& model, const RouteArray& routes) {
+  const RouteCodec codec = model.route_codec();
+  if (routes.ndim() != 2 || routes.shape(1) != codec.token_bytes())
+    throw StatusException(absl::InvalidArgumentError(
+        absl::StrCat("routes: must be uint8 [tokens, ", codec.token_bytes(), "] for this model")));
+  return codec;
+}
+
+py::array_t<int32_t> UnpackRoutes(const CausalLm& model, const RouteArray& routes) {
+  const RouteCodec codec = CheckRoutes(model, routes);
+  py::array_t<int32_t> experts({routes.shape(0), static_cast<py::ssize_t>(codec.num_layers()),
+                                static_cast<py::ssize_t>(codec.top_k())});
+  for (py::ssize_t t = 0; t < routes.shape(0); ++t)
+    ThrowIfError(codec.Decode(routes.data(t, 0), experts.mutable_data(t, 0, 0)));
+  return experts;
+}
+
+py::array_t<uint8_t> PackRoutes(
+    const CausalLm& model,
+    const py::array_t<int32_t, py::array::c_style | py::array::forcecast>& experts) {
+  const RouteCodec codec = model.route_codec();
+  if (experts.ndim() != 3 || experts.shape(1) != codec.num_layers() ||
+      experts.shape(2) != codec.top_k())
+    throw StatusException(absl::InvalidArgumentError(
+        absl::StrCat("experts: must be int32 [tokens, ", codec.num_layers(), ", ", codec.top_k(),
+                     "] for this model")));
+  for (py::ssize_t i = 0; i < experts.size(); ++i)
+    if (experts.data()[i] < 0 || experts.data()[i] >= codec.num_experts())
+      throw StatusException(absl::InvalidArgumentError(
+          absl::StrCat("experts: ", experts.data()[i], " is not one of ", codec.num_experts())));
+  py::array_t<uint8_t> routes({experts.shape(0), static_cast<py::ssize_t>(codec.token_bytes())});
+  for (py::ssize_t t = 0; t < experts.shape(0); ++t)
+    codec.Encode(experts.data(t, 0, 0), routes.mutable_data(t, 0));
+  return routes;
+}
+
+std::vector<std::string> RoutesToWire(const CausalLm& model, const RouteArray& routes) {
+  const RouteCodec codec = CheckRoutes(model, routes);
+  std::vector<std::string> texts;
+  for (py::ssize_t t = 0; t < routes.shape(0); ++t)
+    texts.push_back(codec.ToWire(routes.data(t, 0)));
+  return texts;
+}
+
+// (routes, routed) as a Datum takes them.
+py::tuple RoutesFromWire(const CausalLm& model, const std::vector<std::string>& texts) {
+  const TokenRoutes routes = ValueOrThrow(TokenRoutesFromWire(model.route_codec(), texts));
+  std::vector<uint8_t> known(texts.size());
+  for (size_t t = 0; t < texts.size(); ++t) known[t] = routes.has(static_cast<int64_t>(t));
+  py::array_t<uint8_t> packed({static_cast<py::ssize_t>(texts.size()),
+                               static_cast<py::ssize_t>(model.route_codec().token_bytes())});
+  std::copy(routes.packed.begin(), routes.packed.end(), packed.mutable_data());
+  return py::make_tuple(packed, ReadOnlyArray(known));
 }
 
 std::string Repr(const CausalLm& model) {
@@ -226,6 +286,21 @@ void BindModels(py::module_& m) {
           "parameter_names",
           [](const CausalLm& model) { return ParameterNames(model.parameters()); },
           "Hugging Face names of all parameters.")
+      .def_property_readonly(
+          "route_bytes", [](const CausalLm& model) { return model.route_codec().token_bytes(); },
+          "Bytes per token of recorded expert choices, all layers; 0 for dense models.")
+      .def(
+          "pack_routes", &PackRoutes, py::arg("experts"),
+          "Expert ids int32 [tokens, layers, top_k], each row ascending, to routes: uint8 [tokens, "
+          "bytes], as in Completion.routes and Datum.routes.")
+      .def("unpack_routes", &UnpackRoutes, py::arg("routes"),
+           "The expert ids int32 [tokens, mixture-of-experts layers, top_k] of routes.")
+      .def("routes_to_wire", &RoutesToWire, py::arg("routes"),
+           "One base64 text per token, as the Training API carries it.")
+      .def("routes_from_wire", &RoutesFromWire, py::arg("texts"),
+           "(routes, routed) of a Datum from such texts; \"\" leaves the token to the router. "
+           "Raises "
+           "ConfigError naming the text that is wrong.")
       .def("__repr__", &Repr);
 
   BindAdapters(m);

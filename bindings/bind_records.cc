@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "bindings/arrays.h"
+#include "bindings/errors.h"
 #include "bindings/module.h"
 #include "bindings/python_values.h"
 #include "rft/api/datum.h"
@@ -16,9 +17,20 @@
 namespace rft::python {
 namespace {
 
+// All values of a uint8 array, row by row.
+std::vector<uint8_t> ToBytes(const py::object& values, const char* what) {
+  const auto array =
+      py::array_t<uint8_t, py::array::c_style | py::array::forcecast>::ensure(values);
+  if (!array)
+    throw StatusException(
+        absl::InvalidArgumentError(absl::StrCat(what, ": must be an array of uint8")));
+  return {array.data(), array.data() + array.size()};
+}
+
 Datum MakeDatum(const py::object& ids, const py::object& weights, const py::object& advantages,
                 const py::object& old_logprobs, const py::object& sampling_logprobs,
-                const py::object& ref_logprobs, int64_t prefix_id, int32_t prefix_length) {
+                const py::object& ref_logprobs, int64_t prefix_id, int32_t prefix_length,
+                const py::object& routes, const py::object& routed) {
   Datum datum;
   datum.ids = ToTokenIds(ids, "ids");
   datum.weights = ToFloats(weights, "weights");
@@ -28,7 +40,15 @@ Datum MakeDatum(const py::object& ids, const py::object& weights, const py::obje
   datum.ref_logprobs = ToFloats(ref_logprobs, "ref_logprobs");
   datum.prefix_id = prefix_id;
   datum.prefix_length = prefix_length;
+  if (!routes.is_none()) datum.routes.packed = ToBytes(routes, "routes");
+  if (!routed.is_none()) datum.routes.known = ToBytes(routed, "routed");
   return datum;
+}
+
+// Equal bytes per token: [tokens, bytes]; None where there are none.
+py::object BytesPerToken(const std::vector<uint8_t>& bytes, size_t tokens) {
+  if (bytes.empty() || tokens == 0) return py::none();
+  return ReadOnlyArray(bytes).attr("reshape")(tokens, bytes.size() / tokens);
 }
 
 template <typename Class>
@@ -48,15 +68,21 @@ void BindDatum(py::module_& m) {
                           "first entry has no prediction, so weights[0] must be 0. Reading a "
                           "vector gives a read-only copy; "
                           "assign a whole one to change it.");
-  datum.def(py::init(&MakeDatum), py::arg("ids"), py::arg("weights"), py::arg("advantages") = none,
-            py::arg("old_logprobs") = none, py::arg("sampling_logprobs") = none,
-            py::arg("ref_logprobs") = none, py::arg("prefix_id") = -1, py::arg("prefix_length") = 0,
-            "Lists or arrays. weights: SFT weight or loss mask, 0 = not trained on. "
-            "Log-probabilities in nats; empty "
-            "old_logprobs: on-policy; empty sampling_logprobs: equal to old_logprobs; "
-            "ref_logprobs: for a loss with kl_coef. "
-            "Datums of one prefix_id >= 0 share their first prefix_length tokens, which are "
-            "computed once.");
+  datum.def(
+      py::init(&MakeDatum), py::arg("ids"), py::arg("weights"), py::arg("advantages") = none,
+      py::arg("old_logprobs") = none, py::arg("sampling_logprobs") = none,
+      py::arg("ref_logprobs") = none, py::arg("prefix_id") = -1, py::arg("prefix_length") = 0,
+      py::arg("routes") = py::none(), py::arg("routed") = py::none(),
+      "Lists or arrays. weights: SFT weight or loss mask, 0 = not trained on. "
+      "Log-probabilities in nats; empty "
+      "old_logprobs: on-policy; empty sampling_logprobs: equal to old_logprobs; "
+      "ref_logprobs: for a loss with kl_coef. "
+      "Datums of one prefix_id >= 0 share their first prefix_length tokens, which are "
+      "computed once. routes: uint8 [tokens, bytes] as Completion.routes, experts to use instead "
+      "of the router's choice; routed: per token, 0 where the entry means nothing.");
+  datum.def_property_readonly(
+      "routes", [](const Datum& d) { return BytesPerToken(d.routes.packed, d.ids.size()); },
+      "Packed routing of the position that predicts each token, uint8 [tokens, bytes], or None.");
   datum.def_property(
       "ids", [](const Datum& d) { return ReadOnlyArray(d.ids); },
       [](Datum& d, const py::object& values) { d.ids = ToTokenIds(values, "ids"); },
@@ -155,6 +181,17 @@ void BindCompletion(py::module_& m) {
           "As top_logprobs, of the prompt.")
       .def_readonly("stop_string", &Completion::stop_string,
                     "The stop string that ended it; empty = none.")
+      .def_property_readonly(
+          "routes", [](const Completion& c) { return BytesPerToken(c.routes, c.ids.size()); },
+          "Mixtures of experts, if asked for: packed routing of the position that predicted each "
+          "token, uint8 [tokens, bytes]; else None. Model.unpack_routes gives the expert ids.")
+      .def_property_readonly(
+          "prompt_routes",
+          [](const Completion& c) {
+            const size_t bytes = c.ids.empty() ? 0 : c.routes.size() / c.ids.size();
+            return BytesPerToken(c.prompt_routes, bytes == 0 ? 0 : c.prompt_routes.size() / bytes);
+          },
+          "The same for the prompt's tokens, if asked for; the first one's entry is 0.")
       .def_property_readonly(
           "finish_reason", [](const Completion& c) { return FinishReasonName(c.finish_reason); },
           "\"stop\", \"length\", \"cancelled\" or \"error\".")

@@ -30,10 +30,13 @@ using PyTrainer = Exclusive<Trainer>;
 std::unique_ptr<PyTrainer> MakeTrainer(std::shared_ptr<CausalLm> model,
                                        std::shared_ptr<LoraAdapter> adapter, int64_t token_budget,
                                        double temperature, int64_t checkpoint_every,
-                                       const std::string& optimizer, bool decay_vectors) {
+                                       const std::string& optimizer, bool decay_vectors,
+                                       double router_load_balance_coef, double router_z_coef) {
   auto trainer = ValueOrThrow(WithoutGil([&] {
     return Trainer::Create(std::move(model), {.token_budget = token_budget,
                                               .checkpoint_every = checkpoint_every,
+                                              .router_load_balance_coef = router_load_balance_coef,
+                                              .router_z_coef = router_z_coef,
                                               .temperature = temperature,
                                               .adapter = std::move(adapter),
                                               .optimizer = {optimizer, decay_vectors}});
@@ -122,16 +125,18 @@ void BindTraining(py::module_& m) {
       m, "Trainer",
       "The Training API's verbs over a model. Gradients of all forward_backward calls add up "
       "until optim_step divides them by the calls' denominators together.")
-      .def(py::init(&MakeTrainer), py::arg("model"), py::arg("adapter") = nullptr, py::kw_only(),
-           py::arg("token_budget") = TrainerOptions{}.token_budget,
-           py::arg("temperature") = TrainerOptions{}.temperature, py::arg("checkpoint_every") = 0,
-           py::arg("optimizer") = "adamw", py::arg("decay_vectors") = true,
-           "adapter: train this adapter of the model; the model itself stays as it is. "
-           "optimizer: adamw, muon or sgd. decay_vectors: weight decay on norms and biases, too. "
-           "checkpoint_every: activations of every n-th layer are computed again in the backward "
-           "instead of being kept. token_budget: computed tokens per micro-batch. temperature: "
-           "log-probabilities are of "
-           "softmax(logits / temperature).")
+      .def(
+          py::init(&MakeTrainer), py::arg("model"), py::arg("adapter") = nullptr, py::kw_only(),
+          py::arg("token_budget") = TrainerOptions{}.token_budget,
+          py::arg("temperature") = TrainerOptions{}.temperature, py::arg("checkpoint_every") = 0,
+          py::arg("optimizer") = "adamw", py::arg("decay_vectors") = true,
+          py::arg("router_load_balance_coef") = 0.0, py::arg("router_z_coef") = 0.0,
+          "adapter: train this adapter of the model; the model itself stays as it is. "
+          "optimizer: adamw, muon or sgd. decay_vectors: weight decay on norms and biases, too. "
+          "checkpoint_every: activations of every n-th layer are computed again in the backward "
+          "instead of being kept. token_budget: computed tokens per micro-batch. temperature: "
+          "log-probabilities are of softmax(logits / temperature). router_*_coef: auxiliary losses "
+          "of a mixture of experts.")
       .def("forward", &Forward, py::arg("datums"),
            "One float32 array per datum: nats of each token, 0 where its weight is 0. Changes "
            "nothing.\n\n"

@@ -23,6 +23,14 @@ WeightPolicy ReadPolicy(const std::string& name) {
       "weight_policy: '", name, "' is not one of \"continue\", \"finish\", \"recompute\"")));
 }
 
+RouteCapture ReadRoutes(const std::string& name) {
+  if (name == "none") return RouteCapture::kNone;
+  if (name == "completion") return RouteCapture::kCompletion;
+  if (name == "all") return RouteCapture::kPromptAndCompletion;
+  throw StatusException(absl::InvalidArgumentError(
+      absl::StrCat("routes: '", name, "' is not one of \"none\", \"completion\", \"all\"")));
+}
+
 using Setter = std::function<void(GenerateRequest&, py::handle)>;
 
 template <typename T>
@@ -75,6 +83,7 @@ const std::map<std::string, Setter>& Setters() {
        }},
       {"weight_policy",
        [](R& r, py::handle value) { r.weight_policy = ReadPolicy(value.cast<std::string>()); }},
+      {"routes", [](R& r, py::handle value) { r.routes = ReadRoutes(value.cast<std::string>()); }},
       {"client", Set(&R::client)},
       {"adapter", Set(&R::adapter)},
       {"use_prefix_cache", Set(&R::use_prefix_cache)},
@@ -115,6 +124,11 @@ GenerateRequest ReadRequest(const py::kwargs& keywords, bool* echo) {
 void PrependPrompt(const std::vector<TokenId>& prompt, Completion& c) {
   const size_t size = prompt.size();
   const int64_t version = c.versions.empty() ? 0 : c.versions.front();
+  if (!c.routes.empty()) {  // unknown ones are 0, as the first token's
+    std::vector<uint8_t> of_prompt = c.prompt_routes;
+    of_prompt.resize(size * (c.routes.size() / c.ids.size()));
+    c.routes.insert(c.routes.begin(), of_prompt.begin(), of_prompt.end());
+  }
   c.ids.insert(c.ids.begin(), prompt.begin(), prompt.end());
   c.logprobs.insert(c.logprobs.begin(), c.prompt_logprobs.begin(), c.prompt_logprobs.end());
   c.sampling_logprobs.insert(c.sampling_logprobs.begin(), size, NAN);

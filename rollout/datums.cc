@@ -21,7 +21,24 @@ void AppendOrZeros(const std::vector<float>& values, size_t length, std::vector<
   }
 }
 
-Datum MakeDatum(const Group& group, const Rollout& rollout) {
+// The segments' routes one after another; tokens without are unknown.
+TokenRoutes JoinRoutes(const Rollout& rollout) {
+  size_t token_bytes = 0;
+  for (const Segment& s : rollout.segments)
+    if (!s.routes.empty()) token_bytes = s.routes.size() / s.ids.size();
+  TokenRoutes joined;
+  if (token_bytes == 0) return joined;
+  for (const Segment& s : rollout.segments) {
+    const bool known = !s.ids.empty() && s.routes.size() == token_bytes * s.ids.size();
+    joined.known.insert(joined.known.end(), s.ids.size(), known);
+    joined.packed.insert(joined.packed.end(), s.routes.begin(), s.routes.end());
+    joined.packed.resize(joined.known.size() * token_bytes);
+  }
+  joined.known[0] = 0;  // nothing predicted the first token
+  return joined;
+}
+
+Datum MakeDatum(const Group& group, const Rollout& rollout, const DatumOptions& options) {
   Datum datum;
   const auto advantage = static_cast<float>(rollout.advantage);
   for (const Segment& segment : rollout.segments) {
@@ -33,6 +50,7 @@ Datum MakeDatum(const Group& group, const Rollout& rollout) {
     }
     AppendOrZeros(segment.sampling_logprobs, segment.ids.size(), &datum.sampling_logprobs);
   }
+  if (options.replay_routes) datum.routes = JoinRoutes(rollout);
   datum.prefix_id = group.id;
   datum.prefix_length = static_cast<int32_t>(group.prompt.size());
   return datum;
@@ -51,7 +69,7 @@ DatumBatch MakeDatums(absl::Span<const Group> groups, const DatumOptions& option
   for (const Group& group : groups) {
     for (const Rollout& rollout : group.rollouts) {
       if (!IsTrainedOn(rollout, options)) continue;
-      batch.datums.push_back(MakeDatum(group, rollout));
+      batch.datums.push_back(MakeDatum(group, rollout, options));
       batch.rollouts.push_back(&rollout);
     }
   }

@@ -14,6 +14,7 @@
 namespace rft {
 
 struct DatumOptions {
+  bool replay_routes = true;    // hand the recorded expert choices to the trainer
   bool mask_truncated = false;  // leave out completions that were cut off at the token limit
 };
 

@@ -21,6 +21,7 @@ Rollout MakeRollout(const Group& group, int64_t step, int32_t sample, Completion
   Segment prompt;
   prompt.kind = SegmentKind::kPrompt;
   prompt.ids = group.prompt;
+  prompt.routes = std::move(completion.prompt_routes);
   Segment model;
   model.kind = SegmentKind::kModel;
   model.loss_mask.assign(completion.ids.size(), 1);
@@ -28,6 +29,7 @@ Rollout MakeRollout(const Group& group, int64_t step, int32_t sample, Completion
   model.logprobs = std::move(completion.logprobs);
   model.sampling_logprobs = std::move(completion.sampling_logprobs);
   model.versions = std::move(completion.versions);
+  model.routes = std::move(completion.routes);
   rollout.segments.push_back(std::move(prompt));
   rollout.segments.push_back(std::move(model));
   return rollout;
@@ -77,6 +79,7 @@ absl::Status GroupRunner::Start(GroupTask task) {
   request.prompt = task.prompt;
   request.sampling = task.sampling;
   request.num_samples = task.num_samples;
+  request.routes = task.routes;
   request.rng = task.rng;
   // A completion may end before Submit returns; its event then waits until the group is open.
   absl::StatusOr<RequestHandle> handle =

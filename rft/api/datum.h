@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "rft/core/routes.h"
 #include "rft/core/types.h"
 
 namespace rft {
@@ -22,6 +23,9 @@ struct Datum {
       old_logprobs;  // L, nats; empty = "on-policy": the forward's own values are used as constants
   std::vector<float> sampling_logprobs;  // L, nats; empty = equal to old_logprobs
   std::vector<float> ref_logprobs;       // L, nats; empty unless the loss has a reference KL
+  // Experts to use instead of the router's choice, for the tokens that have an entry. Gate weights are computed from the
+  // current logits, so the router still learns. Empty: the router decides. In a shared prefix, the first datum's count.
+  TokenRoutes routes;
   // Datums with the same prefix_id >= 0 start with the same prefix_length tokens (a GRPO group's prompt): that prefix is
   // computed once for all of them, forward and backward. Mathematically and, for log-probabilities, bitwise the same.
   int64_t prefix_id = -1;
@@ -31,6 +35,9 @@ struct Datum {
 // Per datum: log-probability (nats) of each token at the trainer's temperature; 0 where weights are 0.
 struct ForwardResult {
   std::vector<std::vector<float>> logprobs;
+  // Experts used (replayed ones included), per datum; of tokens that were not computed nothing is known. Empty for dense
+  // models.
+  std::vector<TokenRoutes> routes;
 };
 
 struct ForwardBackwardResult {

@@ -65,12 +65,16 @@ enum class WeightPolicy : uint8_t {
   kRecompute = 2,  // goes on with the new version, keys and values of all its tokens computed anew
 };
 
+// Which tokens' expert choices a completion of a mixture-of-experts model carries; dense models have none.
+enum class RouteCapture { kNone, kCompletion, kPromptAndCompletion };
+
 struct GenerateRequest {
   std::vector<TokenId> prompt;  // >= 1 token
   SamplingParams sampling;
   int32_t num_samples = 1;  // completions of this prompt; the prompt is prefilled once
   std::string adapter;      // published with PublishAdapter; "": what Publish published
-  RngKey rng;               // sample i draws from the stream with rollout = rng.rollout + i
+  RouteCapture routes = RouteCapture::kNone;
+  RngKey rng;  // sample i draws from the stream with rollout = rng.rollout + i
   // Log-probability of each prompt token (Completion::prompt_logprobs) and, of `num_prompt_top_logprobs`, alternatives.
   bool want_prompt_logprobs = false;
   int32_t num_prompt_top_logprobs = 0;          // 0 .. 128
@@ -100,6 +104,10 @@ struct Completion {
   std::vector<float> prompt_logprobs;
   std::vector<std::vector<TokenLogprob>> prompt_top_logprobs;
   std::string stop_string;  // which one ended it; empty = none
+  // As the request asked: packed routing of the position that predicted each token (core/routes.h), equal bytes per token.
+  std::vector<uint8_t> routes;
+  std::vector<uint8_t>
+      prompt_routes;  // of the prompt's tokens; the first one's entry is 0, nothing predicted it
   FinishReason finish_reason = FinishReason::kStop;
   std::string error;  // set when finish_reason is kError
 };

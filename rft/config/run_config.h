@@ -151,6 +151,10 @@ struct TrainerConfig {
   bool decay_vectors = true;
   int64_t checkpoint_every = 0;
   int64_t updates_per_step = 1;
+  std::string routing_replay = "rollout";
+  bool replay_prompt_routes = false;
+  double router_load_balance_coef = 0.0;
+  double router_z_coef = 0.0;
   int64_t threads = 0;
 
   void Visit(ConfigVisitor& v) {
@@ -197,6 +201,18 @@ struct TrainerConfig {
     v.Field(
         "updates_per_step", &updates_per_step,
         {.doc = "Optimizer updates made from one step's rollouts.", .unit = "updates", .min = 1});
+    v.Field("routing_replay", &routing_replay,
+            {.doc = "Mixtures of experts: train with the experts that the sampler used (rollout), "
+                    "that the policy before the step's first update used (old-policy), or that "
+                    "the router chooses now (off). Dense models: no effect.",
+             .choices = {"rollout", "old-policy", "off"}});
+    v.Field("replay_prompt_routes", &replay_prompt_routes,
+            {.doc = "With routing_replay: rollout, replay the prompt's tokens too, not only the "
+                    "completion's."});
+    v.Field("router_load_balance_coef", &router_load_balance_coef,
+            {.doc = "Coefficient of the load-balancing loss of the router; 0: off.", .min = 0});
+    v.Field("router_z_coef", &router_z_coef,
+            {.doc = "Coefficient of the router's z-loss; 0: off.", .min = 0});
     v.Field("threads", &threads,
             {.doc = "Threads for tensor work; 0: all cores.", .unit = "threads", .min = 0});
   }

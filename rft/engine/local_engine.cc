@@ -19,6 +19,7 @@
 #include "rft/engine/guided_sampler.h"
 #include "rft/engine/next_allowed.h"
 #include "rft/engine/paged_cache.h"
+#include "rft/engine/route_recorder.h"
 #include "rft/engine/scheduler.h"
 #include "rft/engine/work_weights.h"
 #include "rft/tensor/cost_timer.h"
@@ -41,10 +42,12 @@ class LocalEngine : public InferenceEngine {
         options_(options),
         codec_(std::move(codec)),
         current_(model_->weights()),
-        cache_(num_pages, model_->config().num_layers, model_->head_layout(), model_->dtype()),
+        cache_(num_pages, model_->config().num_layers, model_->head_layout(), model_->dtype(),
+               model_->route_codec().token_bytes()),
         scheduler_(num_pages,
                    {options.max_batch, options.max_batch_tokens, kPageTokens, options.prefix_cache},
-                   [this](PageId from, PageId to) { cache_.CopyPage(from, to); }) {
+                   [this](PageId from, PageId to) { cache_.CopyPage(from, to); }),
+        routes_(model_->route_codec(), cache_) {
     scheduler_.SetVersion(1);
     stats_.pages_total = num_pages;
     stats_.page_bytes =
@@ -240,9 +243,12 @@ class LocalEngine : public InferenceEngine {
       }
       if (w.wants_logits) sources.push_back(static_cast<int64_t>(ids.size()) - 1);
     }
+    Routing routing{.capture = routes_.enabled()};
     PagedAttention attention(cache_, std::move(sequences));
-    const at::Tensor hidden_TH = model_->forward(
-        *weights, at::tensor(ids, at::kLong), at::tensor(positions, at::kLong), attention, nullptr);
+    const at::Tensor hidden_TH =
+        model_->forward(*weights, at::tensor(ids, at::kLong), at::tensor(positions, at::kLong),
+                        attention, &routing);
+    if (routing.capture) routes_.Store(work, routing.used_TMK);
     int64_t prefilled = 0, row = 0;
     for (const auto& w : work) {
       if (w.sequence->owner->request.want_prompt_logprobs &&
@@ -316,7 +322,10 @@ class LocalEngine : public InferenceEngine {
       }
       draws.push_back({s, static_cast<int64_t>(row), std::move(allowed)});
     };
+    std::vector<std::vector<uint8_t>>
+        routes;  // by row, taken before a fork lets go of the prompt's pages
     for (size_t i = 0; i < sequences.size(); ++i) {
+      routes.push_back(routes_.Last(*sequences[i]));
       if (sequences[i]->sample != EngineSequence::kPrompt)
         add(sequences[i], i);
       else
@@ -325,10 +334,11 @@ class LocalEngine : public InferenceEngine {
     DrawTokens(draws, Data<float>(logits_), current_->head.n);
     CountTokens(
         0, static_cast<int64_t>(draws.size()));  // before anyone learns of a finished completion
-    for (Draw& d : draws) Append(d.sequence, d.token, std::move(d.top));
+    for (Draw& d : draws) Append(d.sequence, d.token, std::move(d.top), routes[d.row]);
   }
 
-  void Append(EngineSequence* s, const SampledToken& token, std::vector<TokenLogprob> top) {
+  void Append(EngineSequence* s, const SampledToken& token, std::vector<TokenLogprob> top,
+              const std::vector<uint8_t>& routes) {
     const SamplingParams& sampling = s->owner->request.sampling;
     Completion& c = s->completion;
     s->tokens.push_back(token.id);
@@ -340,6 +350,7 @@ class LocalEngine : public InferenceEngine {
       s->owner->sink->OnTopLogprobs(s->sample, top);
       c.top_logprobs.push_back(std::move(top));
     }
+    c.routes.insert(c.routes.end(), routes.begin(), routes.end());
     s->owner->sink->OnToken(s->sample, token.id, token.logprob);
     const auto count = static_cast<int64_t>(c.ids.size());
     const std::vector<TokenId>& ends = s->owner->end_ids;
@@ -365,6 +376,7 @@ class LocalEngine : public InferenceEngine {
     const bool is_prompt = s->sample == EngineSequence::kPrompt;
     const int32_t first = is_prompt ? 0 : s->sample,
                   last = is_prompt ? owner->request.num_samples - 1 : s->sample;
+    if (!s->completion.ids.empty()) s->completion.prompt_routes = owner->prompt_routes;
     s->completion.finish_reason = reason;
     s->completion.error = error;
     s->completion.prompt_logprobs = owner->prompt_logprobs;
@@ -388,6 +400,7 @@ class LocalEngine : public InferenceEngine {
   std::shared_ptr<const ModelWeights> current_;  // the latest published
   PagedCache cache_;
   Scheduler scheduler_;
+  RouteRecorder routes_;
   at::Tensor logits_;
   std::map<RequestHandle, std::shared_ptr<EngineRequest>> live_;
 
@@ -418,7 +431,8 @@ absl::StatusOr<std::unique_ptr<InferenceEngine>> CreateLocalEngine(
     return absl::InvalidArgumentError("engine.max_batch_tokens: must be at least engine.max_batch");
   const int64_t page_bytes =
       PagedCache::PageBytes(model->config().num_layers, model->head_layout(), model->dtype());
-  const int64_t num_pages = options.kv_memory_bytes / page_bytes;
+  const int64_t num_pages =
+      options.kv_memory_bytes / (page_bytes + kPageTokens * model->route_codec().token_bytes());
   if (num_pages < 2)
     return absl::InvalidArgumentError(
         absl::StrCat("engine.kv_memory_mb: a page of 16 tokens takes ", page_bytes,

@@ -124,13 +124,15 @@ class PagedAttend {
 }  // namespace
 
 PagedCache::PagedCache(int64_t num_pages, int64_t num_layers, const HeadLayout& layout,
-                       at::ScalarType dtype)
+                       at::ScalarType dtype, int64_t route_bytes)
     : layout_(layout),
       k_elements_(KeyElements(layout)),
       v_elements_(ValueElements(layout)),
       layer_elements_(layout.num_kv_heads * (k_elements_ + v_elements_)),
       page_elements_(num_layers * layer_elements_),
-      storage_(LargeTensor(num_pages * page_elements_, dtype)) {}
+      storage_(LargeTensor(num_pages * page_elements_, dtype)),
+      route_bytes_(route_bytes),
+      routes_(num_pages * kBlockKeys * route_bytes) {}
 
 int64_t PagedCache::PageBytes(int64_t num_layers, const HeadLayout& layout, at::ScalarType dtype) {
   return num_layers * layout.num_kv_heads * (KeyElements(layout) + ValueElements(layout)) *
@@ -141,6 +143,7 @@ void PagedCache::CopyPage(PageId from, PageId to) {
   const int64_t bytes = page_elements_ * static_cast<int64_t>(storage_.element_size());
   char* base = Data<char>(storage_);
   std::memcpy(base + to * bytes, base + from * bytes, bytes);
+  if (route_bytes_ > 0) std::memcpy(Routes(to, 0), Routes(from, 0), kBlockKeys * route_bytes_);
 }
 
 at::Tensor PagedAttention::Attend(int64_t layer, const at::Tensor& qkv_TX, const HeadLayout& layout,

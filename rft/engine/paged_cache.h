@@ -8,13 +8,16 @@
 
 #include "rft/engine/page_pool.h"
 #include "rft/tensor/attention.h"
+#include "rft/tensor/kernels.h"
 
 namespace rft {
 
 // Storage. A page holds 16 positions of all layers: per layer K as [kv heads][head_dim][16], then V as [kv heads][16][dp].
 class PagedCache {
  public:
-  PagedCache(int64_t num_pages, int64_t num_layers, const HeadLayout& layout, at::ScalarType dtype);
+  // `route_bytes`: of the packed routing that is kept beside each position (mixtures of experts).
+  PagedCache(int64_t num_pages, int64_t num_layers, const HeadLayout& layout, at::ScalarType dtype,
+             int64_t route_bytes = 0);
   static int64_t PageBytes(int64_t num_layers, const HeadLayout& layout, at::ScalarType dtype);
 
   template <typename T>
@@ -26,6 +29,10 @@ class PagedCache {
   T* Values(PageId page, int64_t layer, int64_t kv_head) const {
     return Keys<T>(page, layer, 0) + layout_.num_kv_heads * k_elements_ + kv_head * v_elements_;
   }
+  // Packed routing of the token at `slot` of a page (core/routes.h): it is shared, copied and evicted with its page.
+  uint8_t* Routes(PageId page, int64_t slot) {
+    return routes_.data() + (page * kBlockKeys + slot) * route_bytes_;
+  }
   void CopyPage(PageId from, PageId to);
   const HeadLayout& layout() const { return layout_; }
 
@@ -33,6 +40,8 @@ class PagedCache {
   HeadLayout layout_;
   int64_t k_elements_, v_elements_, layer_elements_, page_elements_;
   at::Tensor storage_;
+  int64_t route_bytes_;
+  std::vector<uint8_t> routes_;
 };
 
 // Tokens of one sequence in this iteration: `count` rows of the packed stream from `begin`, at positions `start` onwards.

@@ -18,6 +18,7 @@ struct EngineRequest {
   std::shared_ptr<CompletionSink> sink;
   std::vector<TokenId> end_ids;        // model's end tokens (unless ignore_eos) and stop_ids
   std::vector<uint32_t> allowed_bits;  // of sampling.allowed_ids; empty = everything
+  std::vector<uint8_t> prompt_routes;  // if wanted: set when the prompt is cached
   std::shared_ptr<const PublishedWeights>
       weights;  // its adapter's, or the engine's: of the current iteration
   bool cancelled = false;

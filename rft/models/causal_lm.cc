@@ -9,10 +9,16 @@ int64_t CausalLm::num_sparse_layers() const {
   return std::count(config_.moe->sparse_layers.begin(), config_.moe->sparse_layers.end(), true);
 }
 
+RouteCodec CausalLm::route_codec() const {
+  if (!config_.moe) return {};
+  return {num_sparse_layers(), config_.moe->router.num_experts, config_.moe->router.top_k};
+}
+
 CausalLm::CausalLm(ModelConfig config, at::ScalarType dtype)
     : config_(std::move(config)),
       dtype_(dtype),
-      rope_(config_.rope, config_.head_dim, config_.max_positions) {}
+      rope_(config_.rope, config_.rope.rotary_dim > 0 ? config_.rope.rotary_dim : config_.head_dim,
+            config_.max_positions) {}
 
 std::shared_ptr<const ModelWeights> CausalLm::PackNewVersion() {
   std::shared_ptr<ModelWeights> next;

@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "rft/core/published_weights.h"
 #include "rft/core/registry.h"
+#include "rft/core/routes.h"
 #include "rft/models/model_config.h"
 #include "rft/models/parameter_store.h"
 #include "rft/models/rope.h"
@@ -88,12 +89,16 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
 
   const ModelConfig& config() const { return config_; }
   int64_t num_sparse_layers() const;  // mixture-of-experts layers; 0 for a dense model
+  RouteCodec route_codec() const;
   at::ScalarType dtype() const { return dtype_; }
   ParameterStore& parameters() { return *parameters_; }
   const ParameterStore& parameters() const { return *parameters_; }
   HeadLayout head_layout() const {
     return {config_.num_heads, config_.num_kv_heads, config_.head_dim};
   }
+  // Whether the checkpoint had its experts stacked (stacked_experts.h): SaveModel writes them back that way.
+  bool stacked_experts() const { return stacked_experts_; }
+  void set_stacked_experts(bool stacked) { stacked_experts_ = stacked; }
   // Folder that the model came from ("" for a random one): its tokenizer files are copied by SaveModel.
   const std::string& source_dir() const { return source_dir_; }
   void set_source_dir(std::string dir) { source_dir_ = std::move(dir); }
@@ -112,6 +117,7 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
   std::vector<std::shared_ptr<ModelWeights>>
       versions_;  // current one last; others are reused when released
   std::string source_dir_;
+  bool stacked_experts_ = false;
   int64_t last_version_ = 0;
 };
 

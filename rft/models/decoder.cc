@@ -6,7 +6,6 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/sigmoid.h>
 #include <ATen/ops/zeros.h>
 
 #include "rft/models/lora.h"
@@ -52,9 +51,10 @@ std::vector<ParameterStore::Spec> Specs(const ModelConfig& c, DecoderFeatures fe
     specs.push_back({LayerName(l, "self_attn.k_proj"), {c.num_kv_heads * d, h}});
     specs.push_back({LayerName(l, "self_attn.v_proj"), {c.num_kv_heads * d, h}});
     specs.push_back({LayerName(l, "self_attn.o_proj"), {h, c.num_heads * d}});
-    if (features.qk_norm) {
-      specs.push_back({LayerName(l, "self_attn.q_norm"), {d}});
-      specs.push_back({LayerName(l, "self_attn.k_norm"), {d}});
+    if (features.qk_norm != QkNorm::kNone) {
+      const bool whole = features.qk_norm == QkNorm::kWholeWidth;
+      specs.push_back({LayerName(l, "self_attn.q_norm"), {whole ? c.num_heads * d : d}});
+      specs.push_back({LayerName(l, "self_attn.k_norm"), {whole ? c.num_kv_heads * d : d}});
     }
     specs.push_back({LayerName(l, "post_attention_layernorm"), {h}});
     if (!IsSparse(c, l)) {
@@ -88,6 +88,10 @@ std::vector<ParameterStore::Spec> Buffers(const ModelConfig& c) {
   return specs;
 }
 
+// The gate of a shared expert: sigmoid(logit), as a router of one expert (at::sigmoid's rows aren't batch-invariant).
+constexpr RouterConfig kSharedGate{
+    .num_experts = 1, .top_k = 1, .score = RouterConfig::Score::kSigmoid};
+
 // A version's own float32 copy of a norm weight.
 void CopyNorm(const Parameter* from, at::Tensor& to) {
   if (!to.defined()) to = at::empty_like(from->value);
@@ -99,32 +103,6 @@ void PackWeight(std::vector<Parameter*> parts, at::ScalarType dtype, Weight& wei
     weight.Repack();
   else
     weight = Weight::Create(std::move(parts), dtype);
-}
-
-// The router's choice, but for the rows that are replayed; noted in `routing` if it captures.
-at::Tensor ChooseOrReplay(const at::Tensor& logits_TE, const at::Tensor& bias_E,
-                          const RouterConfig& router, int64_t sparse_index, Routing* routing) {
-  at::Tensor experts_TK = ops::ChooseExperts(logits_TE, bias_E, router);
-  if (!routing) return experts_TK;
-  const int64_t k = router.top_k, t = experts_TK.size(0);
-  if (routing->replay_TMK.defined()) {
-    const at::Tensor& replay = routing->replay_TMK;
-    TORCH_CHECK(replay.dim() == 3 && replay.size(0) == t && replay.size(1) > sparse_index &&
-                    replay.size(2) == k && replay.is_contiguous(),
-                "routing: expected replayed experts [", t, ", sparse layers, ", k, "], got ",
-                replay.sizes());
-    for (int64_t i = 0; i < t; ++i) {
-      const int32_t* row = Data<int32_t>(replay) + (i * replay.size(1) + sparse_index) * k;
-      if (row[0] >= 0) std::copy_n(row, k, Data<int32_t>(experts_TK) + i * k);
-    }
-  }
-  if (routing->capture) {
-    const int64_t layers = routing->used_TMK.size(1);
-    for (int64_t i = 0; i < t; ++i)
-      std::copy_n(Data<int32_t>(experts_TK) + i * k, k,
-                  Data<int32_t>(routing->used_TMK) + (i * layers + sparse_index) * k);
-  }
-  return experts_TK;
 }
 
 void CopyRows(const at::Tensor& from, at::ScalarType dtype, at::Tensor& to) {
@@ -158,7 +136,7 @@ Decoder::LayerParameters Decoder::FindLayer(int64_t l) {
   LayerParameters layer{p("input_layernorm"),  p("post_attention_layernorm"),
                         p("self_attn.q_proj"), p("self_attn.k_proj"),
                         p("self_attn.v_proj"), p("self_attn.o_proj")};
-  if (features_.qk_norm) {
+  if (features_.qk_norm != QkNorm::kNone) {
     layer.q_norm = p("self_attn.q_norm");
     layer.k_norm = p("self_attn.k_norm");
   }
@@ -192,7 +170,7 @@ void Decoder::Pack(ModelWeights& weights) {
     ModelWeights::Layer& w = weights.layers[l];
     CopyNorm(p.input_norm, w.input_norm_H);
     CopyNorm(p.post_norm, w.post_norm_H);
-    if (features_.qk_norm) {
+    if (p.q_norm) {
       CopyNorm(p.q_norm, w.q_norm_D);
       CopyNorm(p.k_norm, w.k_norm_D);
     }
@@ -219,9 +197,6 @@ at::Tensor Decoder::forward(const ModelWeights& weights, const at::Tensor& ids_T
                             Routing* routing) const {
   const double eps = config_.rms_norm_eps,
                scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
-  if (routing && routing->capture && config_.moe)
-    routing->used_TMK =
-        at::empty({ids_T.size(0), num_sparse_layers(), config_.moe->router.top_k}, at::kInt);
   at::Tensor x_TH = ops::Embedding(ids_T, weights.embedding_VH, embedding_);
   int64_t sparse_index = 0;
   for (size_t l = 0; l < layers_.size(); ++l) {
@@ -253,10 +228,12 @@ at::Tensor Decoder::FeedForward(const LayerParameters& p, const ModelWeights& we
       ops::RmsNorm(x_TH, w.post_norm_H, p.post_norm, config_.rms_norm_eps, dtype_);
   if (p.gate && !p.shared_gate)
     x_TH = LoraLinearAdd(ops::SwiGlu(LoraLinear(h_TH, w.gate_up, weights)), w.down, x_TH, weights);
-  if (p.shared_gate)
-    x_TH = ops::ExpertsAdd(h_TH, at::zeros({h_TH.size(0), 1}, at::kInt),
-                           at::sigmoid(ops::Linear(h_TH.to(at::kFloat), w.shared_gate)),
-                           w.gated_shared, x_TH);
+  if (p.shared_gate) {
+    const at::Tensor only_T1 = at::zeros({h_TH.size(0), 1}, at::kInt);
+    const at::Tensor gate_T1 =
+        ops::GateWeights(ops::Linear(h_TH.to(at::kFloat), w.shared_gate), only_T1, kSharedGate);
+    x_TH = ops::ExpertsAdd(h_TH, only_T1, gate_T1, w.gated_shared, x_TH);
+  }
   return p.sparse ? Experts(w, h_TH, x_TH, sparse_index, routing) : x_TH;
 }
 
@@ -264,10 +241,11 @@ at::Tensor Decoder::Experts(const ModelWeights::Layer& w, const at::Tensor& h_TH
                             const at::Tensor& x_TH, int64_t sparse_index, Routing* routing) const {
   const RouterConfig& router = config_.moe->router;
   const at::Tensor logits_TE = ops::Linear(h_TH.to(at::kFloat), w.router);
-  const at::Tensor experts_TK =
-      ChooseOrReplay(logits_TE.detach(), w.correction_bias_E, router, sparse_index, routing);
-  return ops::ExpertsAdd(h_TH, experts_TK, ops::GateWeights(logits_TE, experts_TK, router),
-                         w.experts, x_TH);
+  const at::Tensor experts_TK = ChooseOrReplay(logits_TE.detach(), w.correction_bias_E, router,
+                                               sparse_index, num_sparse_layers(), routing);
+  const at::Tensor weights_TK =
+      ops::GateWeights(WithPenalty(logits_TE, router, routing), experts_TK, router);
+  return ops::ExpertsAdd(h_TH, experts_TK, weights_TK, w.experts, x_TH);
 }
 
 }  // namespace rft

@@ -6,8 +6,11 @@
 
 namespace rft {
 
+// RMSNorm of q and k before rotation.
+enum class QkNorm { kNone, kPerHead, kWholeWidth };
+
 struct DecoderFeatures {
-  bool qk_norm = false;  // per-head RMSNorm of q and k before rotation
+  QkNorm qk_norm = QkNorm::kNone;
 };
 
 class Decoder : public CausalLm {

@@ -16,6 +16,7 @@
 #include "rft/io/safetensors.h"
 #include "rft/io/safetensors_writer.h"
 #include "rft/models/causal_lm.h"
+#include "rft/models/stacked_experts.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/parallel.h"
@@ -55,7 +56,8 @@ bool CopyChecked(const std::byte* bytes, int64_t n, float* out, const Convert& c
 }
 
 absl::Status LoadParameter(const TensorMap& tensors, const Parameter& p) {
-  RFT_ASSIGN_OR_RETURN(const TensorView view, FindTensor(tensors, p.name));
+  RFT_ASSIGN_OR_RETURN(const TensorView view,
+                       FindParameterTensor(tensors, p.name, p.value.sizes().vec()));
   if (view.shape != p.value.sizes().vec())
     return absl::InvalidArgumentError(
         absl::StrCat(p.name, ": the file has shape [", absl::StrJoin(view.shape, ", "),
@@ -157,6 +159,7 @@ absl::StatusOr<std::shared_ptr<CausalLm>> LoadModel(const std::string& dir, at::
   for (const auto* kind : {&parameters.all(), &parameters.buffers()})
     for (const Parameter& p : *kind)
       if (auto status = LoadParameter(*tensors, p); !status.ok()) return in_dir(status);
+  (*model)->set_stacked_experts(HasStackedExperts(*tensors));
   (*model)->set_source_dir(dir);
   return model;
 }
@@ -197,6 +200,7 @@ absl::Status SaveModel(const CausalLm& model, const std::string& dir, SaveDtype 
     tensors.push_back(Describe(p, dtype, value_of));
   for (const Parameter& p : model.parameters().buffers())
     tensors.push_back(Describe(p, SaveDtype::kFloat32, {}));
+  if (model.stacked_experts()) tensors = StackExperts(std::move(tensors));
   SafetensorsWriteOptions options;
   options.max_shard_bytes = uint64_t{4} << 30;
   RFT_RETURN_IF_ERROR(WriteModelWeights(dir, tensors, options, fs).status());

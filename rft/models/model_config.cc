@@ -39,10 +39,11 @@ std::vector<int64_t> LayerWindows(ConfigJson& r, const ModelConfig& c) {
   return windows;
 }
 
-absl::StatusOr<RopeConfig> ParseRope(const json::object& config) {
+absl::StatusOr<RopeConfig> ParseRope(const json::object& config, int64_t head_dim) {
   RopeConfig rope;
   ConfigJson top(config, "config.json");
   rope.theta = top.Double("rope_theta", 10000.0);
+  double rotated = top.Double("partial_rotary_factor", 1.0);
   // transformers 5 writes rope_parameters; the hub's files have rope_scaling (and may have both).
   const json::value* scaling = top.Find("rope_parameters");
   const char* key = "config.json: rope_parameters";
@@ -54,6 +55,7 @@ absl::StatusOr<RopeConfig> ParseRope(const json::object& config) {
     rope.type = r.Text("rope_type", r.Text("type", "default"));
     rope.theta = r.Double("rope_theta", rope.theta);
     rope.factor = r.Double("factor", 1.0);
+    rotated = r.Double("partial_rotary_factor", rotated);
     rope.low_freq_factor = r.Double("low_freq_factor", 1.0);
     rope.high_freq_factor = r.Double("high_freq_factor", 4.0);
     rope.beta_fast = r.Double("beta_fast", 32.0);
@@ -70,6 +72,12 @@ absl::StatusOr<RopeConfig> ParseRope(const json::object& config) {
     if (!(rope.factor >= 1.0))
       return absl::InvalidArgumentError(absl::StrCat(key, ".factor: must be at least 1"));
   }
+  rope.rotary_dim =
+      top.Int("rotary_dim", static_cast<int64_t>(static_cast<double>(head_dim) * rotated), 0, 4096);
+  RFT_RETURN_IF_ERROR(top.status());
+  if (rope.rotary_dim < 2 || rope.rotary_dim > head_dim || rope.rotary_dim % 2 != 0)
+    return absl::InvalidArgumentError(absl::StrCat("config.json: rotary_dim: ", rope.rotary_dim,
+                                                   " must be even and in 2 .. head_dim"));
   if (!(rope.theta > 0))
     return absl::InvalidArgumentError("config.json: rope_theta: must be positive");
   return rope;
@@ -116,7 +124,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& config_json,
   if (r.Find("quantization_config"))
     r.Fail("quantization_config", "quantised weights are not supported");
   RFT_RETURN_IF_ERROR(r.status());
-  RFT_ASSIGN_OR_RETURN(c.rope, ParseRope(object));
+  RFT_ASSIGN_OR_RETURN(c.rope, ParseRope(object, c.head_dim));
   if (!generation_json.empty()) {
     auto generation = ParseJson(generation_json);
     if (!generation.ok() || !generation->is_object())

@@ -19,7 +19,8 @@ struct RopeConfig {
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
   int64_t original_max_positions = 8192;                 // llama3, yarn
   double beta_fast = 32.0, beta_slow = 1.0;              // yarn
-  double attention_factor = 0.0;                         // yarn; 0 = 0.1 ln(factor) + 1
+  int64_t rotary_dim = 0;         // leading dims of a head that rotate; 0 = all
+  double attention_factor = 0.0;  // yarn; 0 = 0.1 ln(factor) + 1
 };
 
 // Mixture-of-experts layers: set by the families that have them (rft/models/moe_config.h reads it).

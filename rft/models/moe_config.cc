@@ -36,6 +36,29 @@ std::vector<bool> SparseLayers(const ModelConfig& config, ConfigJson& r) {
 
 }  // namespace
 
+absl::StatusOr<bool> ReadBool(const ModelConfig& config, const std::string& key, bool fallback) {
+  RFT_ASSIGN_OR_RETURN(const json::value value, ParseJson(config.json));
+  ConfigJson r(value.get_object(), "config.json");
+  const bool read = r.Bool(key, fallback);
+  RFT_RETURN_IF_ERROR(r.status());
+  return read;
+}
+
+absl::Status RefuseUnlessFalse(const ModelConfig& config, const std::string& key) {
+  RFT_ASSIGN_OR_RETURN(const bool on, ReadBool(config, key, true));
+  if (!on) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("config.json: ", key, ": is not supported"));
+}
+
+absl::Status RefuseIfSet(const ModelConfig& config, const std::vector<std::string>& keys) {
+  RFT_ASSIGN_OR_RETURN(const json::value value, ParseJson(config.json));
+  const ConfigJson r(value.get_object(), "config.json");
+  for (const std::string& key : keys)
+    if (r.Find(key))
+      return absl::InvalidArgumentError(absl::StrCat("config.json: ", key, ": is not supported"));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<MoeConfig> ReadMoeConfig(const ModelConfig& config, MoeConfig moe) {
   RFT_ASSIGN_OR_RETURN(const json::value value, ParseJson(config.json));
   ConfigJson r(value.get_object(), "config.json");

@@ -11,4 +11,10 @@ namespace rft {
 // Errors: kInvalidArgument naming the key.
 absl::StatusOr<MoeConfig> ReadMoeConfig(const ModelConfig& config, MoeConfig moe);
 
+// A family's own switches. RefuseIfSet: kInvalidArgument if one of the keys has a value (not null). RefuseUnlessFalse: unless the
+// key is there and false (families whose default is true).
+absl::Status RefuseIfSet(const ModelConfig& config, const std::vector<std::string>& keys);
+absl::Status RefuseUnlessFalse(const ModelConfig& config, const std::string& key);
+absl::StatusOr<bool> ReadBool(const ModelConfig& config, const std::string& key, bool fallback);
+
 }  // namespace rft

@@ -6,7 +6,7 @@ namespace {
 
 absl::StatusOr<std::shared_ptr<CausalLm>> CreateQwen3(const ModelConfig& config,
                                                       at::ScalarType dtype) {
-  return std::make_shared<Decoder>(config, dtype, DecoderFeatures{.qk_norm = true});
+  return std::make_shared<Decoder>(config, dtype, DecoderFeatures{.qk_norm = QkNorm::kPerHead});
 }
 
 RFT_REGISTER_MODEL("Qwen3ForCausalLM", CreateQwen3);

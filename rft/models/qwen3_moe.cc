@@ -10,7 +10,7 @@ absl::StatusOr<std::shared_ptr<CausalLm>> CreateQwen3Moe(const ModelConfig& conf
                                                          at::ScalarType dtype) {
   ModelConfig c = config;
   RFT_ASSIGN_OR_RETURN(c.moe, ReadMoeConfig(config, {}));
-  return std::make_shared<Decoder>(c, dtype, DecoderFeatures{.qk_norm = true});
+  return std::make_shared<Decoder>(c, dtype, DecoderFeatures{.qk_norm = QkNorm::kPerHead});
 }
 
 RFT_REGISTER_MODEL("Qwen3MoeForCausalLM", CreateQwen3Moe);

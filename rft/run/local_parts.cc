@@ -81,8 +81,12 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
     if (config.lora.rank == 0) {
       RFT_ASSIGN_OR_RETURN(frozen, LoadModel(config.model, dtype));
     }
-    RFT_ASSIGN_OR_RETURN(parts.reference, Trainer::Create(std::move(frozen), trainer_options));
+    TrainerOptions reference_options = trainer_options;
+    reference_options.replay_routes = false;
+    RFT_ASSIGN_OR_RETURN(parts.reference, Trainer::Create(std::move(frozen), reference_options));
   }
+  trainer_options.router_load_balance_coef = config.trainer.router_load_balance_coef;
+  trainer_options.router_z_coef = config.trainer.router_z_coef;
   if (config.lora.rank > 0) {
     RFT_ASSIGN_OR_RETURN(trainer_options.adapter,
                          LoraAdapter::Create(model, {.rank = config.lora.rank,

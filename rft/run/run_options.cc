@@ -63,6 +63,9 @@ absl::StatusOr<OrchestratorOptions> OrchestratorOptionsFor(const RunConfig& conf
   options.group_size = static_cast<int32_t>(config.rollout.group_size);
   options.max_refill_rounds = config.rollout.max_refill_rounds;
   options.sampling = SamplingFor(config);
+  if (config.trainer.routing_replay == "rollout")
+    options.routes = config.trainer.replay_prompt_routes ? RouteCapture::kPromptAndCompletion
+                                                         : RouteCapture::kCompletion;
   options.filter.drop_zero_variance = config.filter.zero_variance;
   options.filter.tolerance = config.filter.tolerance;
   options.filter.drop_all_truncated = config.rollout.mask_truncated;
@@ -102,6 +105,8 @@ UpdateOptions UpdateOptionsFor(const RunConfig& config, const LossConfig& loss, 
   options.adam.grad_clip_norm = trainer.grad_clip_norm;
   options.num_updates = trainer.updates_per_step;
   options.comparison = ComparisonFor(SamplingFor(config));
+  options.datums.replay_routes = trainer.routing_replay == "rollout";
+  options.replay_old_routes = trainer.routing_replay == "old-policy";
   options.datums.mask_truncated = config.rollout.mask_truncated;
   if (const auto kind = AdvantageKindFromName(config.advantage.kind); kind.ok())
     options.advantage = AdvantageFor(config, *kind);

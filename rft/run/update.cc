@@ -86,8 +86,11 @@ class BatchTrainer {
       for (DatumBatch& update : *updates) {
         RFT_ASSIGN_OR_RETURN(ForwardResult forward, trainer_.Forward(update.datums));
         Compare(update, forward.logprobs, &result_.diff);
-        for (size_t i = 0; i < update.datums.size(); ++i)
+        for (size_t i = 0; i < update.datums.size(); ++i) {
           update.datums[i].old_logprobs = std::move(forward.logprobs[i]);
+          if (options_.replay_old_routes && !forward.routes.empty())
+            update.datums[i].routes = std::move(forward.routes[i]);
+        }
       }
     }
     AddReferenceKl(absl::MakeSpan(*updates));

@@ -31,6 +31,8 @@ struct UpdateOptions {
   Comparison comparison = Comparison::kSampling;
   DatumOptions datums;
   AdvantageOptions advantage;  // for loss.kl_target reward: advantages are computed anew
+  bool replay_old_routes =
+      false;  // with several updates: the experts of the forward before the first
 };
 
 struct UpdateResult {

@@ -102,23 +102,38 @@ void ForHeads(const at::Tensor& qkv, const HeadLayout& l, const Body& body) {
   });
 }
 
+// Calls body(first column, width, weight, index among the row's norms) for each vector of q or k that is normed by itself.
+template <typename Body>
+void ForNormed(const HeadLayout& l, const HeadNorm& norm, const Body& body) {
+  const int64_t d = l.head_dim, q = norm.q_weight_D.numel(), k = norm.k_weight_D.numel();
+  for (int64_t i = 0; i < l.num_heads * d / q; ++i) body(i * q, q, norm.q_weight_D, i);
+  for (int64_t i = 0; i < l.num_kv_heads * d / k; ++i)
+    body(l.num_heads * d + i * k, k, norm.k_weight_D, l.num_heads + i);
+}
+
 // In place. rstd [T, q + k heads] is written when norms are on.
 void RotateForward(const at::Tensor& qkv, const HeadLayout& l, const HeadNorm& norm,
                    const at::Tensor& positions, const at::Tensor& cos, const at::Tensor& sin,
                    at::Tensor* rstd) {
-  const int64_t d = l.head_dim, half = d / 2, heads = l.num_heads + l.num_kv_heads;
+  const int64_t half = cos.size(1), heads = l.num_heads + l.num_kv_heads;
   DispatchFloat(qkv.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto& kernels = GetKernels().typed<T>();
-    ForHeads<T>(qkv, l, [&](int64_t t, int64_t h, T* x) {
-      if (norm.q_weight_D.defined()) {
-        const at::Tensor& w = h < l.num_heads ? norm.q_weight_D : norm.k_weight_D;
-        const float r =
-            kernels.rms_norm_head(x, Data<float>(w), static_cast<float>(norm.eps), d, x);
-        if (rstd) Data<float>(*rstd)[t * heads + h] = r;
+    const int64_t width = l.width();
+    ParallelFor(qkv.size(0), GrainFor(4 * heads * l.head_dim), [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        T* row = Data<T>(qkv) + t * width;
+        if (norm.q_weight_D.defined())
+          ForNormed(l, norm, [&](int64_t at, int64_t n, const at::Tensor& w, int64_t index) {
+            const float r = kernels.rms_norm_head(row + at, Data<float>(w),
+                                                  static_cast<float>(norm.eps), n, row + at);
+            if (rstd) Data<float>(*rstd)[t * heads + index] = r;
+          });
+        const int64_t p = Data<int64_t>(positions)[t] * half;
+        for (int64_t h = 0; h < heads; ++h)
+          kernels.rope(row + h * l.head_dim, Data<float>(cos) + p, Data<float>(sin) + p, 1.0f,
+                       2 * half);
       }
-      const int64_t p = Data<int64_t>(positions)[t] * half;
-      kernels.rope(x, Data<float>(cos) + p, Data<float>(sin) + p, 1.0f, d);
     });
   });
 }
@@ -151,24 +166,25 @@ struct RotateFunction : torch::autograd::Function<RotateFunction> {
     const HeadLayout l{ctx->saved_data["heads"].toInt(), ctx->saved_data["kv_heads"].toInt(),
                        ctx->saved_data["head_dim"].toInt()};
     at::Tensor dx = grads[0].clone();
-    const int64_t d = l.head_dim, half = d / 2, heads = l.num_heads + l.num_kv_heads;
+    const int64_t d = l.head_dim, half = cos.size(1), heads = l.num_heads + l.num_kv_heads;
     DispatchFloat(dx.scalar_type(), [&](auto tag) {
       using T = typename decltype(tag)::type;
       const auto& kernels = GetKernels().typed<T>();
       ForHeads<T>(dx, l, [&](int64_t t, int64_t, T* g) {
         const int64_t p = Data<int64_t>(positions)[t] * half;
-        kernels.rope(g, Data<float>(cos) + p, Data<float>(sin) + p, -1.0f, d);
+        kernels.rope(g, Data<float>(cos) + p, Data<float>(sin) + p, -1.0f, 2 * half);
       });
       if (!rstd.defined()) return;
       auto norms = [&](int64_t first, int64_t count, const at::Tensor& w, int64_t parameter_ptr) {
         const auto* parameter = reinterpret_cast<const Parameter*>(parameter_ptr);
-        SumOverRows(dx.size(0), d, parameter->grad, [&](int64_t begin, int64_t end, float* dw) {
+        const int64_t n = w.numel();
+        SumOverRows(dx.size(0), n, parameter->grad, [&](int64_t begin, int64_t end, float* dw) {
           for (int64_t t = begin; t < end; ++t)
-            for (int64_t h = first; h < first + count; ++h) {
-              const int64_t at = t * l.width() + h * d;
+            for (int64_t i = 0; i < count * d / n; ++i) {
+              const int64_t at = t * l.width() + first * d + i * n;
               T* g = Data<T>(dx) + at;
               kernels.rms_norm_head_backward(Data<T>(x) + at, Data<float>(w), g,
-                                             Data<float>(rstd)[t * heads + h], d, g, dw);
+                                             Data<float>(rstd)[t * heads + first + i], n, g, dw);
             }
         });
       };

@@ -31,10 +31,10 @@ at::Tensor LinearAdd(const at::Tensor& x_TK, const Weight& weight, const at::Ten
 at::Tensor RmsNorm(const at::Tensor& x_TH, const at::Tensor& weight_H, Parameter* parameter,
                    double eps, at::ScalarType dtype);
 
-// Optional per-head RMSNorm of q and k (Qwen3), then rotary embedding of q and k (RoFormer, 2104.09864, half-split), with
-// cos/sin tables [P, D / 2] float32 and positions_T int64. In inference in place.
+// Optional RMSNorm of q and k, over vectors as wide as the weights: per head (Qwen3) or the whole width (OLMoE); then rotary embedding of q and k (RoFormer, 2104.09864, half-split), with
+// cos/sin tables [P, R / 2] float32 and positions_T int64; the first R <= D dims of a head rotate. In inference in place.
 struct HeadNorm {
-  at::Tensor q_weight_D, k_weight_D;  // undefined: no norm
+  at::Tensor q_weight_D, k_weight_D;  // [D] or [heads * D]; undefined: no norm
   Parameter* q_parameter = nullptr;
   Parameter* k_parameter = nullptr;
   double eps = 1e-6;

@@ -21,6 +21,7 @@
 #include "rft/train/batcher.h"
 #include "rft/train/optimizer.h"
 #include "rft/train/preference.h"
+#include "rft/train/replay.h"
 #include "rft/train/step_metrics.h"
 #include "rft/train/trainer.h"
 #include "rft/train/trainer_state.h"
@@ -35,6 +36,7 @@ class LocalTrainer : public Trainer {
   LocalTrainer(std::shared_ptr<CausalLm> model, const TrainerOptions& options)
       : model_(std::move(model)),
         options_(options),
+        codec_(model_->route_codec()),
         weights_(options_.adapter ? options_.adapter->weights() : model_->weights()) {}
 
   absl::StatusOr<ForwardResult> Forward(absl::Span<const Datum> datums) override {
@@ -43,8 +45,13 @@ class LocalTrainer : public Trainer {
       at::NoGradGuard no_grad;
       ForwardResult result;
       result.logprobs = EmptyRows(datums);
-      for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget))
-        Scatter(batch, Logprobs(*weights_, batch, nullptr), result.logprobs);
+      result.routes = EmptyRoutes(datums, codec_);
+      for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget)) {
+        Routing routing = MakeRouting(datums, batch);
+        routing.capture = !result.routes.empty();
+        Scatter(batch, Logprobs(*weights_, batch, nullptr, routing), result.logprobs);
+        if (routing.capture) ScatterRoutes(datums, batch, routing.used_TMK, codec_, result.routes);
+      }
       return result;
     });
   }
@@ -62,20 +69,27 @@ class LocalTrainer : public Trainer {
       ForwardBackwardResult result;
       result.logprobs = EmptyRows(datums);
       StepMetrics metrics;
+      RoutingSums routing_sums;
       for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget)) {
         const auto weights = WeightsInTraining(batch, masks);
         const ops::CheckpointScope scope(options_.checkpoint_every);
-        at::Tensor entropy_N, logprobs_N = Logprobs(*weights, batch, &entropy_N);
+        Routing routing = MakeRouting(datums, batch);
+        routing.summarize = true;
+        routing.penalty = {options_.router_load_balance_coef, options_.router_z_coef};
+        at::Tensor entropy_N, logprobs_N = Logprobs(*weights, batch, &entropy_N, routing);
         Scatter(batch, logprobs_N, result.logprobs);
         LossInput input = LossInputs(datums, batch, logprobs_N);
         if (config.top_entropy || config.entropy_coef != 0.0) input.entropy_T = entropy_N;
         const LossOutput output = loss->forward(input, config);
         metrics.Add(output, entropy_N);
         denominator_ += output.denominator;
+        routing.penalty.weight = output.denominator;
+        routing_sums.Add(routing.sums);
         result.num_computed_tokens += static_cast<int64_t>(batch.ids.size());
         Backward(output.sum, result.finite);
       }
       metrics.Finish(result);
+      AddRoutingMetrics(routing_sums, result.metrics);
       return result;
     }));
   }
@@ -90,9 +104,11 @@ class LocalTrainer : public Trainer {
           at::NoGradGuard no_grad;
           ForwardResult result;
           result.logprobs = EmptyRows(datums);
-          for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget))
-            Scatter(batch, Logprobs(*WeightsInTraining(batch, masks), batch, nullptr),
-                    result.logprobs);
+          for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget)) {
+            const auto weights = WeightsInTraining(batch, masks);
+            Routing routing = MakeRouting(datums, batch);
+            Scatter(batch, Logprobs(*weights, batch, nullptr, routing), result.logprobs);
+          }
           return result;
         }));
     RFT_ASSIGN_OR_RETURN(const CustomLossResult custom, loss(forward.logprobs));
@@ -121,7 +137,8 @@ class LocalTrainer : public Trainer {
         result.num_computed_tokens += static_cast<int64_t>(batch.ids.size());
         const auto weights = WeightsInTraining(batch, masks);
         const ops::CheckpointScope scope(options_.checkpoint_every);
-        const at::Tensor logprobs_N = Logprobs(*weights, batch, nullptr);
+        Routing routing = MakeRouting(datums, batch);
+        const at::Tensor logprobs_N = Logprobs(*weights, batch, nullptr, routing);
         Backward((logprobs_N * at::tensor(gradient, at::kFloat)).sum(), result.finite);
       }
       denominator_ += custom.denominator;
@@ -146,7 +163,8 @@ class LocalTrainer : public Trainer {
       }
       for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget)) {
         at::Tensor hidden_NH;
-        Scatter(batch, Logprobs(*weights_, batch, nullptr, &hidden_NH), result.logprobs);
+        Routing routing = MakeRouting(datums, batch);
+        Scatter(batch, Logprobs(*weights_, batch, nullptr, routing, &hidden_NH), result.logprobs);
         const ops::TopTokens top =
             ops::TopLogprobs(hidden_NH, weights_->head, top_k, options_.temperature);
         Scatter(batch, top.entropy_N, result.entropies);
@@ -184,7 +202,8 @@ class LocalTrainer : public Trainer {
         const MicroBatch batch = MakeMicroBatches(chunk, INT64_MAX)[0];
         const auto weights = gradient ? WeightsInTraining(batch, masks) : weights_;
         const ops::CheckpointScope scope(options_.checkpoint_every);
-        const at::Tensor logprobs_N = Logprobs(*weights, batch, nullptr);
+        Routing routing = MakeRouting(chunk, batch);
+        const at::Tensor logprobs_N = Logprobs(*weights, batch, nullptr, routing);
         const PreferenceOutput output =
             loss->forward(PreferenceInputs(chunk, batch, logprobs_N, *loss), config);
         result.loss_sum += output.sum.item<double>();
@@ -268,7 +287,9 @@ class LocalTrainer : public Trainer {
 
  private:
   absl::Status Validate(absl::Span<const Datum> datums) const {
-    return ValidateDatums(datums, model_->config().vocab_size, model_->config().max_positions);
+    RFT_RETURN_IF_ERROR(
+        ValidateDatums(datums, model_->config().vocab_size, model_->config().max_positions));
+    return options_.replay_routes ? ValidateRoutes(datums, codec_) : absl::OkStatus();
   }
 
   static absl::Status ValidateLossInputs(absl::Span<const Datum> datums, const LossConfig& config) {
@@ -295,9 +316,15 @@ class LocalTrainer : public Trainer {
     return rows;
   }
 
-  // Log-probabilities of the micro-batch's predictions, with a graph when gradients are enabled.
+  Routing MakeRouting(absl::Span<const Datum> datums, const MicroBatch& batch) const {
+    Routing routing;
+    if (options_.replay_routes) routing.replay_TMK = ReplayedExperts(datums, batch, codec_);
+    return routing;
+  }
+
+  // Log-probabilities of the micro-batch's predictions, with a graph when gradients are enabled. `routing` must outlive it.
   at::Tensor Logprobs(const ModelWeights& weights, const MicroBatch& batch, at::Tensor* entropy_N,
-                      at::Tensor* hidden_NH = nullptr) const {
+                      Routing& routing, at::Tensor* hidden_NH = nullptr) const {
     const SerialOpenMp serial;
     std::vector<int64_t> sources, targets;
     for (const auto& p : batch.predictions) {
@@ -306,7 +333,7 @@ class LocalTrainer : public Trainer {
     }
     attention_ = std::make_unique<PackedAttention>(batch.sequences);
     const at::Tensor hidden_TH = model_->forward(weights, IntTensor(batch.ids),
-                                                 IntTensor(batch.positions), *attention_, nullptr);
+                                                 IntTensor(batch.positions), *attention_, &routing);
     const at::Tensor wanted_NH = ops::SelectRows(hidden_TH, IntTensor(sources));
     if (hidden_NH) *hidden_NH = wanted_NH;
     return ops::TokenLogprobs(wanted_NH, weights.head, IntTensor(targets), options_.temperature,
@@ -409,6 +436,7 @@ class LocalTrainer : public Trainer {
   std::shared_ptr<CausalLm> model_;
   TrainerOptions options_;
   std::optional<Optimizer> optimizer_;
+  const RouteCodec codec_;
   std::shared_ptr<const ModelWeights> weights_;
   mutable std::unique_ptr<PackedAttention>
       attention_;  // of the last forward: a backward may use it

@@ -19,6 +19,10 @@ struct TrainerOptions {
   int64_t token_budget = 8192;  // computed tokens per micro-batch; a single datum may exceed it
   // Activation checkpointing of every n-th dense layer: less memory for one more forward of it, the same bits; 0: off.
   int64_t checkpoint_every = 0;
+  // Whether Datum::routes are used: a reference model keeps its own routing.
+  bool replay_routes = true;
+  // Coefficients of the router's auxiliary losses (rft/models/routing.h), per unit of the loss's denominator; 0 = off.
+  double router_load_balance_coef = 0.0, router_z_coef = 0.0;
   double temperature = 1.0;  // log-probabilities are of softmax(logits / temperature)
   // Train this adapter of the model instead of the model itself: gradients, optimizer state, checkpoints and published
   // weights are the adapter's. Several trainers may share one base, each with an adapter of its own.

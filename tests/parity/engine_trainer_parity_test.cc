@@ -74,7 +74,8 @@ class EngineTrainerParityTest
     : public ::testing::TestWithParam<std::tuple<Family, at::ScalarType>> {
  protected:
   std::vector<Datum> Datums(const std::vector<GenerateRequest>& requests,
-                            const std::vector<std::vector<Completion>>& completions, bool shared) {
+                            const std::vector<std::vector<Completion>>& completions, bool shared,
+                            bool replay = true) {
     std::vector<Datum> datums;
     for (size_t i = 0; i < requests.size(); ++i)
       for (size_t s = 0; s < completions[i].size(); ++s) {
@@ -87,6 +88,12 @@ class EngineTrainerParityTest
         d.advantages.assign(d.ids.size(), s % 2 == 0 ? 1.0f : -0.5f);
         d.prefix_id = shared ? static_cast<int64_t>(i) : -1;
         d.prefix_length = shared ? static_cast<int32_t>(requests[i].prompt.size()) : 0;
+        if (replay && !c.routes.empty()) {  // mixtures of experts: with the sampler's own choice
+          d.routes.packed = c.prompt_routes;
+          d.routes.packed.insert(d.routes.packed.end(), c.routes.begin(), c.routes.end());
+          d.routes.known.assign(d.ids.size(), 1);
+          d.routes.known[0] = 0;
+        }
         datums.push_back(std::move(d));
       }
     return datums;
@@ -111,7 +118,8 @@ class EngineTrainerParityTest
 
   // Two optimizer steps, each sampled by the engine and scored by the trainer; `seed` picks how the work is arranged.
   void SampleAndTrain(int num_requests, uint64_t seed, int sampler_threads, int trainer_threads) {
-    const std::vector<GenerateRequest> requests = testing::RaggedRequests(num_requests, seed);
+    std::vector<GenerateRequest> requests = testing::RaggedRequests(num_requests, seed);
+    for (GenerateRequest& r : requests) r.routes = RouteCapture::kPromptAndCompletion;
     auto random = [&, n = uint64_t{0}](int64_t low, int64_t high) mutable {
       return RandomInt(low, high, seed, 1000000 + ++n);
     };
@@ -124,7 +132,7 @@ class EngineTrainerParityTest
       const auto completions = Relay(*engine, requests).Run(static_cast<int>(random(1, 30)));
       SetNumThreads(trainer_threads);
       for (bool shared : {true, false}) {
-        const auto forward = trainer->Forward(Datums(requests, completions, shared));
+        const auto forward = trainer->Forward(Datums(requests, completions, shared, shared));
         ASSERT_TRUE(forward.ok()) << forward.status();
         EXPECT_EQ(LargestDifference(requests, completions, *forward), 0.0)
             << "seed " << seed << ", shared " << shared;
@@ -133,6 +141,9 @@ class EngineTrainerParityTest
                                                  FindLoss("grpo").DefaultConfig());
       ASSERT_TRUE(pass.ok() && pass->finite) << pass.status();
       EXPECT_EQ(pass->metrics.at("ratio_max"), 1.0);
+      if (model_->num_sparse_layers() > 0) {
+        EXPECT_EQ(pass->metrics.at("routing_changed"), 0.0);
+      }
       ASSERT_FALSE(trainer->OptimStep({.learning_rate = 0.01})->skipped);
       ASSERT_TRUE(engine->Publish(*trainer->SaveWeightsForSampler()).ok());
     }

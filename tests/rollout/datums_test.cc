@@ -62,6 +62,18 @@ TEST(DatumsTest, LeavesOutTruncatedRolloutsOnlyWhenAsked) {
   EXPECT_EQ(MakeDatums(groups, {.mask_truncated = true}).datums.size(), 0u);
 }
 
+TEST(DatumsTest, JoinsTheRoutesOfTheSegmentsAndKnowsWhichTokensHaveNone) {
+  Rollout rollout = MakeRollout({7, 8}, {-1, -2}, 0.5);
+  rollout.segments[1].routes = {1, 2, 3, 4, 5, 6};  // three bytes per token
+  std::vector<Group> groups = {MakeGroup({rollout})};
+  const TokenRoutes routes = MakeDatums(groups, {}).datums[0].routes;
+  EXPECT_THAT(routes.known, ElementsAre(0, 0, 1, 1));
+  EXPECT_THAT(routes.packed, ElementsAre(0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6));
+  groups[0].rollouts[0].segments[0].routes = {9, 9, 9, 7, 8, 9};
+  EXPECT_THAT(MakeDatums(groups, {}).datums[0].routes.known, ElementsAre(0, 1, 1, 1));
+  EXPECT_TRUE(MakeDatums(groups, {.replay_routes = false}).datums[0].routes.empty());
+}
+
 TEST(DatumsTest, GivesTheTokensOfToolsNoWeight) {
   Rollout rollout = MakeRollout({7}, {-1}, 1.0);
   rollout.segments.push_back({.kind = SegmentKind::kTool, .ids = {3, 4}});

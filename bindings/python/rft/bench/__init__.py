@@ -32,6 +32,7 @@ CHECKS = {
     "http-peer": "rft.bench.check_http_peer",
     "losses": "rft.bench.check_losses",
     "model": "rft.bench.check_model",
+    "oracle": "rft.bench.check_oracle",
     "parity": "rft.bench.check_parity",
 }
 DEFAULT_MODEL = Path("models/smollm2-135m-instruct")

@@ -2,12 +2,14 @@
 
 Rows parity/<family>/<case>-<dtype>: `ours` is the largest absolute difference over all sampled tokens, and must be exactly 0.
 64 requests of 1 to 96 prompt tokens and 1 to 32 new ones join and leave the batch while others run; a case is one way of
-arranging the work (CASES below). The trainer scores them in one packed forward, prompts shared and not.
+arranging the work (CASES below). The trainer scores them in one packed forward, prompts shared and not. Mixtures of experts are
+scored with the sampler's recorded experts replayed (R3: of all tokens, of the completions only) and with the router's own choice.
 Families are two-layer models with random weights. --model DIR checks that model instead.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -52,6 +54,7 @@ class Subject:
         self.native, self.model, self.trainer = native, model, native.Trainer(model, token_budget=1500)
         self.random = random.Random(seed)
         self.stats: dict[str, Any] = {}
+        self.replays = ("none", "completion", "all") if model.route_bytes else ("none",)
 
     def requests(self, count: int = NUM_REQUESTS, prefix: int = 0) -> list[Request]:
         """Ragged requests; with `prefix` tokens that four of them each have in common."""
@@ -67,8 +70,8 @@ class Subject:
         """Runs them all, 16 at a time: when one is finished the next joins."""
         self.native.set_threads(threads)
         with self.native.Engine(self.model, **engine_options) as engine, ThreadPoolExecutor(16) as pool:
-            for request, done in zip(requests, pool.map(lambda r: engine.generate([r.prompt], deadline_s=60, **r.sampling)[0], requests),
-                                     strict=True):
+            for request, done in zip(requests, pool.map(lambda r: engine.generate([r.prompt], deadline_s=60, routes="all",
+                                                                                          **r.sampling)[0], requests), strict=True):
                 request.completions = done
             self.stats = engine.stats()
 
@@ -76,22 +79,32 @@ class Subject:
         """Largest |sampler - trainer|; NaN where either is no number."""
         self.native.set_threads(threads)
         worst = 0.0
-        for shared in (True, False):
-            datums = self.datums(requests, shared)
+        for shared, replay in itertools.product((True, False), self.replays):
+            datums = self.datums(requests, shared, replay)
             flat = [(r.prompt, c) for r in requests for c in r.completions]
             for (prompt, completion), logprobs in zip(flat, self.trainer.forward(datums), strict=True):
                 worst = worse(worst, np.abs(logprobs[len(prompt):] - completion.logprobs).max())
         return worst
 
-    def datums(self, requests: list[Request], shared: bool) -> list[Any]:
+    def datums(self, requests: list[Request], shared: bool, replay: str = "none") -> list[Any]:
         """Training rows of all completions, with alternating advantages."""
         return [self.native.Datum(r.prompt + c.ids.tolist(), [0.0] * len(r.prompt) + [1.0] * len(c.ids),
                                   [(-1.0) ** s] * (len(r.prompt) + len(c.ids)),
-                                  prefix_id=i if shared else -1, prefix_length=len(r.prompt) if shared else 0)
+                                  prefix_id=i if shared else -1, prefix_length=len(r.prompt) if shared else 0,
+                                  **replayed(len(r.prompt), c, replay))
                 for i, r in enumerate(requests) for s, c in enumerate(r.completions)]
 
     def _ids(self, count: int) -> list[int]:
         return [self.random.randrange(3, self.model.vocab_size) for _ in range(count)]
+
+
+def replayed(prompt_length: int, completion: Any, replay: str) -> dict[str, Any]:
+    """The recorded experts as a datum takes them: of all tokens but the first, or of the completion's."""
+    if replay == "none":
+        return {}
+    routes = np.concatenate([completion.prompt_routes, completion.routes])
+    known = np.arange(len(routes)) >= (1 if replay == "all" else prompt_length)
+    return {"routes": routes, "routed": known.astype(np.uint8)}
 
 
 def worse(a: float, b: Any) -> float:

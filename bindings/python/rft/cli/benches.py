@@ -28,9 +28,9 @@ def bench(
 def check(
     name: Annotated[str, typer.Argument(help="Which check; `list` names them.")],
     model: Annotated[Path | None, typer.Option(help="Model folder; default: models/smollm2-135m-instruct.")] = None,
-    family: Annotated[str, typer.Option(help="Only this family of models (parity).")] = "",
+    family: Annotated[str, typer.Option(help="Only this family of models (parity, oracle).")] = "",
     only: Annotated[str, typer.Option(help="Only rows whose name contains this.")] = "",
-    oracle: Annotated[Path | None, typer.Option(help="losses: the independent implementation to compare with.")] = None,
+    oracle: Annotated[Path | None, typer.Option(help="losses: the independent implementation to compare with; oracle: the folder of the families.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="losses: seed of the cases.")] = 0,
 ) -> None:
     """Compare our numbers with a reference; `limit` is the most that `ours` may be."""
