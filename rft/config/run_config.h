@@ -148,10 +148,12 @@ struct TrainerConfig {
   double grad_clip_norm = 1.0;
   int64_t token_budget = 8192;
   std::string optimizer = "adamw";
+  std::string optimizer_state = "fp32";
   bool decay_vectors = true;
   int64_t checkpoint_every = 0;
   int64_t updates_per_step = 1;
   int64_t threads = 0;
+  int64_t memory_mb = 0;
 
   void Visit(ConfigVisitor& v) {
     v.Field("dtype", &dtype,
@@ -182,11 +184,16 @@ struct TrainerConfig {
     v.Field("grad_clip_norm", &grad_clip_norm,
             {.doc = "Largest global gradient norm; 0: no clipping.", .min = 0});
     v.Field("token_budget", &token_budget,
-            {.doc = "Tokens per micro-batch.", .unit = "tokens", .min = 1});
+            {.doc = "Most tokens per micro-batch; memory_mb may make it smaller.",
+             .unit = "tokens",
+             .min = 1});
     v.Field("optimizer", &optimizer,
             {.doc = "adamw; muon: matrices of the layers along their orthogonalised momentum; sgd: "
                     "momentum beta1, half the state.",
              .choices = {"adamw", "muon", "sgd"}});
+    v.Field("optimizer_state", &optimizer_state,
+            {.doc = "How adamw keeps its moments: 4, 2 or about 1 byte per number.",
+             .choices = {"fp32", "bf16", "int8"}});
     v.Field("decay_vectors", &decay_vectors, {.doc = "Weight decay on norms and biases, too."});
     v.Field(
         "checkpoint_every", &checkpoint_every,
@@ -199,6 +206,12 @@ struct TrainerConfig {
         {.doc = "Optimizer updates made from one step's rollouts.", .unit = "updates", .min = 1});
     v.Field("threads", &threads,
             {.doc = "Threads for tensor work; 0: all cores.", .unit = "threads", .min = 0});
+    v.Field(
+        "memory_mb", &memory_mb,
+        {.doc = "Memory that the process may use: micro-batches are made to fit, and a run that "
+                "can't is refused before its first step; 0: what the machine has left.",
+         .unit = "MiB",
+         .min = 0});
   }
 };
 

@@ -73,15 +73,14 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
   TrainerOptions trainer_options;
   trainer_options.token_budget = config.trainer.token_budget;
   trainer_options.checkpoint_every = config.trainer.checkpoint_every;
-  trainer_options.optimizer = {config.trainer.optimizer, config.trainer.decay_vectors};
+  trainer_options.optimizer = {config.trainer.optimizer, config.trainer.decay_vectors,
+                               config.trainer.optimizer_state};
   trainer_options.temperature = config.rollout.temperature;
   RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> model, LoadModel(config.model, dtype));
-  if (parts.loss.kl_coef > 0.0) {  // an adapter's reference is its base, which stays as it is
-    std::shared_ptr<CausalLm> frozen = model;
-    if (config.lora.rank == 0) {
-      RFT_ASSIGN_OR_RETURN(frozen, LoadModel(config.model, dtype));
-    }
-    RFT_ASSIGN_OR_RETURN(parts.reference, Trainer::Create(std::move(frozen), trainer_options));
+  if (parts.loss.kl_coef > 0.0) {  // one version of the weights more in memory, no second model
+    TrainerOptions reference_options = trainer_options;
+    reference_options.frozen = model->weights();
+    RFT_ASSIGN_OR_RETURN(parts.reference, Trainer::Create(model, reference_options));
   }
   if (config.lora.rank > 0) {
     RFT_ASSIGN_OR_RETURN(trainer_options.adapter,
@@ -92,7 +91,16 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
                                                      .rslora = config.lora.rslora,
                                                      .seed = static_cast<uint64_t>(config.seed)}));
   }
-  RFT_ASSIGN_OR_RETURN(parts.trainer, Trainer::Create(model, trainer_options));
+  RFT_ASSIGN_OR_RETURN(std::unique_ptr<Trainer> trainer, Trainer::Create(model, trainer_options));
+  parts.plan_memory = [trainer = trainer.get(),
+                       limit = config.trainer.memory_mb << 20](const MemoryWorkload& workload) {
+    return trainer->PlanMemory(workload, limit);
+  };
+  parts.check_export = [trainer = trainer.get()](const std::string& dir,
+                                                 absl::Span<const Datum> datums) {
+    return trainer->CheckExport(dir, datums);
+  };
+  parts.trainer = std::move(trainer);
   EngineOptions engine_options;
   engine_options.max_batch = config.engine.max_batch;
   engine_options.max_batch_tokens = config.engine.max_batch_tokens;

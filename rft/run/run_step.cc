@@ -89,6 +89,7 @@ absl::StatusOr<StepReport> Run::Step() {
                        TrainOnBatch(*parts_.trainer, parts_.reference.get(), batch, options));
   if (update.num_updates > 0) RFT_RETURN_IF_ERROR(Publish());
   const double train_s = Clock::Default().NowSeconds() - start;
+  KeepSome(batch, options.datums);
   RFT_RETURN_IF_ERROR(WriteRollouts(batch));
   RFT_RETURN_IF_ERROR(RaiseAlarms(batch));
   CountSignal(batch);
@@ -139,6 +140,13 @@ absl::Status Run::RaiseAlarms(const StepBatch& batch) {
                      ", \"first\": ", JsonQuote(alarm.reason))));
   }
   return absl::OkStatus();
+}
+
+void Run::KeepSome(const StepBatch& batch, const DatumOptions& options) {
+  if (batch.groups.empty()) return;
+  std::vector<Datum> datums =
+      MakeDatums(absl::MakeConstSpan(batch.groups).first(1), options).datums;
+  if (!datums.empty()) last_datums_ = std::move(datums);
 }
 
 void Run::CountSignal(const StepBatch& batch) {

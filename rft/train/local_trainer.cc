@@ -19,6 +19,8 @@
 #include "rft/tensor/top_tokens.h"
 #include "rft/tensor/try_torch.h"
 #include "rft/train/batcher.h"
+#include "rft/train/export_check.h"
+#include "rft/train/memory_planner.h"
 #include "rft/train/optimizer.h"
 #include "rft/train/preference.h"
 #include "rft/train/step_metrics.h"
@@ -35,7 +37,9 @@ class LocalTrainer : public Trainer {
   LocalTrainer(std::shared_ptr<CausalLm> model, const TrainerOptions& options)
       : model_(std::move(model)),
         options_(options),
-        weights_(options_.adapter ? options_.adapter->weights() : model_->weights()) {}
+        weights_(options_.frozen    ? options_.frozen
+                 : options_.adapter ? options_.adapter->weights()
+                                    : model_->weights()) {}
 
   absl::StatusOr<ForwardResult> Forward(absl::Span<const Datum> datums) override {
     RFT_RETURN_IF_ERROR(Validate(datums));
@@ -242,6 +246,7 @@ class LocalTrainer : public Trainer {
     return SaveTrainerState(dir, parameters(), optimizer());
   }
   absl::Status LoadState(const std::string& dir) override {
+    RFT_RETURN_IF_ERROR(CheckFrozenBase());
     RFT_RETURN_IF_ERROR(LoadTrainerState(dir, parameters(), optimizer()));
     return TryTorch([&] {
       Repack();
@@ -263,6 +268,17 @@ class LocalTrainer : public Trainer {
   std::shared_ptr<LoraAdapter> adapter() const override { return options_.adapter; }
   ParameterStore& parameters() const override {
     return options_.adapter ? options_.adapter->parameters() : model_->parameters();
+  }
+  absl::StatusOr<std::optional<double>> CheckExport(const std::string& dir,
+                                                    absl::Span<const Datum> datums) override {
+    return rft::CheckExport(*this, options_, dir, datums);
+  }
+  absl::StatusOr<MemoryPlan> PlanMemory(const MemoryWorkload& workload,
+                                        int64_t limit_bytes) override {
+    RFT_ASSIGN_OR_RETURN(MemoryPlan plan,
+                         rft::PlanMemory(*model_, options_, workload, limit_bytes));
+    options_.token_budget = plan.token_budget;
+    return plan;
   }
   int64_t num_steps() const override { return optimizer_ ? optimizer_->num_steps() : 0; }
 
@@ -333,6 +349,8 @@ class LocalTrainer : public Trainer {
 
   // A base that another trainer trains would collect the adapter's gradients as its own.
   absl::Status CheckFrozenBase() const {
+    if (options_.frozen)
+      return absl::FailedPreconditionError("trainer: a frozen reference is not trained");
     if (options_.adapter && model_->parameters().grads().defined())
       return absl::FailedPreconditionError(
           "trainer: another trainer trains this adapter's base; give it a model of its own");
@@ -424,10 +442,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(std::shared_ptr<CausalL
                                                          const TrainerOptions& options) {
   if (options.token_budget < 1)
     return absl::InvalidArgumentError("trainer.token_budget: must be at least 1");
-  if (!Optimizer::IsOptimizer(options.optimizer.kind))
-    return absl::InvalidArgumentError(absl::StrCat("trainer.optimizer: unknown optimizer '",
-                                                   options.optimizer.kind,
-                                                   "'; known: adamw, muon, sgd"));
+  RFT_RETURN_IF_ERROR(Optimizer::Check(options.optimizer));
   if (options.checkpoint_every < 0)
     return absl::InvalidArgumentError("trainer.checkpoint_every: must be at least 0");
   if (!(options.temperature > 0))

@@ -21,13 +21,16 @@ BENCHES = {
     "graders": "rft.bench.graders",
     "grpo-step": "rft.bench.grpo_step",
     "losses": "rft.bench.losses",
+    "memory": "rft.bench.memory",
     "moe": "rft.bench.moe",
+    "optimizer": "rft.bench.optimizer",
     "sandbox": "rft.bench.sandbox",
     "serve": "rft.bench.serve",
     "train": "rft.bench.train",
 }
 CHECKS = {
     "losses": "rft.bench.check_losses",
+    "memory": "rft.bench.check_memory",
     "model": "rft.bench.check_model",
     "parity": "rft.bench.check_parity",
 }
