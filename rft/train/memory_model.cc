@@ -97,9 +97,9 @@ int64_t LogitChunkBytes(const Sizes& s, int64_t predictions) {
 
 int64_t HeadWorkspace(const Sizes& s, const MicroBatchShape& shape, bool frozen) {
   const int64_t rows = std::min(shape.predictions, ops::LogitsChunkRows(s.v));
-  int64_t bytes = LogitChunkBytes(s, shape.predictions) + s.c * s.v * s.h;
-  if (!frozen) bytes += s.c * rows * s.v;
-  return bytes + s.c * shape.predictions * s.h;
+  const int64_t block = frozen ? 0 : std::min(rows, kTokenBlock);
+  return LogitChunkBytes(s, shape.predictions) +
+         s.c * (s.v * s.h + block * (s.v + s.h) + shape.predictions * s.h);
 }
 
 // Keys, values and gradients of one (group, head) per thread, in float32.
@@ -115,22 +115,23 @@ MicroBatchMemory MemoryOfMicroBatch(const CausalLm& model, const LoraAdapter* ad
                                     const MicroBatchShape& shape) {
   const Sizes s(model, adapter);
   const bool frozen = adapter != nullptr;
-  int64_t kept = 0, largest = 0;
+  // From the top down, a layer's activations are freed when its backward is done; one that is computed again lives beside what
+  // is kept of the layers below it.
+  int64_t kept = 4 * kLong, peak = 0;
   for (int64_t l = 0; l < s.config.num_layers; ++l) {
     const bool again =
         shape.checkpoint_every > 0 && l % shape.checkpoint_every == 0 && !s.sparse(l);
+    peak = std::max(peak,
+                    shape.tokens * (kept + s.Layer(l)) + LayerWorkspace(s, shape.tokens, frozen));
     kept += again ? kFloat * s.h : s.Layer(l);
-    if (again) largest = std::max(largest, s.Layer(l) - kFloat * s.h);  // its input is kept anyway
   }
   MicroBatchMemory memory;
   // The last residual and norm, ids and positions; then the predictions' hidden states and statistics.
-  memory.activations = shape.tokens * (kept + kFloat * s.h + kFloat + s.c * s.h + 4 * kLong) +
+  memory.activations = shape.tokens * (kept + kFloat * s.h + kFloat + s.c * s.h) +
                        shape.predictions * (s.c * s.h + 6 * kFloat);
   memory.logits = LogitChunkBytes(s, shape.predictions);
-  // A layer that is computed again lives beside its own backward.
-  memory.workspace = std::max(HeadWorkspace(s, shape, frozen),
-                              LayerWorkspace(s, shape.tokens, frozen) + shape.tokens * largest) +
-                     AttentionWorkspace(s, shape.longest_row);
+  peak = std::max(peak, memory.activations + HeadWorkspace(s, shape, frozen));
+  memory.workspace = peak - memory.activations + AttentionWorkspace(s, shape.longest_row);
   return memory;
 }
 
