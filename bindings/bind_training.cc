@@ -80,6 +80,28 @@ py::tuple Describe(PyTrainer& self, const std::vector<Datum>& datums, int32_t to
   return py::make_tuple(ArrayList(d.logprobs), ArrayList(d.entropies), ids, logprobs);
 }
 
+ForwardBackwardResult ForwardBackwardDistillation(
+    PyTrainer& self, const std::vector<Datum>& datums,
+    const std::vector<py::array_t<int32_t, py::array::c_style | py::array::forcecast>>& top_ids,
+    const std::vector<py::array_t<float, py::array::c_style | py::array::forcecast>>& top_logprobs,
+    const std::string& direction, bool tail) {
+  if (direction != "forward" && direction != "reverse")
+    throw StatusException(absl::InvalidArgumentError(
+        absl::StrCat("direction: '", direction, "' is not one of \"forward\", \"reverse\"")));
+  Description teacher;
+  for (const auto& ids : top_ids) {
+    if (ids.ndim() != 2)
+      throw StatusException(absl::InvalidArgumentError("top_ids: arrays of [tokens, k], please"));
+    teacher.top_k = static_cast<int32_t>(ids.shape(1));
+    teacher.top_ids.emplace_back(ids.data(), ids.data() + ids.size());
+  }
+  for (const auto& logprobs : top_logprobs)
+    teacher.top_logprobs.emplace_back(logprobs.data(), logprobs.data() + logprobs.size());
+  const DistillationConfig config{direction == "reverse", tail};
+  return ValueOrThrow(self.Call(
+      [&](Trainer& t) { return t.ForwardBackwardDistillation(datums, teacher, config); }));
+}
+
 ForwardBackwardResult ForwardBackwardPreference(
     PyTrainer& self, const std::vector<Datum>& datums, const std::string& loss, bool gradient,
     std::optional<double> beta, std::optional<double> label_smoothing, std::optional<double> gamma,
@@ -196,6 +218,13 @@ void BindTraining(py::module_& m) {
            "Before the first step: what will be used for what (items, total_bytes, text), and "
            "micro-batches (token_budget) made to fit into limit_mb MiB; 0: what the machine has "
            "left.\n\nRaises ResourceError where even the longest row doesn't fit.")
+      .def("forward_backward_distillation", &ForwardBackwardDistillation, py::arg("datums"),
+           py::arg("top_ids"), py::arg("top_logprobs"), py::kw_only(),
+           py::arg("direction") = "forward", py::arg("tail") = true,
+           "Adds the gradient of the divergence from a teacher: its describe(datums, top_k)[2:], "
+           "what it finds most likely at each position. forward: sum p log(p / q), reverse: sum q "
+           "log(q / p), q ours; tail: all other tokens are one outcome more. Several teachers: a "
+           "call each.\n\nRaises ConfigError naming the datum, and as forward.")
       .def("optim_step", &OptimStep, py::arg("learning_rate") = adam.learning_rate,
            py::arg("beta1") = adam.beta1, py::arg("beta2") = adam.beta2, py::arg("eps") = adam.eps,
            py::arg("weight_decay") = adam.weight_decay,

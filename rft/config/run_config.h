@@ -154,6 +154,7 @@ struct TrainerConfig {
   int64_t updates_per_step = 1;
   int64_t threads = 0;
   int64_t memory_mb = 0;
+  double reference_decay = 1.0;
 
   void Visit(ConfigVisitor& v) {
     v.Field("dtype", &dtype,
@@ -206,6 +207,11 @@ struct TrainerConfig {
         {.doc = "Optimizer updates made from one step's rollouts.", .unit = "updates", .min = 1});
     v.Field("threads", &threads,
             {.doc = "Threads for tensor work; 0: all cores.", .unit = "threads", .min = 0});
+    v.Field("reference_decay", &reference_decay,
+            {.doc = "The reference of a KL term after each step: this part of itself, the rest of "
+                    "the trained weights; 1: it stays the model as it was loaded.",
+             .min = 0,
+             .max = 1});
     v.Field(
         "memory_mb", &memory_mb,
         {.doc = "Memory that the process may use: micro-batches are made to fit, and a run that "
@@ -351,6 +357,30 @@ struct PreferenceOptions {
   }
 };
 
+struct DistillOptions {
+  std::vector<std::string> teachers;
+  std::string objective = "sampled";
+  int64_t top_k = 16;
+  std::string direction = "forward";
+
+  void Visit(ConfigVisitor& v) {
+    v.Field("teachers", &teachers,
+            {.doc = "Hugging Face folders with the student's vocabulary; they count alike.",
+             .unit = "path"});
+    v.Field("objective", &objective,
+            {.doc = "sampled: reverse KL on the tokens that the student sampled; top-k: divergence "
+                    "on each teacher's most likely tokens at every position.",
+             .choices = {"sampled", "top-k"}});
+    v.Field("top_k", &top_k,
+            {.doc = "For objective top-k.", .unit = "tokens", .min = 1, .max = 128});
+    v.Field(
+        "direction", &direction,
+        {.doc = "For objective top-k: forward sum p log(p / q), reverse sum q log(q / p), q the "
+                "student.",
+         .choices = {"forward", "reverse"}});
+  }
+};
+
 struct StopConfig {
   int64_t no_signal_steps = 10;
   int64_t patience = 0;
@@ -388,6 +418,7 @@ struct RunConfig {
   StopConfig stop;
   SftOptions sft;
   PreferenceOptions preference;
+  DistillOptions distill;
 
   // Where each given key was written: "trainer.steps" -> "run.yaml:14" or "--set". For messages
   // about values that only others can judge (an unknown loss name). Not part of the dump.
@@ -422,6 +453,7 @@ struct RunConfig {
     v.Nested("stop", stop, "When to stop early.");
     v.Nested("sft", sft, "rft sft: supervised fine-tuning on data.train.");
     v.Nested("preference", preference, "rft dpo: preference tuning on data.train.");
+    v.Nested("distill", distill, "rft distill: on-policy distillation on data.train's prompts.");
   }
 
   // eval.temperature, or rollout.temperature when it is unset.

@@ -77,19 +77,30 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
                                config.trainer.optimizer_state};
   trainer_options.temperature = config.rollout.temperature;
   RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> model, LoadModel(config.model, dtype));
-  if (parts.loss.kl_coef > 0.0) {  // one version of the weights more in memory, no second model
+  const auto adapter_on = [&](std::shared_ptr<CausalLm> base) {
+    return LoraAdapter::Create(std::move(base), {.rank = config.lora.rank,
+                                                 .alpha = config.lora.alpha,
+                                                 .dropout = config.lora.dropout,
+                                                 .targets = config.lora.targets,
+                                                 .rslora = config.lora.rslora,
+                                                 .seed = static_cast<uint64_t>(config.seed)});
+  };
+  std::unique_ptr<Trainer> reference;
+  const bool moves = config.trainer.reference_decay < 1.0;
+  if (parts.loss.kl_coef > 0.0) {
     TrainerOptions reference_options = trainer_options;
-    reference_options.frozen = model->weights();
-    RFT_ASSIGN_OR_RETURN(parts.reference, Trainer::Create(model, reference_options));
+    std::shared_ptr<CausalLm> reference_model = model;
+    if (!moves) {  // one version of the weights more in memory, no second model
+      reference_options.frozen = model->weights();
+    } else if (config.lora.rank > 0) {
+      RFT_ASSIGN_OR_RETURN(reference_options.adapter, adapter_on(model));
+    } else {
+      RFT_ASSIGN_OR_RETURN(reference_model, LoadModel(config.model, dtype));
+    }
+    RFT_ASSIGN_OR_RETURN(reference, Trainer::Create(reference_model, reference_options));
   }
   if (config.lora.rank > 0) {
-    RFT_ASSIGN_OR_RETURN(trainer_options.adapter,
-                         LoraAdapter::Create(model, {.rank = config.lora.rank,
-                                                     .alpha = config.lora.alpha,
-                                                     .dropout = config.lora.dropout,
-                                                     .targets = config.lora.targets,
-                                                     .rslora = config.lora.rslora,
-                                                     .seed = static_cast<uint64_t>(config.seed)}));
+    RFT_ASSIGN_OR_RETURN(trainer_options.adapter, adapter_on(model));
   }
   RFT_ASSIGN_OR_RETURN(std::unique_ptr<Trainer> trainer, Trainer::Create(model, trainer_options));
   parts.plan_memory = [trainer = trainer.get(),
@@ -100,6 +111,12 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
                                                  absl::Span<const Datum> datums) {
     return trainer->CheckExport(dir, datums);
   };
+  if (reference && moves)
+    parts.move_reference = [reference = reference.get(), trainer = trainer.get(),
+                            decay = config.trainer.reference_decay] {
+      return reference->Follow(*trainer, decay);
+    };
+  parts.reference = std::move(reference);
   parts.trainer = std::move(trainer);
   EngineOptions engine_options;
   engine_options.max_batch = config.engine.max_batch;

@@ -124,6 +124,8 @@ absl::Status Run::Restore() {
   RFT_ASSIGN_OR_RETURN(std::optional<rft::Checkpoint> checkpoint, FindNewestCheckpoint(*folder_));
   if (checkpoint) {
     RFT_RETURN_IF_ERROR(parts_.trainer->LoadState(checkpoint->dir));
+    if (parts_.move_reference)
+      RFT_RETURN_IF_ERROR(parts_.reference->LoadState(JoinPath(checkpoint->dir, kReferenceFolder)));
     state_ = std::move(checkpoint->state);
     checkpoint_step_ = state_.step;
   }

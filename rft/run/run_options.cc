@@ -90,7 +90,7 @@ EvalOptions EvalOptionsFor(const RunConfig& config) {
   return options;
 }
 
-MemoryWorkload MemoryWorkloadFor(const RunConfig& config, bool has_reference,
+MemoryWorkload MemoryWorkloadFor(const RunConfig& config, bool keeps_version,
                                  int64_t longest_prompt, int64_t num_heldout,
                                  const EngineStats& engine) {
   constexpr int64_t kPageTokens = 16;
@@ -105,7 +105,7 @@ MemoryWorkload MemoryWorkloadFor(const RunConfig& config, bool has_reference,
   workload.predicted_part =
       static_cast<double>(completions) / static_cast<double>(longest_prompt + completions);
   workload.sampled_from = engine.pages_total > 0;
-  workload.kept_versions = has_reference ? 1 : 0;
+  workload.kept_versions = keeps_version ? 1 : 0;
   // A step's pages are kept for prompts that share them until the weights change; an evaluation's likewise.
   const int64_t step =
       rollout.prompts_per_step *

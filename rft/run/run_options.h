@@ -26,7 +26,7 @@ EvalOptions EvalOptionsFor(const RunConfig& config);
 // With the learning rate of step `step`.
 UpdateOptions UpdateOptionsFor(const RunConfig& config, const LossConfig& loss, int64_t step);
 // The most that a step can bring: every prompt as long as the longest, every completion of max_tokens.
-MemoryWorkload MemoryWorkloadFor(const RunConfig& config, bool has_reference,
+MemoryWorkload MemoryWorkloadFor(const RunConfig& config, bool keeps_version,
                                  int64_t longest_prompt, int64_t num_heldout,
                                  const EngineStats& engine);
 

@@ -20,7 +20,9 @@ struct RunParts {
   std::unique_ptr<InferenceEngine> engine;
   std::unique_ptr<TrainingClient> trainer;  // its log-probabilities are at rollout.temperature
   std::unique_ptr<TrainingClient>
-      reference;    // the frozen model of the KL term; null unless loss.kl_coef > 0
+      reference;  // the frozen model of the KL term; null unless loss.kl_coef > 0
+  // Moves the reference towards the trained model after a step (trainer.reference_decay). Null where it stays as it is.
+  std::function<absl::Status()> move_reference;
   LossConfig loss;  // the loss's defaults under the configuration's knobs
   // What the trainer saved into a folder against what it holds, re-scored on some rollouts: the mean |difference| in nats
   // (rft/train/export_check.h). Null where it is not in this process.

@@ -89,9 +89,14 @@ Optimizer::Optimizer(const ParameterStore& parameters, OptimizerOptions options)
     : options_(std::move(options)) {
   const absl::Status valid = Check(options_);
   TORCH_CHECK(valid.ok(), valid.message());
-  const int64_t n = const_cast<ParameterStore&>(parameters).values().numel();
-  m_ = Moment(n, options_.state, /*is_signed=*/true);
-  if (options_.kind != "sgd") v_ = Moment(n, options_.state, /*is_signed=*/false);
+  size_ = const_cast<ParameterStore&>(parameters).values().numel();
+  Reset();
+}
+
+void Optimizer::Reset() {
+  num_steps_ = 0;
+  m_ = Moment(size_, options_.state, /*is_signed=*/true);
+  if (options_.kind != "sgd") v_ = Moment(size_, options_.state, /*is_signed=*/false);
 }
 
 double Optimizer::Norm(const at::Tensor& grads) {

@@ -46,6 +46,7 @@ class Optimizer {
   const OptimizerOptions& options() const { return options_; }
   Moment& first_moment() { return m_; }
   Moment& second_moment() { return v_; }  // undefined for sgd
+  void Reset();                           // as new: no steps, zero state
   int64_t num_steps() const { return num_steps_; }
   void set_num_steps(int64_t n) { num_steps_ = n; }
 
@@ -54,6 +55,7 @@ class Optimizer {
                   const AdamParams& params, const std::vector<OptimizerRange>& ranges);
 
   OptimizerOptions options_;
+  int64_t size_ = 0;  // of the arena
   Moment m_, v_;
   int64_t num_steps_ = 0;
 };

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "rft/api/training_client.h"
+#include "rft/core/distillation_config.h"
 #include "rft/core/memory_plan.h"
 #include "rft/core/preference_config.h"
 #include "rft/models/causal_lm.h"
@@ -56,6 +57,15 @@ class Trainer : public TrainingClient {
   virtual absl::StatusOr<ForwardBackwardResult> ForwardBackwardPreference(
       absl::Span<const Datum> datums, const PreferenceConfig& loss, bool gradient) = 0;
 
+  // Distillation: for every token with a weight, the divergence from `teacher` (what its Describe says of the same datums)
+  // on the teacher's top_k tokens (losses/distillation.h), times the weight; the denominator is the sum of weights. Several
+  // teachers: a call each. metrics: "divergence". `logprobs` of the result stay empty.
+  virtual absl::StatusOr<ForwardBackwardResult> ForwardBackwardDistillation(
+      absl::Span<const Datum> datums, const Description& teacher,
+      const DistillationConfig& config) = 0;
+  // Moves what is trained here towards what `other` trains, own = decay * own + (1 - decay) * other's, and makes a version of
+  // it: an exponential moving average (the reference of a KL term). kInvalidArgument if their parameters differ.
+  virtual absl::Status Follow(const Trainer& other, double decay) = 0;
   // What SaveModel wrote into `dir` against what is trained: rft/train/export_check.h.
   virtual absl::StatusOr<std::optional<double>> CheckExport(const std::string& dir,
                                                             absl::Span<const Datum> datums) = 0;

@@ -18,10 +18,12 @@ namespace {
 
 // The arenas of a state as float32: the parameters' own, the moments' own or decoded ones.
 struct Arenas {
-  at::Tensor values, m, v;  // v undefined for sgd
+  at::Tensor values, m, v;  // v undefined for sgd, both before the first step
 
-  Arenas(ParameterStore& parameters, Optimizer& optimizer)
-      : values(parameters.values()), m(optimizer.first_moment().ToFloat()) {
+  Arenas(ParameterStore& parameters, Optimizer& optimizer, int64_t num_steps)
+      : values(parameters.values()) {
+    if (num_steps == 0) return;
+    m = optimizer.first_moment().ToFloat();
     if (optimizer.second_moment().defined()) v = optimizer.second_moment().ToFloat();
   }
 };
@@ -52,7 +54,7 @@ std::vector<Entry> Entries(ParameterStore& parameters, const Arenas& arenas) {
 absl::Status SaveTrainerState(const std::string& dir, ParameterStore& parameters,
                               Optimizer& optimizer) {
   std::vector<TensorToWrite> tensors;
-  const Arenas arenas(parameters, optimizer);
+  const Arenas arenas(parameters, optimizer, optimizer.num_steps());
   for (const Entry& e : Entries(parameters, arenas))
     tensors.push_back(
         {e.name, TensorDtype::kF32, e.shape, [e](const ByteSink& sink) {
@@ -79,7 +81,7 @@ absl::Status LoadTrainerState(const std::string& dir, ParameterStore& parameters
     return absl::InvalidArgumentError(absl::StrCat(path, ": is the state of trainer.optimizer ",
                                                    saved, ", this trainer has ",
                                                    optimizer.options().kind));
-  const Arenas arenas(parameters, optimizer);
+  const Arenas arenas(parameters, optimizer, step);
   const std::vector<Entry> entries = Entries(parameters, arenas);
   std::vector<TensorView> views;
   for (const Entry& e : entries) {
@@ -95,8 +97,9 @@ absl::Status LoadTrainerState(const std::string& dir, ParameterStore& parameters
   }
   for (size_t i = 0; i < entries.size(); ++i)
     std::memcpy(entries[i].data, views[i].bytes.data(), views[i].bytes.size());
-  optimizer.first_moment().FromFloat(arenas.m);
+  if (arenas.m.defined()) optimizer.first_moment().FromFloat(arenas.m);
   if (arenas.v.defined()) optimizer.second_moment().FromFloat(arenas.v);
+  if (step == 0) optimizer.Reset();
   optimizer.set_num_steps(step);
   return absl::OkStatus();
 }

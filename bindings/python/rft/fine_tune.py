@@ -1,4 +1,4 @@
-"""Fine-tuning from a run file without sampling: `rft sft run.yaml` and `rft dpo run.yaml`.
+"""Fine-tuning from a run file without rewards: `rft sft run.yaml`, `rft dpo run.yaml` and `rft distill run.yaml`.
 
     step:  rows of data.train, in an order that depends on the seed and the step only  ->  gradient  ->  optimizer
     every eval.every steps, and at the end: the loss on data.heldout; the best weights are kept (model/), and stop.patience
@@ -146,8 +146,7 @@ class FineTune:
                                       optimizer=config.get("trainer.optimizer"), decay_vectors=config.get("trainer.decay_vectors"),
                                       optimizer_state=config.get("trainer.optimizer_state"))
         self._reference: Trainer | None = None
-        self.objective: Objective = (Sft(config, self.trainer, self.codec) if kind == "sft"
-                                     else Preference(config, self.trainer, self.codec, self._get_reference))
+        self.objective: Objective = self._objective()
         self.rows = self.objective.read(config.get("data.train"))
         heldout = config.get("data.heldout")
         self.heldout = self.objective.read(heldout) if heldout else []
@@ -159,6 +158,15 @@ class FineTune:
         self.dir = Path(resume) if resume else self._new_folder()
         if resume:
             self._load()
+
+    def _objective(self) -> Objective:
+        if self.kind == "distill":
+            from rft.distill import Distill
+
+            return Distill(self.config, self.trainer, self.codec)
+        if self.kind == "sft":
+            return Sft(self.config, self.trainer, self.codec)
+        return Preference(self.config, self.trainer, self.codec, self._get_reference)
 
     def _get_reference(self) -> Trainer:
         if self._reference is None:
