@@ -19,6 +19,7 @@
 #include "rft/config/config_reader.h"
 #include "rft/config/schedule.h"
 #include "rft/core/text.h"
+#include "rft/run/model_card.h"
 
 namespace rft::python {
 namespace {
@@ -104,6 +105,14 @@ void BindConfig(py::module_& m) {
            "The value at a dotted key: get(\"trainer.steps\"), get(\"graders.0.weight\"), "
            "get(\"losses\") for a section.\n\n"
            "Raises ConfigError for an unknown key.")
+      .def(
+          "model_card",
+          [](const RunConfig& self, const std::string& kind, const std::string& scores_json) {
+            return ModelCard(self, kind, scores_json);
+          },
+          py::arg("kind"), py::arg("scores_json"),
+          "README.md of a model made with this configuration: hashes of the data, scores, "
+          "configuration.")
       .def(
           "learning_rate",
           [](const RunConfig& config, int64_t step) {

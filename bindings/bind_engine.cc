@@ -89,18 +89,32 @@ void WaitForAll(Generation& generation, InferenceEngine& engine,
   }
 }
 
+// A list of max_tokens: taken out of the keywords, one number per prompt.
+std::vector<int32_t> TakeLimits(py::kwargs& keywords) {
+  std::vector<int32_t> limits;
+  if (keywords.contains("max_tokens") && py::isinstance<py::sequence>(keywords["max_tokens"]))
+    limits = keywords.attr("pop")("max_tokens").cast<std::vector<int32_t>>();
+  return limits;
+}
+
 std::vector<std::vector<Completion>> Generate(PyEngine& self, const py::iterable& prompts,
                                               uint64_t seed,
                                               const std::optional<py::function>& on_token,
-                                              double deadline_s, const py::kwargs& keywords) {
+                                              double deadline_s, py::kwargs keywords) {
   bool echo = false;
+  const std::vector<int32_t> limits = TakeLimits(keywords);
   GenerateRequest request = ReadRequest(keywords, &echo);
   std::vector<GenerateRequest> requests;
   for (const py::handle prompt : prompts) {
     request.prompt = ToTokenIds(prompt, absl::StrCat("prompts[", requests.size(), "]"));
     request.rng = {.run_seed = seed, .row = requests.size()};
+    if (!limits.empty())
+      request.sampling.max_tokens = limits[std::min(requests.size(), limits.size() - 1)];
     requests.push_back(request);
   }
+  if (!limits.empty() && limits.size() != requests.size())
+    throw StatusException(absl::InvalidArgumentError(
+        absl::StrCat("max_tokens: ", limits.size(), " numbers for ", requests.size(), " prompts")));
   std::vector<std::vector<TokenId>> echoed;
   if (echo)
     for (const GenerateRequest& r : requests) echoed.push_back(r.prompt);
@@ -195,7 +209,8 @@ void BindEngine(py::module_& m) {
           "n completions of each prompt (lists or arrays of token ids): result[i][s] is sample s "
           "of prompt i.\n\n"
           "Keywords, with what leaves them off: n=1, temperature=1.0, top_p=1.0, top_k=0, "
-          "min_p=0.0, max_tokens=64, min_tokens=0, ignore_eos=False, stop_ids=[], "
+          "min_p=0.0, max_tokens=64 (or a list, one number per prompt), min_tokens=0, "
+          "ignore_eos=False, stop_ids=[], "
           "stop_strings=[], repetition_penalty=1.0, presence_penalty=0.0, "
           "frequency_penalty=0.0, logit_bias={} (id -> bias), allowed_ids=[] (everything), "
           "top_logprobs=0 (alternatives recorded per token), prompt_logprobs=None (or the number "

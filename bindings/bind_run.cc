@@ -179,6 +179,13 @@ void BindRun(py::module_& m) {
           "num_steps", [](const PyRun& self) { return self.run().num_steps(); },
           "Configured steps.")
       .def_property_readonly(
+          "memory_plan",
+          [](const PyRun& self) -> py::object {
+            const auto& plan = self.run().memory_plan();
+            return plan ? py::object(MemoryPlanDict(*plan)) : py::none();
+          },
+          "What was planned before the first step, as Trainer.plan_memory says it.")
+      .def_property_readonly(
           "step_index", [](const PyRun& self) { return self.progress().step_index; },
           "Steps done so far.")
       .def_property_readonly(

@@ -19,6 +19,7 @@
 #include "bindings/python_values.h"
 #include "losses/preference_loss.h"
 #include "rft/core/file_system.h"
+#include "rft/core/status_macros.h"
 #include "rft/tensor/try_torch.h"
 #include "rft/train/trainer.h"
 
@@ -31,15 +32,20 @@ std::unique_ptr<PyTrainer> MakeTrainer(std::shared_ptr<CausalLm> model,
                                        std::shared_ptr<LoraAdapter> adapter, int64_t token_budget,
                                        double temperature, int64_t checkpoint_every,
                                        const std::string& optimizer, bool decay_vectors,
+                                       const std::string& optimizer_state, bool frozen,
                                        double router_load_balance_coef, double router_z_coef) {
-  auto trainer = ValueOrThrow(WithoutGil([&] {
-    return Trainer::Create(std::move(model), {.token_budget = token_budget,
-                                              .checkpoint_every = checkpoint_every,
-                                              .router_load_balance_coef = router_load_balance_coef,
-                                              .router_z_coef = router_z_coef,
-                                              .temperature = temperature,
-                                              .adapter = std::move(adapter),
-                                              .optimizer = {optimizer, decay_vectors}});
+  auto trainer = ValueOrThrow(WithoutGil([&]() -> absl::StatusOr<std::unique_ptr<Trainer>> {
+    TrainerOptions options{.token_budget = token_budget,
+                           .checkpoint_every = checkpoint_every,
+                           .router_load_balance_coef = router_load_balance_coef,
+                           .router_z_coef = router_z_coef,
+                           .temperature = temperature,
+                           .adapter = std::move(adapter),
+                           .optimizer = {optimizer, decay_vectors, optimizer_state}};
+    if (frozen) {
+      RFT_ASSIGN_OR_RETURN(options.frozen, TryTorch([&] { return model->weights(); }));
+    }
+    return Trainer::Create(std::move(model), options);
   }));
   return std::make_unique<PyTrainer>(std::move(trainer),
                                      "a custom loss called the trainer that is waiting for it; use "
@@ -77,6 +83,28 @@ py::tuple Describe(PyTrainer& self, const std::vector<Datum>& datums, int32_t to
   return py::make_tuple(ArrayList(d.logprobs), ArrayList(d.entropies), ids, logprobs);
 }
 
+ForwardBackwardResult ForwardBackwardDistillation(
+    PyTrainer& self, const std::vector<Datum>& datums,
+    const std::vector<py::array_t<int32_t, py::array::c_style | py::array::forcecast>>& top_ids,
+    const std::vector<py::array_t<float, py::array::c_style | py::array::forcecast>>& top_logprobs,
+    const std::string& direction, bool tail) {
+  if (direction != "forward" && direction != "reverse")
+    throw StatusException(absl::InvalidArgumentError(
+        absl::StrCat("direction: '", direction, "' is not one of \"forward\", \"reverse\"")));
+  Description teacher;
+  for (const auto& ids : top_ids) {
+    if (ids.ndim() != 2)
+      throw StatusException(absl::InvalidArgumentError("top_ids: arrays of [tokens, k], please"));
+    teacher.top_k = static_cast<int32_t>(ids.shape(1));
+    teacher.top_ids.emplace_back(ids.data(), ids.data() + ids.size());
+  }
+  for (const auto& logprobs : top_logprobs)
+    teacher.top_logprobs.emplace_back(logprobs.data(), logprobs.data() + logprobs.size());
+  const DistillationConfig config{direction == "reverse", tail};
+  return ValueOrThrow(self.Call(
+      [&](Trainer& t) { return t.ForwardBackwardDistillation(datums, teacher, config); }));
+}
+
 ForwardBackwardResult ForwardBackwardPreference(
     PyTrainer& self, const std::vector<Datum>& datums, const std::string& loss, bool gradient,
     std::optional<double> beta, std::optional<double> label_smoothing, std::optional<double> gamma,
@@ -93,6 +121,15 @@ ForwardBackwardResult ForwardBackwardPreference(
   config.kl = kl;
   return ValueOrThrow(
       self.Call([&](Trainer& t) { return t.ForwardBackwardPreference(datums, config, gradient); }));
+}
+
+py::dict PlanMemory(PyTrainer& self, int64_t tokens_per_step, int64_t longest_row,
+                    double predicted_part, bool sampled_from, int64_t kept_versions,
+                    int64_t limit_mb) {
+  const MemoryWorkload workload{tokens_per_step, longest_row, predicted_part, sampled_from,
+                                kept_versions};
+  return MemoryPlanDict(
+      ValueOrThrow(self.Call([&](Trainer& t) { return t.PlanMemory(workload, limit_mb << 20); })));
 }
 
 OptimStepResult OptimStep(PyTrainer& self, double learning_rate, double beta1, double beta2,
@@ -130,13 +167,16 @@ void BindTraining(py::module_& m) {
           py::arg("token_budget") = TrainerOptions{}.token_budget,
           py::arg("temperature") = TrainerOptions{}.temperature, py::arg("checkpoint_every") = 0,
           py::arg("optimizer") = "adamw", py::arg("decay_vectors") = true,
-          py::arg("router_load_balance_coef") = 0.0, py::arg("router_z_coef") = 0.0,
+          py::arg("optimizer_state") = "fp32", py::arg("frozen") = false, py::arg("router_load_balance_coef") = 0.0,
+          py::arg("router_z_coef") = 0.0,
           "adapter: train this adapter of the model; the model itself stays as it is. "
-          "optimizer: adamw, muon or sgd. decay_vectors: weight decay on norms and biases, too. "
+          "optimizer: adamw, muon or sgd; optimizer_state: fp32, or bf16 or int8 for adamw. "
+          "decay_vectors: weight decay on norms and biases, too. "
+          "frozen: only scores, with the model's weights as they are now, whoever trains it later. "
           "checkpoint_every: activations of every n-th layer are computed again in the backward "
           "instead of being kept. token_budget: computed tokens per micro-batch. temperature: "
-          "log-probabilities are of softmax(logits / temperature). router_*_coef: auxiliary losses "
-          "of a mixture of experts.")
+          "log-probabilities are of "
+          "softmax(logits / temperature). router_*_coef: auxiliary losses of a mixture of experts.")
       .def("forward", &Forward, py::arg("datums"),
            "One float32 array per datum: nats of each token, 0 where its weight is 0. Changes "
            "nothing.\n\n"
@@ -166,6 +206,29 @@ void BindTraining(py::module_& m) {
           "rejected completion of one prompt (kto: any, desirable where the advantages are above "
           "0). Those with a reference read ref_logprobs. gradient=False: loss and metrics only.\n\n"
           "Raises ConfigError for an unknown loss and as forward.")
+      .def(
+          "check_export",
+          [](PyTrainer& self, const std::string& dir, const std::vector<Datum>& datums) {
+            return ValueOrThrow(self.Call([&](Trainer& t) { return t.CheckExport(dir, datums); }));
+          },
+          py::arg("dir"), py::arg("datums") = std::vector<Datum>{},
+          "What save_model wrote, read again: every tensor must be the trainer's rounded to bf16, "
+          "and the folder, loaded as a model, must score the datums as the trainer does. Returns "
+          "the mean |difference| in nats; None without datums or memory for a second model.\n\n"
+          "Raises DataLossError naming the tensor or the difference.")
+      .def("plan_memory", &PlanMemory, py::kw_only(), py::arg("tokens_per_step") = 0,
+           py::arg("longest_row") = 0, py::arg("predicted_part") = 1.0,
+           py::arg("sampled_from") = false, py::arg("kept_versions") = 0, py::arg("limit_mb") = 0,
+           "Before the first step: what will be used for what (items, total_bytes, text), and "
+           "micro-batches (token_budget) made to fit into limit_mb MiB; 0: what the machine has "
+           "left.\n\nRaises ResourceError where even the longest row doesn't fit.")
+      .def("forward_backward_distillation", &ForwardBackwardDistillation, py::arg("datums"),
+           py::arg("top_ids"), py::arg("top_logprobs"), py::kw_only(),
+           py::arg("direction") = "forward", py::arg("tail") = true,
+           "Adds the gradient of the divergence from a teacher: its describe(datums, top_k)[2:], "
+           "what it finds most likely at each position. forward: sum p log(p / q), reverse: sum q "
+           "log(q / p), q ours; tail: all other tokens are one outcome more. Several teachers: a "
+           "call each.\n\nRaises ConfigError naming the datum, and as forward.")
       .def("optim_step", &OptimStep, py::arg("learning_rate") = adam.learning_rate,
            py::arg("beta1") = adam.beta1, py::arg("beta2") = adam.beta2, py::arg("eps") = adam.eps,
            py::arg("weight_decay") = adam.weight_decay,

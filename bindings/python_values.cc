@@ -14,6 +14,19 @@ std::string ToJsonText(py::handle value) {
       .cast<std::string>();
 }
 
+py::dict MemoryPlanDict(const MemoryPlan& plan) {
+  py::list items;
+  for (const MemoryItem& item : plan.items)
+    items.append(py::make_tuple(item.name, item.bytes, item.what));
+  py::dict result;
+  result["items"] = items;
+  result["total_bytes"] = plan.total_bytes;
+  result["limit_bytes"] = plan.limit_bytes;
+  result["token_budget"] = plan.token_budget;
+  result["text"] = MemoryPlanText(plan);
+  return result;
+}
+
 std::string ShortCount(int64_t n) {
   if (n < 10'000) return std::to_string(n);
   if (n < 1'000'000) return absl::StrFormat("%.3gk", n / 1e3);

@@ -148,6 +148,7 @@ struct TrainerConfig {
   double grad_clip_norm = 1.0;
   int64_t token_budget = 8192;
   std::string optimizer = "adamw";
+  std::string optimizer_state = "fp32";
   bool decay_vectors = true;
   int64_t checkpoint_every = 0;
   int64_t updates_per_step = 1;
@@ -156,6 +157,8 @@ struct TrainerConfig {
   double router_load_balance_coef = 0.0;
   double router_z_coef = 0.0;
   int64_t threads = 0;
+  int64_t memory_mb = 0;
+  double reference_decay = 1.0;
 
   void Visit(ConfigVisitor& v) {
     v.Field("dtype", &dtype,
@@ -186,11 +189,16 @@ struct TrainerConfig {
     v.Field("grad_clip_norm", &grad_clip_norm,
             {.doc = "Largest global gradient norm; 0: no clipping.", .min = 0});
     v.Field("token_budget", &token_budget,
-            {.doc = "Tokens per micro-batch.", .unit = "tokens", .min = 1});
+            {.doc = "Most tokens per micro-batch; memory_mb may make it smaller.",
+             .unit = "tokens",
+             .min = 1});
     v.Field("optimizer", &optimizer,
             {.doc = "adamw; muon: matrices of the layers along their orthogonalised momentum; sgd: "
                     "momentum beta1, half the state.",
              .choices = {"adamw", "muon", "sgd"}});
+    v.Field("optimizer_state", &optimizer_state,
+            {.doc = "How adamw keeps its moments: 4, 2 or about 1 byte per number.",
+             .choices = {"fp32", "bf16", "int8"}});
     v.Field("decay_vectors", &decay_vectors, {.doc = "Weight decay on norms and biases, too."});
     v.Field(
         "checkpoint_every", &checkpoint_every,
@@ -215,6 +223,17 @@ struct TrainerConfig {
             {.doc = "Coefficient of the router's z-loss; 0: off.", .min = 0});
     v.Field("threads", &threads,
             {.doc = "Threads for tensor work; 0: all cores.", .unit = "threads", .min = 0});
+    v.Field("reference_decay", &reference_decay,
+            {.doc = "The reference of a KL term after each step: this part of itself, the rest of "
+                    "the trained weights; 1: it stays the model as it was loaded.",
+             .min = 0,
+             .max = 1});
+    v.Field(
+        "memory_mb", &memory_mb,
+        {.doc = "Memory that the process may use: micro-batches are made to fit, and a run that "
+                "can't is refused before its first step; 0: what the machine has left.",
+         .unit = "MiB",
+         .min = 0});
   }
 };
 
@@ -358,6 +377,30 @@ struct PreferenceOptions {
   }
 };
 
+struct DistillOptions {
+  std::vector<std::string> teachers;
+  std::string objective = "sampled";
+  int64_t top_k = 16;
+  std::string direction = "forward";
+
+  void Visit(ConfigVisitor& v) {
+    v.Field("teachers", &teachers,
+            {.doc = "Hugging Face folders with the student's vocabulary; they count alike.",
+             .unit = "path"});
+    v.Field("objective", &objective,
+            {.doc = "sampled: reverse KL on the tokens that the student sampled; top-k: divergence "
+                    "on each teacher's most likely tokens at every position.",
+             .choices = {"sampled", "top-k"}});
+    v.Field("top_k", &top_k,
+            {.doc = "For objective top-k.", .unit = "tokens", .min = 1, .max = 128});
+    v.Field(
+        "direction", &direction,
+        {.doc = "For objective top-k: forward sum p log(p / q), reverse sum q log(q / p), q the "
+                "student.",
+         .choices = {"forward", "reverse"}});
+  }
+};
+
 struct StopConfig {
   int64_t no_signal_steps = 10;
   int64_t patience = 0;
@@ -395,6 +438,7 @@ struct RunConfig {
   StopConfig stop;
   SftOptions sft;
   PreferenceOptions preference;
+  DistillOptions distill;
 
   // Where each given key was written: "trainer.steps" -> "run.yaml:14" or "--set". For messages
   // about values that only others can judge (an unknown loss name). Not part of the dump.
@@ -429,6 +473,7 @@ struct RunConfig {
     v.Nested("stop", stop, "When to stop early.");
     v.Nested("sft", sft, "rft sft: supervised fine-tuning on data.train.");
     v.Nested("preference", preference, "rft dpo: preference tuning on data.train.");
+    v.Nested("distill", distill, "rft distill: on-policy distillation on data.train's prompts.");
   }
 
   // eval.temperature, or rollout.temperature when it is unset.

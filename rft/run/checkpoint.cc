@@ -109,11 +109,16 @@ absl::StatusOr<RunState> RunStateFromJson(std::string_view text) {
 }
 
 absl::Status SaveCheckpoint(const RunFolder& folder, const RunState& state, TrainingClient& trainer,
-                            int64_t keep) {
+                            TrainingClient* moving_reference, int64_t keep) {
   FileSystem& fs = folder.fs();
   RFT_ASSIGN_OR_RETURN(
       auto commit, FolderCommit::Begin(CheckpointDir(folder, state.step), /*replace=*/true, fs));
   RFT_RETURN_IF_ERROR(trainer.SaveState(commit->dir()));
+  if (moving_reference != nullptr) {
+    const std::string dir = JoinPath(commit->dir(), kReferenceFolder);
+    RFT_RETURN_IF_ERROR(fs.CreateDirs(dir));
+    RFT_RETURN_IF_ERROR(moving_reference->SaveState(dir));
+  }
   RFT_RETURN_IF_ERROR(WriteFile(fs, JoinPath(commit->dir(), kStateFile), RunStateToJson(state)));
   RFT_RETURN_IF_ERROR(commit->Commit());
   RFT_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, CheckpointSteps(folder));

@@ -37,8 +37,10 @@ std::string RunStateToJson(const RunState& state);
 absl::StatusOr<RunState> RunStateFromJson(std::string_view text);
 
 // Writes checkpoints/step-<state.step>/, then removes all but the newest `keep`.
+// `moving_reference`, if not null, goes into its folder reference/.
 absl::Status SaveCheckpoint(const RunFolder& folder, const RunState& state, TrainingClient& trainer,
-                            int64_t keep);
+                            TrainingClient* moving_reference, int64_t keep);
+inline constexpr char kReferenceFolder[] = "reference";
 
 struct Checkpoint {
   std::string dir;

@@ -73,30 +73,54 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
   TrainerOptions trainer_options;
   trainer_options.token_budget = config.trainer.token_budget;
   trainer_options.checkpoint_every = config.trainer.checkpoint_every;
-  trainer_options.optimizer = {config.trainer.optimizer, config.trainer.decay_vectors};
+  trainer_options.optimizer = {config.trainer.optimizer, config.trainer.decay_vectors,
+                               config.trainer.optimizer_state};
   trainer_options.temperature = config.rollout.temperature;
   RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> model, LoadModel(config.model, dtype));
-  if (parts.loss.kl_coef > 0.0) {  // an adapter's reference is its base, which stays as it is
-    std::shared_ptr<CausalLm> frozen = model;
-    if (config.lora.rank == 0) {
-      RFT_ASSIGN_OR_RETURN(frozen, LoadModel(config.model, dtype));
-    }
+  const auto adapter_on = [&](std::shared_ptr<CausalLm> base) {
+    return LoraAdapter::Create(std::move(base), {.rank = config.lora.rank,
+                                                 .alpha = config.lora.alpha,
+                                                 .dropout = config.lora.dropout,
+                                                 .targets = config.lora.targets,
+                                                 .rslora = config.lora.rslora,
+                                                 .seed = static_cast<uint64_t>(config.seed)});
+  };
+  std::unique_ptr<Trainer> reference;
+  const bool moves = config.trainer.reference_decay < 1.0;
+  if (parts.loss.kl_coef > 0.0) {
     TrainerOptions reference_options = trainer_options;
+    std::shared_ptr<CausalLm> reference_model = model;
+    if (!moves) {  // one version of the weights more in memory, no second model
+      reference_options.frozen = model->weights();
+    } else if (config.lora.rank > 0) {
+      RFT_ASSIGN_OR_RETURN(reference_options.adapter, adapter_on(model));
+    } else {
+      RFT_ASSIGN_OR_RETURN(reference_model, LoadModel(config.model, dtype));
+    }
     reference_options.replay_routes = false;
-    RFT_ASSIGN_OR_RETURN(parts.reference, Trainer::Create(std::move(frozen), reference_options));
+    RFT_ASSIGN_OR_RETURN(reference, Trainer::Create(reference_model, reference_options));
   }
   trainer_options.router_load_balance_coef = config.trainer.router_load_balance_coef;
   trainer_options.router_z_coef = config.trainer.router_z_coef;
   if (config.lora.rank > 0) {
-    RFT_ASSIGN_OR_RETURN(trainer_options.adapter,
-                         LoraAdapter::Create(model, {.rank = config.lora.rank,
-                                                     .alpha = config.lora.alpha,
-                                                     .dropout = config.lora.dropout,
-                                                     .targets = config.lora.targets,
-                                                     .rslora = config.lora.rslora,
-                                                     .seed = static_cast<uint64_t>(config.seed)}));
+    RFT_ASSIGN_OR_RETURN(trainer_options.adapter, adapter_on(model));
   }
-  RFT_ASSIGN_OR_RETURN(parts.trainer, Trainer::Create(model, trainer_options));
+  RFT_ASSIGN_OR_RETURN(std::unique_ptr<Trainer> trainer, Trainer::Create(model, trainer_options));
+  parts.plan_memory = [trainer = trainer.get(),
+                       limit = config.trainer.memory_mb << 20](const MemoryWorkload& workload) {
+    return trainer->PlanMemory(workload, limit);
+  };
+  parts.check_export = [trainer = trainer.get()](const std::string& dir,
+                                                 absl::Span<const Datum> datums) {
+    return trainer->CheckExport(dir, datums);
+  };
+  if (reference && moves)
+    parts.move_reference = [reference = reference.get(), trainer = trainer.get(),
+                            decay = config.trainer.reference_decay] {
+      return reference->Follow(*trainer, decay);
+    };
+  parts.reference = std::move(reference);
+  parts.trainer = std::move(trainer);
   EngineOptions engine_options;
   engine_options.max_batch = config.engine.max_batch;
   engine_options.max_batch_tokens = config.engine.max_batch_tokens;

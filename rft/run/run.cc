@@ -61,6 +61,7 @@ absl::StatusOr<std::unique_ptr<Run>> Run::CreateWith(RunParts parts, RunConfig c
   RFT_RETURN_IF_ERROR(run->LoadData(fs));
   RFT_ASSIGN_OR_RETURN(run->graders_, GraderPool::Create(run->config_.graders));
   run->orchestrator_->SetFailurePolicy(run->graders_->policies());
+  RFT_RETURN_IF_ERROR(run->PlanMemory());
   RFT_RETURN_IF_ERROR(run->OpenFolder(resume_dir, fs));
   RFT_RETURN_IF_ERROR(run->Publish());
   return run;
@@ -82,9 +83,21 @@ absl::Status Run::LoadData(FileSystem& fs) {
     const auto max_rows = static_cast<size_t>(config_.eval.max_rows);
     if (max_rows > 0 && heldout_.size() > max_rows) heldout_.resize(max_rows);
   }
+  for (const Prompt& prompt : train)
+    longest_prompt_ = std::max(longest_prompt_, static_cast<int64_t>(prompt.ids.size()));
   RFT_ASSIGN_OR_RETURN(const OrchestratorOptions options, OrchestratorOptionsFor(config_));
   RFT_ASSIGN_OR_RETURN(orchestrator_, Orchestrator::Create(*parts_.engine, *codec_, GradeWithPool(),
                                                            std::move(train), options));
+  return absl::OkStatus();
+}
+
+absl::Status Run::PlanMemory() {
+  if (!parts_.plan_memory) return absl::OkStatus();
+  const EngineStats engine = parts_.engine->stats();
+  RFT_ASSIGN_OR_RETURN(memory_plan_, parts_.plan_memory(MemoryWorkloadFor(
+                                         config_, parts_.reference != nullptr, longest_prompt_,
+                                         static_cast<int64_t>(heldout_.size()), engine)));
+  LogInfo(MemoryPlanText(*memory_plan_));
   return absl::OkStatus();
 }
 
@@ -111,6 +124,8 @@ absl::Status Run::Restore() {
   RFT_ASSIGN_OR_RETURN(std::optional<rft::Checkpoint> checkpoint, FindNewestCheckpoint(*folder_));
   if (checkpoint) {
     RFT_RETURN_IF_ERROR(parts_.trainer->LoadState(checkpoint->dir));
+    if (parts_.move_reference)
+      RFT_RETURN_IF_ERROR(parts_.reference->LoadState(JoinPath(checkpoint->dir, kReferenceFolder)));
     state_ = std::move(checkpoint->state);
     checkpoint_step_ = state_.step;
   }

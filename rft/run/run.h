@@ -113,6 +113,8 @@ class Run {
   int64_t step_index() const { return state_.step; }                // done so far
   int64_t tokens_sampled() const { return state_.tokens_sampled; }  // for training
   const std::string& stop_reason() const { return stop_reason_; }   // "" while it goes on
+  // What was planned before the first step; nullopt where the trainer is not in this process.
+  const std::optional<MemoryPlan>& memory_plan() const { return memory_plan_; }
   InferenceEngine& engine() { return *parts_.engine; }
   TrainingClient& trainer() { return *parts_.trainer; }
 
@@ -120,6 +122,7 @@ class Run {
   Run(RunParts parts, RunConfig config, std::shared_ptr<const TextCodec> codec);
 
   absl::Status LoadData(FileSystem& fs);
+  absl::Status PlanMemory();
   absl::Status OpenFolder(const std::string& resume_dir, FileSystem& fs);
   absl::Status Restore();
   absl::StatusOr<bool> SameGraders();
@@ -132,6 +135,7 @@ class Run {
   absl::StatusOr<StepReport> Step();
   absl::Status WriteRollouts(const StepBatch& batch);
   absl::Status RaiseAlarms(const StepBatch& batch);
+  void KeepSome(const StepBatch& batch, const DatumOptions& options);
   void CountSignal(const StepBatch& batch);
   absl::Status CountNotFinite(const StepBatch& batch, const UpdateResult& update);
   absl::Status SaveCheckpointNow();
@@ -140,7 +144,8 @@ class Run {
   absl::Status EvaluateOnTheWay(StepReport* report);
   absl::Status WriteMetrics(const StepReport& report);
   absl::Status SaveResults();
-  absl::Status WriteSummary(const std::optional<EvalReport>& after);
+  absl::Status SaveCheckedModel(const std::optional<EvalReport>& after);
+  std::string SummaryJson(const std::optional<EvalReport>& after) const;
   void ShutDownParts();
 
   RunParts parts_;
@@ -150,6 +155,11 @@ class Run {
   std::unique_ptr<RunFolder> folder_;
   std::unique_ptr<JournalWriter> journal_;
   std::vector<Prompt> heldout_;
+  int64_t longest_prompt_ = 0;
+  std::vector<Datum>
+      last_datums_;  // some of the newest step's rollouts: a saved model is scored on them
+  std::optional<double> export_difference_;
+  std::optional<MemoryPlan> memory_plan_;
   std::unique_ptr<Orchestrator> orchestrator_;
 
   RunState state_;

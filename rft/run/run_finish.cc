@@ -5,6 +5,7 @@
 #include "rft/core/text.h"
 #include "rft/io/manifest.h"
 #include "rft/run/evaluation.h"
+#include "rft/run/model_card.h"
 #include "rft/run/run.h"
 #include "rollout/bootstrap.h"
 
@@ -53,10 +54,7 @@ absl::Status Run::SaveResults() {
       RFT_ASSIGN_OR_RETURN(after, Evaluate());
       RFT_RETURN_IF_ERROR(folder_->WriteAtomically("eval-after.json", EvalReportToJson(*after)));
     }
-    RFT_ASSIGN_OR_RETURN(
-        auto commit, FolderCommit::Begin(folder_->Path("model"), /*replace=*/true, folder_->fs()));
-    RFT_RETURN_IF_ERROR(parts_.trainer->SaveModel(commit->dir()));
-    RFT_RETURN_IF_ERROR(commit->Commit());
+    RFT_RETURN_IF_ERROR(SaveCheckedModel(after));
     if (config_.lora.rank > 0) {
       RFT_ASSIGN_OR_RETURN(auto adapter, FolderCommit::Begin(folder_->Path("adapter"),
                                                              /*replace=*/true, folder_->fs()));
@@ -64,14 +62,27 @@ absl::Status Run::SaveResults() {
       RFT_RETURN_IF_ERROR(adapter->Commit());
     }
   }
-  RFT_RETURN_IF_ERROR(WriteSummary(after));
+  RFT_RETURN_IF_ERROR(folder_->WriteAtomically("summary.json", SummaryJson(after) + "\n"));
   RFT_RETURN_IF_ERROR(folder_->AppendEvent(
       "finished",
       absl::StrCat("\"step\": ", state_.step, ", \"stop_reason\": ", JsonQuote(stop_reason_))));
   return folder_->SyncLogs();
 }
 
-absl::Status Run::WriteSummary(const std::optional<EvalReport>& after) {
+// Loaded again and scored on the newest rollouts before the folder gets its name.
+absl::Status Run::SaveCheckedModel(const std::optional<EvalReport>& after) {
+  RFT_ASSIGN_OR_RETURN(
+      auto commit, FolderCommit::Begin(folder_->Path("model"), /*replace=*/true, folder_->fs()));
+  RFT_RETURN_IF_ERROR(parts_.trainer->SaveModel(commit->dir()));
+  if (parts_.check_export) {
+    RFT_ASSIGN_OR_RETURN(export_difference_, parts_.check_export(commit->dir(), last_datums_));
+  }
+  RFT_RETURN_IF_ERROR(WriteFile(folder_->fs(), JoinPath(commit->dir(), "README.md"),
+                                ModelCard(config_, "train", SummaryJson(after), folder_->fs())));
+  return commit->Commit();
+}
+
+std::string Run::SummaryJson(const std::optional<EvalReport>& after) const {
   JsonWriter w(2);
   w.BeginObject();
   w.Key("name"), w.String(config_.name);
@@ -87,8 +98,10 @@ absl::Status Run::WriteSummary(const std::optional<EvalReport>& after) {
   w.Key("tokens_per_s_sampling"), w.Double(Rate(state_.tokens_sampled, state_.sample_s));
   w.Key("tokens_per_s_training"), w.Double(Rate(state_.tokens_trained, state_.train_s));
   w.Key("logprob_diff_max"), w.Double(state_.logprob_diff_max);
+  w.Key("export_difference");
+  export_difference_ ? w.Double(*export_difference_) : w.Null();
   w.EndObject();
-  return folder_->WriteAtomically("summary.json", w.Take() + "\n");
+  return w.Take();
 }
 
 }  // namespace rft

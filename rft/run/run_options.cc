@@ -93,6 +93,33 @@ EvalOptions EvalOptionsFor(const RunConfig& config) {
   return options;
 }
 
+MemoryWorkload MemoryWorkloadFor(const RunConfig& config, bool keeps_version,
+                                 int64_t longest_prompt, int64_t num_heldout,
+                                 const EngineStats& engine) {
+  constexpr int64_t kPageTokens = 16;
+  const auto pages = [](int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; };
+  const RolloutConfig& rollout = config.rollout;
+  const int64_t completions = rollout.group_size * rollout.max_tokens;
+  MemoryWorkload workload;
+  workload.tokens_per_step = std::max<int64_t>(
+      1, rollout.prompts_per_step / std::max<int64_t>(1, config.trainer.updates_per_step) *
+             (longest_prompt + completions));
+  workload.longest_row = longest_prompt + rollout.max_tokens;
+  workload.predicted_part =
+      static_cast<double>(completions) / static_cast<double>(longest_prompt + completions);
+  workload.sampled_from = engine.pages_total > 0;
+  workload.kept_versions = keeps_version ? 1 : 0;
+  // A step's pages are kept for prompts that share them until the weights change; an evaluation's likewise.
+  const int64_t step =
+      rollout.prompts_per_step *
+      (pages(longest_prompt) + rollout.group_size * (pages(rollout.max_tokens) + 1));
+  const int64_t evaluation =
+      num_heldout * (pages(longest_prompt) + config.eval.samples * (pages(rollout.max_tokens) + 1));
+  workload.state_cache_bytes =
+      std::min(engine.pages_total, std::max(step, evaluation)) * engine.page_bytes;
+  return workload;
+}
+
 UpdateOptions UpdateOptionsFor(const RunConfig& config, const LossConfig& loss, int64_t step) {
   const TrainerConfig& trainer = config.trainer;
   UpdateOptions options;

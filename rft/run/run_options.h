@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "rft/api/datum.h"
 #include "rft/config/run_config.h"
+#include "rft/core/memory_plan.h"
 #include "rft/run/evaluation.h"
 #include "rft/run/run_parts.h"
 #include "rft/run/update.h"
@@ -24,5 +25,9 @@ absl::StatusOr<OrchestratorOptions> OrchestratorOptionsFor(const RunConfig& conf
 EvalOptions EvalOptionsFor(const RunConfig& config);
 // With the learning rate of step `step`.
 UpdateOptions UpdateOptionsFor(const RunConfig& config, const LossConfig& loss, int64_t step);
+// The most that a step can bring: every prompt as long as the longest, every completion of max_tokens.
+MemoryWorkload MemoryWorkloadFor(const RunConfig& config, bool keeps_version,
+                                 int64_t longest_prompt, int64_t num_heldout,
+                                 const EngineStats& engine);
 
 }  // namespace rft

@@ -87,8 +87,12 @@ absl::StatusOr<StepReport> Run::Step() {
   updating_ = true;
   RFT_ASSIGN_OR_RETURN(const UpdateResult update,
                        TrainOnBatch(*parts_.trainer, parts_.reference.get(), batch, options));
-  if (update.num_updates > 0) RFT_RETURN_IF_ERROR(Publish());
+  if (update.num_updates > 0) {
+    RFT_RETURN_IF_ERROR(Publish());
+    if (parts_.move_reference) RFT_RETURN_IF_ERROR(parts_.move_reference());
+  }
   const double train_s = Clock::Default().NowSeconds() - start;
+  KeepSome(batch, options.datums);
   RFT_RETURN_IF_ERROR(WriteRollouts(batch));
   RFT_RETURN_IF_ERROR(RaiseAlarms(batch));
   CountSignal(batch);
@@ -139,6 +143,13 @@ absl::Status Run::RaiseAlarms(const StepBatch& batch) {
                      ", \"first\": ", JsonQuote(alarm.reason))));
   }
   return absl::OkStatus();
+}
+
+void Run::KeepSome(const StepBatch& batch, const DatumOptions& options) {
+  if (batch.groups.empty()) return;
+  std::vector<Datum> datums =
+      MakeDatums(absl::MakeConstSpan(batch.groups).first(1), options).datums;
+  if (!datums.empty()) last_datums_ = std::move(datums);
 }
 
 void Run::CountSignal(const StepBatch& batch) {
@@ -233,7 +244,9 @@ absl::Status Run::WriteMetrics(const StepReport& report) {
 absl::Status Run::SaveCheckpointNow() {
   RFT_RETURN_IF_ERROR(folder_->SyncLogs());
   RFT_ASSIGN_OR_RETURN(state_.log_sizes, folder_->SizesOfLogs());
-  RFT_RETURN_IF_ERROR(SaveCheckpoint(*folder_, state_, *parts_.trainer, config_.checkpoint.keep));
+  RFT_RETURN_IF_ERROR(SaveCheckpoint(*folder_, state_, *parts_.trainer,
+                                     parts_.move_reference ? parts_.reference.get() : nullptr,
+                                     config_.checkpoint.keep));
   checkpoint_step_ = state_.step;
   RFT_RETURN_IF_ERROR(folder_->AppendEvent("checkpoint", absl::StrCat("\"step\": ", state_.step)));
   return OpenJournal(/*replay=*/false);  // what it holds belongs to the steps before

@@ -49,6 +49,7 @@ at::Tensor SwiGlu(const at::Tensor& gate_up_T2I);
 // Log-probability in nats of each target under softmax(hidden W^T / temperature), float32 [N], without ever holding [N, V]:
 // the vocabulary projection runs in row chunks, forward and (recomputed) backward. entropy_N, if not null, receives the
 // entropy in nats; it has a gradient, which costs nothing unless it is used.
+// targets_N may be [N, K]: K tokens of each position, float32 [N, K].
 at::Tensor TokenLogprobs(const at::Tensor& hidden_NH, const Weight& head,
                          const at::Tensor& targets_N, double temperature,
                          at::Tensor* entropy_N = nullptr);

@@ -7,7 +7,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros_like.h>
+#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "rft/tensor/dispatch.h"
@@ -44,9 +44,9 @@ void ForLogitChunks(const at::Tensor& hidden, const Weight& head, const Body& bo
 
 at::Tensor Forward(const at::Tensor& hidden, const Weight& head, const at::Tensor& targets,
                    double temperature, at::Tensor* log_sum_exp, at::Tensor* entropy) {
-  const int64_t n = hidden.size(0);
+  const int64_t n = hidden.size(0), k = targets.dim() == 2 ? targets.size(1) : 1;
   const auto options = hidden.options().dtype(at::kFloat);
-  at::Tensor logprobs = at::empty({n}, options);
+  at::Tensor logprobs = at::empty(targets.sizes(), options);
   if (log_sum_exp) *log_sum_exp = at::empty({n}, options);
   if (entropy) *entropy = at::empty({n}, options);
   const float scale = static_cast<float>(1.0 / temperature);
@@ -56,8 +56,8 @@ at::Tensor Forward(const at::Tensor& hidden, const Weight& head, const at::Tenso
         const float* row = logits + r * head.n;
         const RowStats stats = GetKernels().row_stats(
             row, head.n, scale, entropy ? Data<float>(*entropy) + r0 + r : nullptr);
-        Data<float>(logprobs)[r0 + r] =
-            row[Data<int64_t>(targets)[r0 + r]] * scale - stats.log_sum_exp;
+        for (int64_t j = (r0 + r) * k; j < (r0 + r + 1) * k; ++j)
+          Data<float>(logprobs)[j] = row[Data<int64_t>(targets)[j]] * scale - stats.log_sum_exp;
         if (log_sum_exp) Data<float>(*log_sum_exp)[r0 + r] = stats.log_sum_exp;
       }
     });
@@ -73,6 +73,19 @@ void AddEntropyGradient(const float* logits, int64_t n, float inv_temperature, f
     const float log_p = logits[j] * inv_temperature - log_sum_exp;
     const float slope = -std::exp(log_p) * (log_p + entropy) * inv_temperature;
     out[j] = FromFloat<T>(ToFloat(out[j]) + g * slope);
+  }
+}
+
+// d logits of one row with k targets: sum over j of g_j (onehot(target_j) - p). The kernel has done it as if all of `total`, the
+// sum of g, belonged to targets[0].
+template <typename T>
+void SetTargetGradients(const float* logits, const int64_t* targets, const float* g, int64_t k,
+                        float total, float inv_temperature, float log_sum_exp, T* out) {
+  for (int64_t j = 0; j < k; ++j) {
+    const float p = std::exp(logits[targets[j]] * inv_temperature - log_sum_exp);
+    float own = 0.0f;
+    for (int64_t i = 0; i < k; ++i) own += targets[i] == targets[j] ? g[i] : 0.0f;
+    out[targets[j]] = FromFloat<T>((own - total * p) * inv_temperature);
   }
 }
 
@@ -94,7 +107,10 @@ struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
     const auto saved = ctx->get_saved_variables();
     const at::Tensor &hidden = saved[0], &targets = saved[1], &log_sum_exp = saved[2];
     const at::Tensor& entropy = saved[3];
-    const at::Tensor g = grads[0].defined() ? grads[0].contiguous() : at::zeros_like(log_sum_exp);
+    const int64_t k = targets.dim() == 2 ? targets.size(1) : 1;
+    const at::Tensor g_NK = grads[0].defined() ? grads[0].contiguous()
+                                               : at::zeros(targets.sizes(), log_sum_exp.options());
+    const at::Tensor g = k == 1 ? g_NK : g_NK.sum(1);
     const at::Tensor g_entropy =
         grads.size() > 1 && grads[1].defined() ? grads[1].contiguous() : at::Tensor();
     const auto& head = *reinterpret_cast<const Weight*>(ctx->saved_data["head"].toInt());
@@ -110,8 +126,12 @@ struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
         ParallelFor(rows, GrainFor(4 * head.n), [&](int64_t begin, int64_t end) {
           for (int64_t r = begin; r < end; ++r) {
             const float lse = Data<float>(log_sum_exp)[r0 + r];
-            kernel(logits + r * head.n, head.n, scale, lse, Data<int64_t>(targets)[r0 + r],
+            kernel(logits + r * head.n, head.n, scale, lse, Data<int64_t>(targets)[(r0 + r) * k],
                    -Data<float>(g)[r0 + r], Data<T>(dlogits) + r * head.n);
+            if (k > 1)
+              SetTargetGradients(logits + r * head.n, Data<int64_t>(targets) + (r0 + r) * k,
+                                 Data<float>(g_NK) + (r0 + r) * k, k, Data<float>(g)[r0 + r], scale,
+                                 lse, Data<T>(dlogits) + r * head.n);
             if (g_entropy.defined() && Data<float>(g_entropy)[r0 + r] != 0.0f)
               AddEntropyGradient(logits + r * head.n, head.n, scale, lse,
                                  Data<float>(entropy)[r0 + r], Data<float>(g_entropy)[r0 + r],
@@ -170,7 +190,7 @@ at::Tensor TokenLogprobs(const at::Tensor& hidden_NH, const Weight& head,
   TORCH_CHECK(hidden_NH.dim() == 2 && hidden_NH.size(1) == head.k && hidden_NH.is_contiguous(),
               "token_logprobs: expected a contiguous [N, ", head.k, "], got ", hidden_NH.sizes());
   TORCH_CHECK(targets_N.scalar_type() == at::kLong && targets_N.size(0) == hidden_NH.size(0),
-              "token_logprobs: one int64 target per row");
+              "token_logprobs: one int64 target, or K of them, per row");
   TORCH_CHECK(temperature > 0, "token_logprobs: temperature must be positive");
   if (!at::GradMode::is_enabled() || !hidden_NH.requires_grad())
     return Forward(hidden_NH, head, targets_N, temperature, nullptr, entropy_N);

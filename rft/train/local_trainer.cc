@@ -8,6 +8,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "absl/strings/str_cat.h"
+#include "losses/distillation.h"
 #include "losses/loss.h"
 #include "rft/core/rng.h"
 #include "rft/core/status_macros.h"
@@ -19,6 +20,10 @@
 #include "rft/tensor/top_tokens.h"
 #include "rft/tensor/try_torch.h"
 #include "rft/train/batcher.h"
+#include "rft/train/distillation.h"
+#include "rft/train/export_check.h"
+#include "rft/train/loss_inputs.h"
+#include "rft/train/memory_planner.h"
 #include "rft/train/optimizer.h"
 #include "rft/train/preference.h"
 #include "rft/train/replay.h"
@@ -37,7 +42,9 @@ class LocalTrainer : public Trainer {
       : model_(std::move(model)),
         options_(options),
         codec_(model_->route_codec()),
-        weights_(options_.adapter ? options_.adapter->weights() : model_->weights()) {}
+        weights_(options_.frozen    ? options_.frozen
+                 : options_.adapter ? options_.adapter->weights()
+                                    : model_->weights()) {}
 
   absl::StatusOr<ForwardResult> Forward(absl::Span<const Datum> datums) override {
     RFT_RETURN_IF_ERROR(Validate(datums));
@@ -226,6 +233,40 @@ class LocalTrainer : public Trainer {
     return gradient ? Accumulating(std::move(result)) : result;
   }
 
+  absl::StatusOr<ForwardBackwardResult> ForwardBackwardDistillation(
+      absl::Span<const Datum> datums, const Description& teacher,
+      const DistillationConfig& config) override {
+    RFT_RETURN_IF_ERROR(Validate(datums));
+    RFT_RETURN_IF_ERROR(ValidateTeacher(datums, teacher, model_->config().vocab_size));
+    RFT_RETURN_IF_ERROR(CheckFrozenBase());
+    return Accumulating(TryTorch([&] {
+      parameters().EnableGradients();
+      const uint64_t masks = ++num_passes_;
+      ForwardBackwardResult result;
+      double weight_sum = 0.0;
+      for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget)) {
+        const auto weights = WeightsInTraining(batch, masks);
+        const ops::CheckpointScope scope(options_.checkpoint_every);
+        const TeacherTokens tokens = TeacherTokensOf(datums, batch, teacher);
+        Routing routing = MakeRouting(datums, batch);
+        const at::Tensor student_NK = ops::TokenLogprobs(
+            WantedStates(*weights, batch, routing), weights->head, tokens.ids_NK, options_.temperature);
+        const at::Tensor sum =
+            (DistillationDivergence(student_NK, tokens.logprobs_NK, config) * tokens.weights_N)
+                .sum();
+        result.loss_sum += sum.item<double>();
+        weight_sum += tokens.weights_N.sum().item<double>();
+        result.num_tokens += static_cast<int64_t>(batch.predictions.size());
+        result.num_rows += static_cast<int64_t>(batch.datums.size());
+        result.num_computed_tokens += static_cast<int64_t>(batch.ids.size());
+        Backward(sum, result.finite);
+      }
+      denominator_ += weight_sum;
+      result.metrics["divergence"] = weight_sum > 0.0 ? result.loss_sum / weight_sum : 0.0;
+      return result;
+    }));
+  }
+
   absl::StatusOr<OptimStepResult> OptimStep(const AdamParams& params) override {
     if (!accumulated_)
       return absl::FailedPreconditionError(
@@ -261,6 +302,7 @@ class LocalTrainer : public Trainer {
     return SaveTrainerState(dir, parameters(), optimizer());
   }
   absl::Status LoadState(const std::string& dir) override {
+    RFT_RETURN_IF_ERROR(CheckFrozenBase());
     RFT_RETURN_IF_ERROR(LoadTrainerState(dir, parameters(), optimizer()));
     return TryTorch([&] {
       Repack();
@@ -283,6 +325,28 @@ class LocalTrainer : public Trainer {
   ParameterStore& parameters() const override {
     return options_.adapter ? options_.adapter->parameters() : model_->parameters();
   }
+  absl::Status Follow(const Trainer& other, double decay) override {
+    RFT_RETURN_IF_ERROR(CheckFrozenBase());
+    at::Tensor &own = parameters().values(), &theirs = other.parameters().values();
+    if (own.numel() != theirs.numel() || !(decay >= 0.0 && decay <= 1.0))
+      return absl::InvalidArgumentError(
+          "follow: needs a trainer of the same parameters and a decay from 0 to 1");
+    return TryTorch([&] {
+      own.mul_(decay).add_(theirs, 1.0 - decay);
+      Repack();
+    });
+  }
+  absl::StatusOr<std::optional<double>> CheckExport(const std::string& dir,
+                                                    absl::Span<const Datum> datums) override {
+    return rft::CheckExport(*this, options_, dir, datums);
+  }
+  absl::StatusOr<MemoryPlan> PlanMemory(const MemoryWorkload& workload,
+                                        int64_t limit_bytes) override {
+    RFT_ASSIGN_OR_RETURN(MemoryPlan plan,
+                         rft::PlanMemory(*model_, options_, workload, limit_bytes));
+    options_.token_budget = plan.token_budget;
+    return plan;
+  }
   int64_t num_steps() const override { return optimizer_ ? optimizer_->num_steps() : 0; }
 
  private:
@@ -290,24 +354,6 @@ class LocalTrainer : public Trainer {
     RFT_RETURN_IF_ERROR(
         ValidateDatums(datums, model_->config().vocab_size, model_->config().max_positions));
     return options_.replay_routes ? ValidateRoutes(datums, codec_) : absl::OkStatus();
-  }
-
-  static absl::Status ValidateLossInputs(absl::Span<const Datum> datums, const LossConfig& config) {
-    if (config.name == "cross-entropy") return absl::OkStatus();
-    for (size_t i = 0; i < datums.size(); ++i) {
-      if (datums[i].advantages.empty())
-        return absl::InvalidArgumentError(
-            absl::StrCat("datums[", i, "].advantages: loss ", config.name, " needs them"));
-      for (size_t t = 0; t < datums[i].weights.size(); ++t)
-        if (datums[i].weights[t] != 0.0f && datums[i].weights[t] != 1.0f)
-          return absl::InvalidArgumentError(absl::StrCat("datums[", i, "].weights[", t, "]: loss ",
-                                                         config.name, " takes 0 or 1, got ",
-                                                         datums[i].weights[t]));
-      if (config.kl_coef != 0.0 && datums[i].ref_logprobs.empty())
-        return absl::InvalidArgumentError(
-            absl::StrCat("datums[", i, "].ref_logprobs: a loss with kl_coef != 0 needs them"));
-    }
-    return absl::OkStatus();
   }
 
   static std::vector<std::vector<float>> EmptyRows(absl::Span<const Datum> datums) {
@@ -322,19 +368,25 @@ class LocalTrainer : public Trainer {
     return routing;
   }
 
-  // Log-probabilities of the micro-batch's predictions, with a graph when gradients are enabled. `routing` must outlive it.
-  at::Tensor Logprobs(const ModelWeights& weights, const MicroBatch& batch, at::Tensor* entropy_N,
-                      Routing& routing, at::Tensor* hidden_NH = nullptr) const {
+  // Hidden states [N, H] of the positions that predict, with a graph when gradients are enabled. `routing` must outlive it.
+  at::Tensor WantedStates(const ModelWeights& weights, const MicroBatch& batch,
+                          Routing& routing) const {
     const SerialOpenMp serial;
-    std::vector<int64_t> sources, targets;
-    for (const auto& p : batch.predictions) {
-      sources.push_back(p.source);
-      targets.push_back(p.target);
-    }
+    std::vector<int64_t> sources;
+    for (const auto& p : batch.predictions) sources.push_back(p.source);
     attention_ = std::make_unique<PackedAttention>(batch.sequences);
     const at::Tensor hidden_TH = model_->forward(weights, IntTensor(batch.ids),
                                                  IntTensor(batch.positions), *attention_, &routing);
-    const at::Tensor wanted_NH = ops::SelectRows(hidden_TH, IntTensor(sources));
+    return ops::SelectRows(hidden_TH, IntTensor(sources));
+  }
+
+  // Log-probabilities of the micro-batch's predictions.
+  at::Tensor Logprobs(const ModelWeights& weights, const MicroBatch& batch, at::Tensor* entropy_N,
+                      Routing& routing, at::Tensor* hidden_NH = nullptr) const {
+    const SerialOpenMp serial;
+    std::vector<int64_t> targets;
+    for (const auto& p : batch.predictions) targets.push_back(p.target);
+    const at::Tensor wanted_NH = WantedStates(weights, batch, routing);
     if (hidden_NH) *hidden_NH = wanted_NH;
     return ops::TokenLogprobs(wanted_NH, weights.head, IntTensor(targets), options_.temperature,
                               entropy_N);
@@ -360,6 +412,8 @@ class LocalTrainer : public Trainer {
 
   // A base that another trainer trains would collect the adapter's gradients as its own.
   absl::Status CheckFrozenBase() const {
+    if (options_.frozen)
+      return absl::FailedPreconditionError("trainer: a frozen reference is not trained");
     if (options_.adapter && model_->parameters().grads().defined())
       return absl::FailedPreconditionError(
           "trainer: another trainer trains this adapter's base; give it a model of its own");
@@ -371,36 +425,6 @@ class LocalTrainer : public Trainer {
     const float* values = Data<float>(logprobs_N);
     for (size_t i = 0; i < batch.predictions.size(); ++i)
       rows[batch.predictions[i].datum][batch.predictions[i].token] = values[i];
-  }
-
-  // One loss row per datum, holding its predictions in order. What a datum leaves out means "on-policy" (datum.h).
-  static LossInput LossInputs(absl::Span<const Datum> datums, const MicroBatch& batch,
-                              const at::Tensor& logprobs_N) {
-    const auto n = static_cast<int64_t>(batch.predictions.size());
-    const at::Tensor current = logprobs_N.detach();
-    LossInput input;
-    input.logprobs_T = logprobs_N;
-    input.old_logprobs_T = current.clone();
-    input.mask_T = at::zeros({n}, at::kFloat);
-    input.advantages_T = at::zeros({n}, at::kFloat);
-    input.ref_logprobs_T = current.clone();
-    input.sampling_logprobs_T = at::zeros({n}, at::kFloat);
-    std::vector<int64_t> offsets = {0};
-    for (int64_t i = 0; i < n; ++i) {
-      const auto& p = batch.predictions[i];
-      const Datum& d = datums[p.datum];
-      if (i > 0 && batch.predictions[i - 1].datum != p.datum) offsets.push_back(i);
-      Data<float>(input.mask_T)[i] = d.weights[p.token];
-      if (!d.advantages.empty()) Data<float>(input.advantages_T)[i] = d.advantages[p.token];
-      if (!d.old_logprobs.empty()) Data<float>(input.old_logprobs_T)[i] = d.old_logprobs[p.token];
-      if (!d.ref_logprobs.empty()) Data<float>(input.ref_logprobs_T)[i] = d.ref_logprobs[p.token];
-      Data<float>(input.sampling_logprobs_T)[i] = d.sampling_logprobs.empty()
-                                                      ? Data<float>(input.old_logprobs_T)[i]
-                                                      : d.sampling_logprobs[p.token];
-    }
-    offsets.push_back(n);
-    input.row_offsets_R1 = IntTensor(offsets);
-    return input;
   }
 
   // Adds to the gradient; a non-finite loss poisons the step instead.
@@ -452,10 +476,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(std::shared_ptr<CausalL
                                                          const TrainerOptions& options) {
   if (options.token_budget < 1)
     return absl::InvalidArgumentError("trainer.token_budget: must be at least 1");
-  if (!Optimizer::IsOptimizer(options.optimizer.kind))
-    return absl::InvalidArgumentError(absl::StrCat("trainer.optimizer: unknown optimizer '",
-                                                   options.optimizer.kind,
-                                                   "'; known: adamw, muon, sgd"));
+  RFT_RETURN_IF_ERROR(Optimizer::Check(options.optimizer));
   if (options.checkpoint_every < 0)
     return absl::InvalidArgumentError("trainer.checkpoint_every: must be at least 0");
   if (!(options.temperature > 0))

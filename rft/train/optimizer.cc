@@ -8,10 +8,10 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 
+#include "absl/strings/str_cat.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
 #include "rft/tensor/kernels.h"
-#include "rft/tensor/large_tensor.h"
 #include "rft/tensor/parallel.h"
 
 namespace rft {
@@ -19,11 +19,7 @@ namespace {
 
 constexpr int64_t kChunk = 1 << 16;
 
-// A piece [begin, begin + count) of the arena that is treated alike.
-struct Range {
-  int64_t begin, count;
-  double weight_decay;
-};
+using Range = OptimizerRange;
 
 // Neighbours that are treated alike become one range.
 void Append(std::vector<Range>& ranges, int64_t begin, int64_t count, double weight_decay) {
@@ -75,17 +71,32 @@ at::Tensor Orthogonalize(const at::Tensor& matrix) {
   return tall ? x.t().contiguous() : x;
 }
 
-bool Optimizer::IsOptimizer(const std::string& kind) {
-  return kind == "adamw" || kind == "muon" || kind == "sgd";
+absl::Status Optimizer::Check(const OptimizerOptions& options) {
+  const std::string& kind = options.kind;
+  if (kind != "adamw" && kind != "muon" && kind != "sgd")
+    return absl::InvalidArgumentError(
+        absl::StrCat("trainer.optimizer: unknown optimizer '", kind, "'; known: adamw, muon, sgd"));
+  if (!Moment::IsFormat(options.state))
+    return absl::InvalidArgumentError(absl::StrCat("trainer.optimizer_state: unknown format '",
+                                                   options.state, "'; known: fp32, bf16, int8"));
+  if (options.state != "fp32" && kind != "adamw")
+    return absl::InvalidArgumentError(absl::StrCat("trainer.optimizer_state: ", options.state,
+                                                   " is for adamw only, not for ", kind));
+  return absl::OkStatus();
 }
 
 Optimizer::Optimizer(const ParameterStore& parameters, OptimizerOptions options)
     : options_(std::move(options)) {
-  TORCH_CHECK(IsOptimizer(options_.kind), "unknown optimizer '", options_.kind,
-              "'; known: adamw, muon, sgd");
-  const int64_t n = const_cast<ParameterStore&>(parameters).values().numel();
-  m_ = LargeTensor(n, at::kFloat);
-  if (options_.kind != "sgd") v_ = LargeTensor(n, at::kFloat);
+  const absl::Status valid = Check(options_);
+  TORCH_CHECK(valid.ok(), valid.message());
+  size_ = const_cast<ParameterStore&>(parameters).values().numel();
+  Reset();
+}
+
+void Optimizer::Reset() {
+  num_steps_ = 0;
+  m_ = Moment(size_, options_.state, /*is_signed=*/true);
+  if (options_.kind != "sgd") v_ = Moment(size_, options_.state, /*is_signed=*/false);
 }
 
 double Optimizer::Norm(const at::Tensor& grads) {
@@ -103,8 +114,7 @@ double Optimizer::Norm(const at::Tensor& grads) {
 
 void Optimizer::Step(ParameterStore& parameters, double scale, const AdamParams& params) {
   const at::Tensor &values = parameters.values(), &grads = parameters.grads();
-  TORCH_CHECK(values.numel() == m_.numel() && grads.numel() == m_.numel(),
-              "optimizer: arenas of different sizes");
+  TORCH_CHECK(values.numel() == grads.numel(), "optimizer: arenas of different sizes");
   ++num_steps_;
   const bool uniform = options_.decay_vectors && options_.kind != "muon";
   std::vector<Range> ranges;
@@ -117,7 +127,7 @@ void Optimizer::Step(ParameterStore& parameters, double scale, const AdamParams&
       Append(ranges, own.begin, RoundUp(own.count, 16), decay);  // with the padding, which is 0
       continue;
     }
-    at::Tensor momentum = m_.narrow(0, own.begin, own.count).view(p.value.sizes());
+    at::Tensor momentum = m_.values().narrow(0, own.begin, own.count).view(p.value.sizes());
     const at::Tensor g = p.grad * scale;
     momentum.mul_(params.beta1).add_(g, 1.0 - params.beta1);
     const at::Tensor direction = Orthogonalize(g * (1.0 - params.beta1) + momentum * params.beta1);
@@ -126,6 +136,7 @@ void Optimizer::Step(ParameterStore& parameters, double scale, const AdamParams&
     p.value.mul_(1.0 - params.learning_rate * decay);
     p.value.add_(direction, -params.learning_rate * size);
   }
+  if (!m_.is_float()) return StepLowBit(values, grads, scale, params, ranges);
   const auto t = static_cast<double>(num_steps_);
   const auto bias1 = static_cast<float>(1.0 - std::pow(params.beta1, t));
   const auto bias2_sqrt = static_cast<float>(std::sqrt(1.0 - std::pow(params.beta2, t)));
@@ -134,7 +145,7 @@ void Optimizer::Step(ParameterStore& parameters, double scale, const AdamParams&
   for (const Range& range : ranges) {
     const auto decay = static_cast<float>(range.weight_decay);
     ForChunks(range, [&](int64_t i, int64_t count) {
-      float *w = Data<float>(values) + i, *m = Data<float>(m_) + i;
+      float *w = Data<float>(values) + i, *m = Data<float>(m_.values()) + i;
       const float* g = Data<float>(grads) + i;
       if (options_.kind == "sgd") {
         for (int64_t j = 0; j < count; ++j) {
@@ -143,11 +154,43 @@ void Optimizer::Step(ParameterStore& parameters, double scale, const AdamParams&
         }
         return;
       }
-      GetKernels().adamw(w, m, Data<float>(v_) + i, g, count, s, lr, beta1,
+      GetKernels().adamw(w, m, Data<float>(v_.values()) + i, g, count, s, lr, beta1,
                          static_cast<float>(params.beta2), static_cast<float>(params.eps), decay,
                          bias1, bias2_sqrt);
     });
   }
+}
+
+// AdamW, a chunk at a time: its moments are decoded, stepped range by range and encoded again.
+void Optimizer::StepLowBit(const at::Tensor& values, const at::Tensor& grads, double scale,
+                           const AdamParams& params, const std::vector<Range>& ranges) {
+  const auto t = static_cast<double>(num_steps_);
+  const auto bias1 = static_cast<float>(1.0 - std::pow(params.beta1, t));
+  const auto bias2_sqrt = static_cast<float>(std::sqrt(1.0 - std::pow(params.beta2, t)));
+  ParallelFor((values.numel() + kChunk - 1) / kChunk, 1, [&](int64_t first, int64_t last) {
+    std::vector<float> m(kChunk), v(kChunk);
+    for (int64_t c = first; c < last; ++c) {
+      const int64_t begin = c * kChunk, end = std::min(values.numel(), begin + kChunk);
+      m_.Read(begin, end - begin, m.data());
+      v_.Read(begin, end - begin, v.data());
+      auto range = std::upper_bound(ranges.begin(), ranges.end(), begin,
+                                    [](int64_t at, const Range& r) { return at < r.begin; });
+      if (range != ranges.begin()) --range;
+      for (; range != ranges.end() && range->begin < end; ++range) {
+        const int64_t from = std::max(begin, range->begin),
+                      to = std::min(end, range->begin + range->count);
+        if (from >= to) continue;
+        GetKernels().adamw(Data<float>(values) + from, m.data() + from - begin,
+                           v.data() + from - begin, Data<float>(grads) + from, to - from,
+                           static_cast<float>(scale), static_cast<float>(params.learning_rate),
+                           static_cast<float>(params.beta1), static_cast<float>(params.beta2),
+                           static_cast<float>(params.eps), static_cast<float>(range->weight_decay),
+                           bias1, bias2_sqrt);
+      }
+      m_.Write(begin, end - begin, m.data(), 2 * static_cast<uint64_t>(num_steps_));
+      v_.Write(begin, end - begin, v.data(), 2 * static_cast<uint64_t>(num_steps_) + 1);
+    }
+  });
 }
 
 }  // namespace rft

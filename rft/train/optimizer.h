@@ -3,11 +3,14 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
+#include "absl/status/status.h"
 #include "rft/api/datum.h"
 #include "rft/models/parameter_store.h"
+#include "rft/train/moment.h"
 
 namespace rft {
 
@@ -18,14 +21,22 @@ struct OptimizerOptions {
   //        the head and vectors take AdamW. beta1 is the momentum.
   // sgd:   as torch.optim.SGD, momentum beta1, weight decay added to the gradient. Half of AdamW's state.
   std::string kind = "adamw";
-  bool decay_vectors = true;  // false: no weight decay on norms and biases
+  bool decay_vectors = true;   // false: no weight decay on norms and biases
+  std::string state = "fp32";  // how moments are kept (moment.h): fp32; adamw also bf16 and int8
+};
+
+// A piece [begin, begin + count) of the arena that is treated alike.
+struct OptimizerRange {
+  int64_t begin, count;
+  double weight_decay;
 };
 
 class Optimizer {
  public:
-  // State (float32, zero) for these parameters. REQUIRES: a known kind (IsOptimizer).
+  // kInvalidArgument names the option: an unknown kind or state (lists the known ones), a state that the kind can't have.
+  static absl::Status Check(const OptimizerOptions& options);
+  // Zero state for these parameters. REQUIRES: Check is ok.
   Optimizer(const ParameterStore& parameters, OptimizerOptions options);
-  static bool IsOptimizer(const std::string& kind);
 
   // Euclidean norm of `grads` (1-D float32). NaN or Inf if any element is.
   static double Norm(const at::Tensor& grads);
@@ -33,14 +44,19 @@ class Optimizer {
   void Step(ParameterStore& parameters, double scale, const AdamParams& params);
 
   const OptimizerOptions& options() const { return options_; }
-  at::Tensor& first_moment() { return m_; }
-  at::Tensor& second_moment() { return v_; }  // undefined for sgd
+  Moment& first_moment() { return m_; }
+  Moment& second_moment() { return v_; }  // undefined for sgd
+  void Reset();                           // as new: no steps, zero state
   int64_t num_steps() const { return num_steps_; }
   void set_num_steps(int64_t n) { num_steps_ = n; }
 
  private:
+  void StepLowBit(const at::Tensor& values, const at::Tensor& grads, double scale,
+                  const AdamParams& params, const std::vector<OptimizerRange>& ranges);
+
   OptimizerOptions options_;
-  at::Tensor m_, v_;
+  int64_t size_ = 0;  // of the arena
+  Moment m_, v_;
   int64_t num_steps_ = 0;
 };
 

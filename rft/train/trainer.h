@@ -5,9 +5,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "rft/api/training_client.h"
+#include "rft/core/distillation_config.h"
+#include "rft/core/memory_plan.h"
 #include "rft/core/preference_config.h"
 #include "rft/models/causal_lm.h"
 #include "rft/models/lora.h"
@@ -28,6 +32,9 @@ struct TrainerOptions {
   // weights are the adapter's. Several trainers may share one base, each with an adapter of its own.
   std::shared_ptr<LoraAdapter> adapter;
   OptimizerOptions optimizer;
+  // Score with this version of the model and nothing else (a KL reference): it stays as it is while the model is trained, and
+  // shares every tensor with it until then. Forward and Describe work; what would train is kFailedPrecondition.
+  std::shared_ptr<const ModelWeights> frozen;
 };
 
 // What Describe adds to ForwardResult, aligned as its logprobs.
@@ -53,6 +60,23 @@ class Trainer : public TrainingClient {
   // advantage is desirable. Losses with a reference need ref_logprobs. `gradient` false: the loss and its metrics only.
   virtual absl::StatusOr<ForwardBackwardResult> ForwardBackwardPreference(
       absl::Span<const Datum> datums, const PreferenceConfig& loss, bool gradient) = 0;
+
+  // Distillation: for every token with a weight, the divergence from `teacher` (what its Describe says of the same datums)
+  // on the teacher's top_k tokens (losses/distillation.h), times the weight; the denominator is the sum of weights. Several
+  // teachers: a call each. metrics: "divergence". `logprobs` of the result stay empty.
+  virtual absl::StatusOr<ForwardBackwardResult> ForwardBackwardDistillation(
+      absl::Span<const Datum> datums, const Description& teacher,
+      const DistillationConfig& config) = 0;
+  // Moves what is trained here towards what `other` trains, own = decay * own + (1 - decay) * other's, and makes a version of
+  // it: an exponential moving average (the reference of a KL term). kInvalidArgument if their parameters differ.
+  virtual absl::Status Follow(const Trainer& other, double decay) = 0;
+  // What SaveModel wrote into `dir` against what is trained: rft/train/export_check.h.
+  virtual absl::StatusOr<std::optional<double>> CheckExport(const std::string& dir,
+                                                            absl::Span<const Datum> datums) = 0;
+  // What the steps to come will use memory for; makes the micro-batches as large as `limit_bytes` allows, at most
+  // options.token_budget. See rft/train/memory_planner.h for the limit and errors.
+  virtual absl::StatusOr<MemoryPlan> PlanMemory(const MemoryWorkload& workload,
+                                                int64_t limit_bytes) = 0;
 
   virtual std::shared_ptr<CausalLm> model() const = 0;
   virtual std::shared_ptr<LoraAdapter> adapter() const = 0;  // null: the model itself is trained

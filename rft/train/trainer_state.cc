@@ -16,6 +16,18 @@
 namespace rft {
 namespace {
 
+// The arenas of a state as float32: the parameters' own, the moments' own or decoded ones.
+struct Arenas {
+  at::Tensor values, m, v;  // v undefined for sgd, both before the first step
+
+  Arenas(ParameterStore& parameters, Optimizer& optimizer, int64_t num_steps)
+      : values(parameters.values()) {
+    if (num_steps == 0) return;
+    m = optimizer.first_moment().ToFloat();
+    if (optimizer.second_moment().defined()) v = optimizer.second_moment().ToFloat();
+  }
+};
+
 // (name in the file, 1-D float32 view of the arena) of everything that is saved, with the parameter's shape.
 struct Entry {
   std::string name;
@@ -24,13 +36,12 @@ struct Entry {
   int64_t count;
 };
 
-std::vector<Entry> Entries(ParameterStore& parameters, Optimizer& optimizer) {
+std::vector<Entry> Entries(ParameterStore& parameters, const Arenas& arenas) {
   std::vector<Entry> entries;
-  const std::pair<const char*, at::Tensor*> arenas[] = {{"", &parameters.values()},
-                                                        {"adam_m.", &optimizer.first_moment()},
-                                                        {"adam_v.", &optimizer.second_moment()}};
-  for (const auto& [prefix, arena] : arenas) {
-    if (!arena->defined()) continue;  // sgd keeps one
+  const std::pair<const char*, const at::Tensor*> named[] = {
+      {"", &arenas.values}, {"adam_m.", &arenas.m}, {"adam_v.", &arenas.v}};
+  for (const auto& [prefix, arena] : named) {
+    if (!arena->defined()) continue;
     for (const Parameter& p : parameters.all())
       entries.push_back({absl::StrCat(prefix, p.name), p.value.sizes().vec(),
                          Data<float>(*arena) + parameters.OffsetOf(p), p.value.numel()});
@@ -43,7 +54,8 @@ std::vector<Entry> Entries(ParameterStore& parameters, Optimizer& optimizer) {
 absl::Status SaveTrainerState(const std::string& dir, ParameterStore& parameters,
                               Optimizer& optimizer) {
   std::vector<TensorToWrite> tensors;
-  for (const Entry& e : Entries(parameters, optimizer))
+  const Arenas arenas(parameters, optimizer, optimizer.num_steps());
+  for (const Entry& e : Entries(parameters, arenas))
     tensors.push_back(
         {e.name, TensorDtype::kF32, e.shape, [e](const ByteSink& sink) {
            return sink({reinterpret_cast<const std::byte*>(e.data), e.count * sizeof(float)});
@@ -69,7 +81,8 @@ absl::Status LoadTrainerState(const std::string& dir, ParameterStore& parameters
     return absl::InvalidArgumentError(absl::StrCat(path, ": is the state of trainer.optimizer ",
                                                    saved, ", this trainer has ",
                                                    optimizer.options().kind));
-  const std::vector<Entry> entries = Entries(parameters, optimizer);
+  const Arenas arenas(parameters, optimizer, step);
+  const std::vector<Entry> entries = Entries(parameters, arenas);
   std::vector<TensorView> views;
   for (const Entry& e : entries) {
     auto view = FindTensor(file.tensors, e.name);
@@ -84,6 +97,9 @@ absl::Status LoadTrainerState(const std::string& dir, ParameterStore& parameters
   }
   for (size_t i = 0; i < entries.size(); ++i)
     std::memcpy(entries[i].data, views[i].bytes.data(), views[i].bytes.size());
+  if (arenas.m.defined()) optimizer.first_moment().FromFloat(arenas.m);
+  if (arenas.v.defined()) optimizer.second_moment().FromFloat(arenas.v);
+  if (step == 0) optimizer.Reset();
   optimizer.set_num_steps(step);
   return absl::OkStatus();
 }

@@ -1,5 +1,5 @@
 // Weights and optimizer state as one safetensors file, by parameter name: "NAME", "adam_m.NAME", "adam_v.NAME", all
-// float32; the step count is in the metadata.
+// float32, whatever format the moments are kept in (reading it back gives the same bits); the step count is in the metadata. Before the first step there are no moments to write.
 #pragma once
 
 #include <string>

@@ -103,3 +103,30 @@ def test_a_saved_state_goes_on_bit_for_bit_and_only_with_its_optimizer(llama_dir
 def test_an_unknown_optimizer_is_refused(llama_dir: Path) -> None:
     with pytest.raises(rft.ConfigError, match="adamw, muon, sgd"):
         rft.Trainer(rft.Model.load(str(llama_dir), dtype="fp32"), optimizer="adam")
+
+
+@pytest.mark.parametrize(("state", "tolerance"), [("bf16", 2e-3), ("int8", 4e-3)])
+def test_adamw_with_fewer_bits_of_state_stays_near_torchs(llama_dir: Path, tmp_path: Path, state: str, tolerance: float) -> None:
+    model = rft.Model.load(str(llama_dir), dtype="fp32", threads=1)
+    theirs = copies(model)
+    optimizer = torch.optim.AdamW(theirs.values(), lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01)
+    trainer = rft.Trainer(model, optimizer_state=state)
+    for _ in train(model, 10, theirs, trainer, learning_rate=1e-3, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.01):
+        optimizer.step()
+    # Ten steps move a weight by up to 1e-2.
+    difference = np.concatenate([(model.parameter(name) - value.detach().numpy()).ravel() for name, value in theirs.items()])
+    assert np.abs(difference).mean() < tolerance / 10 and np.quantile(np.abs(difference), 0.999) < tolerance
+    trainer.save_state(str(tmp_path))
+    other = rft.Model.load(str(llama_dir), dtype="fp32", threads=1)
+    resumed = rft.Trainer(other, optimizer_state=state)
+    resumed.load_state(str(tmp_path))
+    for one in (trainer, resumed):  # the next step is the same, bit for bit
+        one.forward_backward([ROW], loss="cross-entropy")
+        one.optim_step(learning_rate=1e-3)
+    for name in model.parameter_names():
+        np.testing.assert_array_equal(model.parameter(name), other.parameter(name), err_msg=name)
+
+
+def test_fewer_bits_are_for_adamw_only(llama_dir: Path) -> None:
+    with pytest.raises(rft.ConfigError, match="optimizer_state: int8 is for adamw only"):
+        rft.Trainer(rft.Model.load(str(llama_dir)), optimizer="muon", optimizer_state="int8")

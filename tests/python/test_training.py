@@ -88,3 +88,44 @@ def test_bad_conversations_are_all_reported(tmp_path: Path) -> None:
     path.write_text('{"messages": [{"role": "user", "content": "hi"}]}\nnot json\n')
     with pytest.raises(ValueError, match=r"sft.jsonl:1: (?s:.)*sft.jsonl:2: "):
         read_conversations(path)
+
+
+def test_a_state_keeps_where_the_data_loop_was(llama_dir: Path, tmp_path: Path) -> None:
+    trainer = rft.Trainer(rft.Model.load(str(llama_dir), dtype="fp32", threads=1))
+    trainer.save_state(tmp_path, cursor={"epoch": 2, "row": 17})
+    assert trainer.load_state(tmp_path) == {"epoch": 2, "row": 17}
+    trainer.save_state(tmp_path)
+    assert trainer.load_state(tmp_path) is None
+
+
+def test_weights_for_a_sampler_are_a_model_or_an_adapter(llama_dir: Path, tmp_path: Path) -> None:
+    model = rft.Model.load(str(llama_dir), dtype="fp32", threads=1)
+    adapter = rft.Adapter(model, rank=2)
+    trainer = rft.Trainer(model, adapter)
+    assert (trainer.save_weights_for_sampler(tmp_path / "delta", "delta") / "adapter_model.safetensors").is_file()
+    assert rft.Model.load(str(trainer.save_weights_for_sampler(tmp_path / "base")), dtype="fp32").vocab_size == model.vocab_size
+    with pytest.raises(rft.StateError):
+        rft.Trainer(rft.Model.load(str(llama_dir))).save_weights_for_sampler(tmp_path / "none", "delta")
+
+
+def test_clients_of_models_and_adapters_side_by_side_get_what_each_gets_alone(llama_dir: Path) -> None:
+    row = rft.Datum([5, 17, 3, 40, 22, 9], [0.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+
+    def clients() -> list[rft.Trainer]:
+        base = rft.Model.load(str(llama_dir), dtype="fp32", threads=1)
+        return [rft.Trainer(base, rft.Adapter(base, rank=2, seed=1)), rft.Trainer(base, rft.Adapter(base, rank=4, seed=2)),
+                rft.Trainer(rft.Model.load(str(llama_dir), dtype="fp32", threads=1))]
+
+    alone = []
+    for trainer in clients():
+        for _ in range(3):
+            trainer.forward_backward([row], loss="cross-entropy")
+            trainer.optim_step(learning_rate=0.01)
+        alone.append(trainer.forward([row])[0])
+    together = clients()
+    for _ in range(3):
+        for verb, arguments in (("forward_backward", ([row], "cross-entropy")), ("optim_step", (0.01,))):
+            for future in [trainer.submit(verb, *arguments) for trainer in together]:
+                future.result()
+    for trainer, expected in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(trainer.forward([row])[0], expected)

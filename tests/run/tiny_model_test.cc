@@ -136,6 +136,18 @@ TEST_F(TinyModelRunTest, ResumesBitForBit) {
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(ToJson(halves[i]), ToJson(whole[i]));
 }
 
+TEST_F(TinyModelRunTest, ResumesBitForBitWithAReferenceThatMoves) {
+  const std::vector<std::string> knobs = {"checkpoint.every=1", "losses.kl_coef=0.1",
+                                          "trainer.reference_decay=0.5"};
+  RunFor(3, "whole", knobs);
+  RunFor(2, "halves", knobs);
+  RunFor(1, "halves", knobs, dir_ / "halves");
+  const std::vector<json::object> whole = Metrics("whole"), halves = Metrics("halves");
+  ASSERT_EQ(halves.size(), 3u);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(ToJson(halves[i]), ToJson(whole[i]));
+  EXPECT_TRUE(FileSystem::Default().Exists(dir_ / "whole/checkpoints/step-3/reference"));
+}
+
 TEST_F(TinyModelRunTest, TrainsWithAReferenceAndSeveralUpdates) {
   auto run = RunFor(2, "run", {"losses.kl_coef=0.1", "trainer.updates_per_step=3"});
   ASSERT_NE(run, nullptr);

@@ -250,6 +250,23 @@ TEST_F(TrainerTest, SkipsAStepOfACustomLossThatIsNotFinite) {
   }
 }
 
+TEST_F(TrainerTest, FollowsAnotherAsAnExponentialMovingAverage) {
+  const auto average_model = testing::MakeTinyModel(testing::Family::kQwen3, at::kFloat);
+  const auto average = *Trainer::Create(average_model, {});
+  at::Tensor expected = model_->parameters().values().to(at::kDouble);
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    Step(seed);
+    expected = expected * 0.9 + model_->parameters().values().to(at::kDouble) * 0.1;
+    ASSERT_TRUE(average->Follow(*trainer_, 0.9).ok());
+  }
+  const at::Tensor difference = average_model->parameters().values().to(at::kDouble) - expected;
+  EXPECT_LT(difference.abs().max().item<double>(), 1e-6);
+  const std::vector<Datum> datums = RandomDatums(2, 5);
+  EXPECT_NE(average->Forward(datums)->logprobs, trainer_->Forward(datums)->logprobs);
+  ASSERT_TRUE(average->Follow(*trainer_, 0.0).ok());
+  EXPECT_EQ(average->Forward(datums)->logprobs, trainer_->Forward(datums)->logprobs);
+}
+
 TEST_F(TrainerTest, GoesOnFromASavedStateBitForBit) {
   for (uint64_t seed = 1; seed <= 3; ++seed) Step(seed);
   const std::string saved = dir_ / "saved";

@@ -1,4 +1,4 @@
-"""Fine-tuning from a run file without sampling: `rft sft run.yaml` and `rft dpo run.yaml`.
+"""Fine-tuning from a run file without rewards: `rft sft run.yaml`, `rft dpo run.yaml` and `rft distill run.yaml`.
 
     step:  rows of data.train, in an order that depends on the seed and the step only  ->  gradient  ->  optimizer
     every eval.every steps, and at the end: the loss on data.heldout; the best weights are kept (model/), and stop.patience
@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rft import _native
 from rft.codec import Codec, load_codec
 from rft.conversations import check_conversation, completion_datum, parse_labelled, parse_pair, read_rows, to_datums
-from rft.export_check import check_export, write_card
 from rft.run_folder import read_json, write_json
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class Preference:
 
     def read(self, path: str) -> list[list[Datum]]:
         rows = read_rows(path, self._pair if self._paired else self._labelled)
-        if self._scored:  # the reference never changes: its log-probabilities are computed once
+        if self._scored:  # the reference never changes: its log-probabilities are computed once, while it is all there is
             reference = self._reference()
             datums = [datum for row in rows for datum in row]
             for datum, logprobs in zip(datums, reference.forward(datums), strict=True):
@@ -144,14 +143,14 @@ class FineTune:
         adapter = native.Adapter(model, seed=config.get("seed"), **lora) if lora["rank"] > 0 else None
         self.trainer = native.Trainer(model, adapter, token_budget=config.get("trainer.token_budget"),
                                       checkpoint_every=config.get("trainer.checkpoint_every"),
-                                      optimizer=config.get("trainer.optimizer"), decay_vectors=config.get("trainer.decay_vectors"))
+                                      optimizer=config.get("trainer.optimizer"), decay_vectors=config.get("trainer.decay_vectors"),
+                                      optimizer_state=config.get("trainer.optimizer_state"))
         self._reference: Trainer | None = None
-        self._base = model if adapter is not None else None  # an adapter's reference is its base
-        self.objective: Objective = (Sft(config, self.trainer, self.codec) if kind == "sft"
-                                     else Preference(config, self.trainer, self.codec, self._get_reference))
+        self.objective: Objective = self._objective()
         self.rows = self.objective.read(config.get("data.train"))
         heldout = config.get("data.heldout")
         self.heldout = self.objective.read(heldout) if heldout else []
+        self.memory_plan = self._plan_memory()
         self.num_steps: int = config.get("trainer.steps")
         self.state: dict[str, Any] = {"step": 0, "best_loss": None, "best_step": None, "bad_evaluations": 0, "train_seconds": 0.0,
                                       "not_finite": 0}
@@ -160,12 +159,28 @@ class FineTune:
         if resume:
             self._load()
 
+    def _objective(self) -> Objective:
+        if self.kind == "distill":
+            from rft.distill import Distill
+
+            return Distill(self.config, self.trainer, self.codec)
+        if self.kind == "sft":
+            return Sft(self.config, self.trainer, self.codec)
+        return Preference(self.config, self.trainer, self.codec, self._get_reference)
+
     def _get_reference(self) -> Trainer:
         if self._reference is None:
-            native, config = _native.load(), self.config
-            model = self._base or native.Model.load(config.get("model"), dtype=config.get("trainer.dtype"))
-            self._reference = native.Trainer(model, token_budget=config.get("trainer.token_budget"))
+            self._reference = _native.load().Trainer(self.trainer.model, frozen=True, token_budget=self.config.get("trainer.token_budget"))
         return self._reference
+
+    def _plan_memory(self) -> dict[str, Any]:
+        """What the steps will use memory for; makes the micro-batches fit."""
+        datums = [datum for row in self.rows for datum in row]
+        lengths = [len(datum.ids) for datum in datums]
+        wanted = sum(int((datum.weights != 0).sum()) for datum in datums)
+        per_step = self.objective.rows_per_step * sum(lengths) / max(1, len(self.rows))
+        return self.trainer.plan_memory(tokens_per_step=int(per_step) + 1, longest_row=max(lengths, default=0), kept_versions=self._reference is not None,
+                                        predicted_part=wanted / max(1, sum(lengths)), limit_mb=self.config.get("trainer.memory_mb"))
 
     def _new_folder(self) -> Path:
         config = self.config
@@ -291,8 +306,8 @@ class FineTune:
 
         def write(folder: Path) -> None:
             self.trainer.save_model(str(folder))
-            summary["export_difference"] = check_export(folder, self.trainer, scored)
-            write_card(folder, self.config, self.kind, summary)
+            summary["export_difference"] = self.trainer.check_export(str(folder), scored)
+            (folder / "README.md").write_text(self.config.model_card(self.kind, json.dumps(summary, indent=2)))
 
         self._replace("model", write)
         if self.trainer.adapter is not None:

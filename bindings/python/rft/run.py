@@ -106,6 +106,12 @@ class Run:
         return int(self._run.num_steps)
 
     @property
+    def memory_plan(self) -> dict[str, Any] | None:
+        """What the run will use memory for, planned before its first step; None where the trainer is elsewhere."""
+        plan: dict[str, Any] | None = self._run.memory_plan
+        return plan
+
+    @property
     def step_index(self) -> int:
         """Steps done so far."""
         return int(self._run.step_index)

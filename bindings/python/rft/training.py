@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +22,7 @@ else:
     NativeTrainer = _native.load().Trainer
 
 _STARTING = threading.Lock()
+CURSOR = "cursor.json"
 TorchLoss = Callable[[list[torch.Tensor]], Any]
 
 
@@ -42,6 +45,33 @@ class Trainer(NativeTrainer):
         if backend not in ("torch", "numpy"):
             raise ValueError(f"backend is {backend!r}; it can be 'torch' or 'numpy'")
         return super().forward_backward_custom(datums, with_autograd(fn) if backend == "torch" else fn)
+
+    def save_state(self, dir: str | Path, cursor: Any = None) -> None:  # noqa: A002 - the verb's own word
+        """Weights, optimizer state and step count into a folder, and where your data loop is: anything that JSON can hold."""
+        super().save_state(str(dir))
+        path = Path(dir) / CURSOR
+        path.unlink(missing_ok=True)
+        if cursor is not None:
+            path.write_text(json.dumps(cursor))
+
+    def load_state(self, dir: str | Path) -> Any:  # noqa: A002
+        """What save_state wrote; returns its cursor, None where there was none."""
+        super().load_state(str(dir))
+        path = Path(dir) / CURSOR
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def save_weights_for_sampler(self, dir: str | Path, kind: str = "base") -> Path:  # noqa: A002
+        """What another sampler loads: "base", a whole model (a trained adapter merged in), checked as check_export does; "delta",
+        the trained adapter in PEFT's format, to be put on the same base. An engine in this process takes weights() instead.
+        """
+        if kind == "base":
+            self.save_model(str(dir))
+            self.check_export(str(dir))
+        elif kind == "delta":
+            self.save_adapter(str(dir))
+        else:
+            raise ValueError(f"kind is {kind!r}; it can be 'base' or 'delta'")
+        return Path(dir)
 
     def submit(self, verb: str, *args: Any, **kwargs: Any) -> Future[Any]:
         """Starts `verb` ("forward_backward", "optim_step", ...) and returns a future of what it returns.

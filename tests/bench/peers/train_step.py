@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import sys
 import time
 
@@ -25,14 +26,14 @@ GROUPS, GROUP_PROMPT = 8, 256
 class Step:
     """The model, its optimizer and the two kinds of batch."""
 
-    def __init__(self, folder: str, dtype: str, lengths: list[int]) -> None:
+    def __init__(self, folder: str, dtype: str, lengths: list[int], rows: int = ROWS) -> None:
         torch.manual_seed(0)
         self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").train()
         self._model.config.use_cache = False
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-6, fused=True)
         self._autocast = torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16")
         vocab = self._model.config.vocab_size
-        self._plain = [(torch.randint(3, vocab, (ROWS, LENGTH)), torch.ones(ROWS, LENGTH, dtype=torch.long), PROMPT)]
+        self._plain = [(torch.randint(3, vocab, (rows, LENGTH)), torch.ones(rows, LENGTH, dtype=torch.long), PROMPT)]
         self._group = []
         for first in range(0, len(lengths), ROWS):
             some = lengths[first:first + ROWS]
@@ -69,15 +70,17 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--lengths", default="", help="completion lengths of `group`, comma separated, 8 per prompt")
+    parser.add_argument("--rows", type=int, default=ROWS, help="rows of `plain`")
     args = parser.parse_args()
-    step = Step(args.model, args.dtype, [int(n) for n in args.lengths.split(",") if n])
+    step = Step(args.model, args.dtype, [int(n) for n in args.lengths.split(",") if n], args.rows)
     print(json.dumps({"ready": True, "threads": torch.get_num_threads(), "torch": torch.__version__}), flush=True)
     for line in sys.stdin:
         word, kind = line.split()
         if word == "run":
             start = time.perf_counter()
             tokens = step.run(kind)
-            print(json.dumps({"seconds": time.perf_counter() - start, "tokens": tokens}), flush=True)
+            seconds, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            print(json.dumps({"seconds": seconds, "tokens": tokens, "peak_bytes": peak}), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
     python trl_grpo.py MODEL_DIR TRAIN.jsonl --dtype fp32|bf16 --prompts 8 --group 8 --max-tokens 32 --steps 4
 
-Dataset rows are OpenAI chat messages with a column `answer`. beta = 0, one update per rollout, AdamW, temperature 1,
+Dataset rows are OpenAI chat messages with a column `answer`, or {"prompt": text}: then the reward is the part of digits. With
+--lengths, completion i of a step (8 per prompt, in order) has exactly that many tokens: its end token is forbidden before and
+forced then; equal lengths are TRL's own min_new_tokens. beta = 0, one update per rollout, AdamW, temperature 1,
 micro-batches of 8 (TRL's default), no gradient checkpointing (its default costs time and this model needs no memory).
 A step is timed from before its sampling to after its optimizer update; between steps a callback waits for the next word.
 """
@@ -20,7 +22,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, LogitsProcessorList, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 ANSWER = re.compile(r"<answer>\s*(-?\d+)\s*</answer>")
@@ -44,11 +46,45 @@ def correct(completions: list[Any], answer: list[str], **columns: Any) -> list[f
     return [0.8 * bool(numbers and int(numbers[-1]) == int(wanted)) for numbers, wanted in zip(found, answer, strict=True)]
 
 
-class OneStepPerWord(TrainerCallback):
-    """Waits for "run" before a step, answers after it. Closing stdin ends the training."""
+def digits(completions: list[Any], **columns: Any) -> list[float]:
+    """The reward of plain prompts."""
+    lengths.append(sum(map(len, columns["completion_ids"])) / len(completions))
+    return [sum(ch.isdigit() for ch in text) / (1 + len(text)) for text in map(text_of, completions)]
 
-    def __init__(self, answers: Any) -> None:
-        self._answers = answers
+
+class EndAt(LogitsProcessor):
+    """Ends row i of a batch at its own length."""
+
+    def __init__(self, wanted: list[int], end_id: int) -> None:
+        self._wanted, self._end_id, self._prompt = torch.tensor(wanted), end_id, 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores of the next token of every row."""
+        if self._prompt == 0:
+            self._prompt = input_ids.shape[1]
+        last = self._wanted == input_ids.shape[1] - self._prompt + 1
+        end = scores[:, self._end_id].clone()
+        scores[:, self._end_id] = -torch.inf
+        scores[last] = -torch.inf
+        scores[last, self._end_id] = end[last]
+        return scores
+
+
+def end_at(model: Any, wanted: list[int], end_id: int) -> None:
+    """Every generate() of the model ends its rows at these lengths."""
+    plain = model.generate
+
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        return plain(*args, logits_processor=LogitsProcessorList([EndAt(wanted, end_id)]), **kwargs)
+
+    model.generate = generate
+
+
+class OneStepPerWord(TrainerCallback):
+    """Waits for "run" before a step, answers after it; "run save DIR" saves the model. Closing stdin ends the training."""
+
+    def __init__(self, answers: Any, tokenizer: Any) -> None:
+        self._answers, self._tokenizer = answers, tokenizer
         self._ready = False
         self._start = 0.0
 
@@ -57,7 +93,11 @@ class OneStepPerWord(TrainerCallback):
         if not self._ready:
             self._ready = True
             self._say({"ready": True, "threads": torch.get_num_threads(), "torch": torch.__version__})
-        if sys.stdin.readline().strip() != "run":
+        while (words := sys.stdin.readline().split())[:2] == ["run", "save"]:
+            kwargs["model"].save_pretrained(words[2])
+            self._tokenizer.save_pretrained(words[2])
+            self._say({"saved": words[2]})
+        if words != ["run"]:
             sys.exit(0)
         lengths.clear()
         self._start = time.perf_counter()
@@ -81,22 +121,33 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=32)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--lr", type=float, default=1e-7)
+    parser.add_argument("--warmup", type=int, default=0, help="steps of linear warm-up")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lengths", default="", help="tokens of each completion, comma separated")
     args = parser.parse_args()
     with open(args.data, encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     total, micro = args.prompts * args.group, 8
+    wanted = [int(n) for n in args.lengths.split(",") if n]
+    chat = "messages" in rows[0]
+    data = [{"prompt": row["messages"], "answer": row["answer"]} if chat else {"prompt": row["prompt"]} for row in rows]
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32, attn_implementation="sdpa")
+    if len(set(wanted)) > 1:
+        end_at(model, wanted, tokenizer.eos_token_id)
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(sys.stderr):
         config = GRPOConfig(
             output_dir=scratch, use_cpu=True, bf16=args.dtype == "bf16", loss_type="grpo", beta=0.0, num_iterations=1,
             per_device_train_batch_size=micro, gradient_accumulation_steps=total // micro, steps_per_generation=total // micro,
             num_generations=args.group, max_completion_length=args.max_tokens, temperature=1.0, top_k=0, top_p=1.0,
-            learning_rate=args.lr, lr_scheduler_type="constant", gradient_checkpointing=False, report_to=[], logging_steps=1000,
-            save_strategy="no", max_steps=args.steps, disable_tqdm=True, dataloader_num_workers=0, seed=0)
+            learning_rate=args.lr, lr_scheduler_type="constant_with_warmup", warmup_steps=args.warmup, adam_beta1=0.9, adam_beta2=0.95,
+            adam_epsilon=1e-8, weight_decay=0.0, max_grad_norm=1.0, gradient_checkpointing=False, report_to=[], logging_steps=1000,
+            save_strategy="no", max_steps=args.steps, disable_tqdm=True, dataloader_num_workers=0, seed=args.seed,
+            generation_kwargs={"min_new_tokens": wanted[0]} if len(set(wanted)) == 1 else None)
         trainer = GRPOTrainer(
-            model=AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32, attn_implementation="sdpa"),
-            reward_funcs=[form, correct], args=config, processing_class=AutoTokenizer.from_pretrained(args.model),
-            train_dataset=Dataset.from_list([{"prompt": row["messages"], "answer": row["answer"]} for row in rows]))
-        trainer.add_callback(OneStepPerWord(sys.__stdout__))
+            model=model, reward_funcs=[form, correct] if chat else [digits], args=config, processing_class=tokenizer,
+            train_dataset=Dataset.from_list(data))
+        trainer.add_callback(OneStepPerWord(sys.__stdout__, tokenizer))
         trainer.train()
 
 

@@ -23,7 +23,9 @@ BENCHES = {
     "graders": "rft.bench.graders",
     "grpo-step": "rft.bench.grpo_step",
     "losses": "rft.bench.losses",
+    "memory": "rft.bench.memory",
     "moe": "rft.bench.moe",
+    "optimizer": "rft.bench.optimizer",
     "sandbox": "rft.bench.sandbox",
     "serve": "rft.bench.serve",
     "train": "rft.bench.train",
@@ -31,6 +33,7 @@ BENCHES = {
 CHECKS = {
     "http-peer": "rft.bench.check_http_peer",
     "losses": "rft.bench.check_losses",
+    "memory": "rft.bench.check_memory",
     "model": "rft.bench.check_model",
     "oracle": "rft.bench.check_oracle",
     "parity": "rft.bench.check_parity",

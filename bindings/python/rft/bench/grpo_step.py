@@ -1,6 +1,6 @@
-"""`rft bench grpo-step`: one whole GRPO step of the demo task, against TRL's GRPOTrainer.
+"""`rft bench grpo-step`: one whole GRPO step against TRL's GRPOTrainer.
 
-Rows grpo-step/trl/<size>/<TRL's precision>/demo: 8 prompts x 8 completions, the demo's prompts, rewards and token limit;
+Rows grpo-step/trl/<model>/<TRL's precision>/p32 and p256: rft/bench/grpo_loop.py. Rows grpo-step/trl/<size>/<TRL's precision>/demo: 8 prompts x 8 completions, the demo's prompts, rewards and token limit;
 sampling, grading, forward, backward, AdamW. Ours is bf16 with fp32 master weights in both rows; TRL runs with bf16=True and
 in its fp32 default. The learning rate is so small that both sample from the base model throughout.
 """
@@ -25,9 +25,20 @@ EXTRACT = r"<answer>\s*(-?\d+)\s*</answer>"
 
 
 def run(options: BenchOptions, log: Log) -> Iterator[Row]:
-    """One row per precision of TRL."""
+    """One row per model, precision of TRL and kind of step."""
+    from rft.bench.grpo_loop import loop_rows
+
+    yield from demo_rows(options, log)
+    yield from loop_rows(options, log)
+
+
+def demo_rows(options: BenchOptions, log: Log) -> Iterator[Row]:
+    """One row per precision of TRL, with the demo's model."""
     from rft.tasks.arithmetic import generate
 
+    if options.only and not any(options.only in f"grpo-step/trl/{size}/{precision}/demo" for precision in ("fp32", "bf16")
+                                for size in (size_label(count_parameters(options.model_dir())),)):
+        return
     machine = Machine.measure(log)
     model = options.model_dir().resolve()
     config = json.loads((model / "config.json").read_text())

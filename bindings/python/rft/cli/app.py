@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from rft import __version__
-from rft.cli import benches, config, data, doctor, dpo, evaluate, generate, grade, model, plot, serve, sft, train
+from rft.cli import benches, config, data, distill, doctor, dpo, evaluate, generate, grade, model, plot, serve, sft, train
 
 EXIT_INTERRUPTED = 130
 
@@ -76,6 +76,7 @@ app.command("eval", rich_help_panel=_RUN)(evaluate.evaluate)
 app.command("grade", rich_help_panel=_RUN)(grade.grade)
 app.command("sft", rich_help_panel=_RUN)(sft.sft)
 app.command("dpo", rich_help_panel=_RUN)(dpo.dpo)
+app.command("distill", rich_help_panel=_RUN)(distill.distill)
 app.command("generate", rich_help_panel=_MODELS)(generate.generate)
 app.command("chat", rich_help_panel=_MODELS)(generate.chat)
 app.command("serve", rich_help_panel=_MODELS)(serve.serve)

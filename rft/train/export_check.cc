@@ -1,0 +1,84 @@
+#include "rft/train/export_check.h"
+
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "rft/core/log.h"
+#include "rft/core/process_memory.h"
+#include "rft/core/status_macros.h"
+#include "rft/io/safetensors.h"
+#include "rft/tensor/bf16.h"
+#include "rft/tensor/dispatch.h"
+#include "rft/tensor/try_torch.h"
+#include "rft/train/memory_model.h"
+
+namespace rft {
+namespace {
+
+bool IsRounded(const TensorView& view, const at::Tensor& values) {
+  if (view.dtype != TensorDtype::kBF16 || view.shape != values.sizes().vec()) return false;
+  for (int64_t i = 0; i < values.numel(); ++i) {
+    uint16_t stored;  // not necessarily aligned
+    std::memcpy(&stored, view.bytes.data() + 2 * i, sizeof stored);
+    if (stored != FromFloat<Bf16>(Data<float>(values)[i]).bits) return false;
+  }
+  return true;
+}
+
+absl::Status CheckTensors(Trainer& trainer, const std::string& dir) {
+  RFT_ASSIGN_OR_RETURN(const TensorMap tensors, OpenModelWeights(dir));
+  const LoraAdapter* adapter = trainer.adapter().get();
+  for (const Parameter& p : std::as_const(trainer.model()->parameters()).all()) {
+    const auto view = FindTensor(tensors, p.name);
+    if (!view.ok()) return absl::DataLossError(absl::StrCat(dir, ": ", view.status().message()));
+    RFT_ASSIGN_OR_RETURN(const bool same, TryTorch([&] {
+                           return IsRounded(*view, adapter ? adapter->Merged(p) : p.value);
+                         }));
+    if (!same)
+      return absl::DataLossError(
+          absl::StrCat(dir, ": ", p.name, " is not what was trained; the export is damaged"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::optional<double>> CheckExport(Trainer& trainer, const TrainerOptions& options,
+                                                  const std::string& dir,
+                                                  absl::Span<const Datum> datums) {
+  RFT_RETURN_IF_ERROR(CheckTensors(trainer, dir));
+  if (datums.empty()) return std::nullopt;
+  const CausalLm& trained = *trainer.model();
+  const int64_t needed = 4 * trained.parameters().num_parameters() + PackedBytes(trained);
+  if (needed > AvailableBytes()) {
+    LogWarning(dir,
+               ": no memory to load the saved model beside the trained one; its tensors have "
+               "been compared, its log-probabilities have not");
+    return std::nullopt;
+  }
+  RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> saved, LoadModel(dir, trained.dtype()));
+  TrainerOptions scoring = options;
+  RFT_ASSIGN_OR_RETURN(scoring.frozen, TryTorch([&] { return saved->weights(); }));
+  RFT_ASSIGN_OR_RETURN(const auto scorer, Trainer::Create(saved, scoring));
+  RFT_ASSIGN_OR_RETURN(const ForwardResult theirs, scorer->Forward(datums));
+  RFT_ASSIGN_OR_RETURN(const ForwardResult ours, trainer.Forward(datums));
+  double sum = 0.0;
+  int64_t count = 0;
+  for (size_t i = 0; i < datums.size(); ++i)
+    for (size_t t = 0; t < datums[i].weights.size(); ++t)
+      if (datums[i].weights[t] != 0.0f) {
+        sum += std::abs(static_cast<double>(ours.logprobs[i][t]) - theirs.logprobs[i][t]);
+        ++count;
+      }
+  const double mean = count > 0 ? sum / static_cast<double>(count) : 0.0;
+  if (!(mean <= kExportTolerance))
+    return absl::DataLossError(
+        absl::StrCat(dir, ": log-probabilities of ", datums.size(), " rows differ by ", mean,
+                     " nats from the trainer's on average (allowed: ", kExportTolerance,
+                     "); the export is damaged"));
+  return mean;
+}
+
+}  // namespace rft

@@ -1,0 +1,19 @@
+// Datums to what a policy loss takes.
+#pragma once
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "losses/loss.h"
+#include "rft/api/datum.h"
+#include "rft/train/batcher.h"
+
+namespace rft {
+
+// kInvalidArgument names the datum: missing advantages or ref_logprobs, weights other than 0 and 1.
+absl::Status ValidateLossInputs(absl::Span<const Datum> datums, const LossConfig& config);
+
+// One loss row per datum, holding its predictions in order. What a datum leaves out means "on-policy" (datum.h).
+LossInput LossInputs(absl::Span<const Datum> datums, const MicroBatch& batch,
+                     const at::Tensor& logprobs_N);
+
+}  // namespace rft

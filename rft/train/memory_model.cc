@@ -1,0 +1,148 @@
+#include "rft/train/memory_model.h"
+
+#include <algorithm>
+
+#include "rft/tensor/ops.h"
+#include "rft/tensor/parallel.h"
+
+namespace rft {
+namespace {
+
+constexpr int64_t kFloat = 4, kInt = 4, kLong = 8;
+constexpr int64_t kTokenBlock =
+    2048;  // of AccumulateWeightGradient (rft/tensor/linear_backward.cc)
+constexpr int64_t kBlockKeys = 16;
+
+// Sizes of one model, with the shape suffixes of the code: C bytes of the compute type, H hidden, I feed-forward, W fused
+// attention projection, Q attention output.
+struct Sizes {
+  const ModelConfig& config;
+  const LoraAdapter* adapter;
+  int64_t c, h, i, w, q, heads, v;
+  bool qk_norm;
+
+  Sizes(const CausalLm& model, const LoraAdapter* lora)
+      : config(model.config()),
+        adapter(lora),
+        c(static_cast<int64_t>(c10::elementSize(model.dtype()))),
+        h(config.hidden_size),
+        i(config.intermediate_size),
+        w(model.head_layout().width()),
+        q(config.num_heads * config.head_dim),
+        heads(config.num_heads + config.num_kv_heads),
+        v(config.vocab_size),
+        qk_norm(model.parameters().Find("model.layers.0.self_attn.q_norm.weight") != nullptr) {}
+
+  bool sparse(int64_t layer) const { return config.moe && config.moe->sparse_layers[layer]; }
+
+  // Saved per token by the attention half: the residual and its norm, the projection (twice with q/k norms), attention's
+  // output and its softmax statistics.
+  int64_t AttentionHalf() const {
+    int64_t bytes = kFloat * h + kFloat + c * h + c * w + c * q + 2 * kFloat * config.num_heads;
+    if (qk_norm) bytes += c * w + kFloat * heads;
+    return bytes;
+  }
+  // Residual, norm, gate and up, activation.
+  int64_t DenseHalf() const { return kFloat * h + kFloat + c * h + 3 * c * i; }
+  // Residual, norm, the router's float32 input (its own copy in bf16), logits, choices and weights; [gate | up] and three
+  // indices per (token, expert) pair; the shared expert.
+  int64_t SparseHalf() const {
+    const MoeConfig& moe = *config.moe;
+    const int64_t k = moe.router.top_k, e = moe.router.num_experts;
+    int64_t bytes = kFloat * h + kFloat + c * h + (c == kFloat ? 0 : kFloat * h) + kFloat * e +
+                    k * (kInt + 2 * kFloat + 2 * c * moe.expert_intermediate + kInt + kLong);
+    if (moe.shared_intermediate > 0) bytes += kFloat * h + 3 * c * moe.shared_intermediate;
+    return bytes;
+  }
+  // Each adapted projection keeps its low-rank middle.
+  int64_t AdapterPart() const {
+    if (adapter == nullptr) return 0;
+    return c * adapter->config().rank * static_cast<int64_t>(adapter->targets().size()) /
+           config.num_layers;
+  }
+  int64_t Layer(int64_t layer) const {
+    return AttentionHalf() + (sparse(layer) ? SparseHalf() : DenseHalf()) + AdapterPart();
+  }
+};
+
+// The most that the backward of one feed-forward takes beyond what the forward kept, at three moments: the gradient of the
+// activation (with the weight packed transposed, and a block of the gradient transposed and of the input packed for the weight's
+// gradient), that of [gate | up], that of the input, by when this layer's own activations have been freed.
+int64_t DenseWorkspace(const Sizes& s, int64_t tokens, bool frozen) {
+  const int64_t block = frozen ? 0 : std::min(tokens, kTokenBlock);
+  const int64_t down = tokens * (s.h + s.i) + s.i * s.h + block * (s.h + s.i);
+  const int64_t gate_up = tokens * 2 * s.i;
+  const int64_t input = tokens * (s.h - s.i) + 2 * s.i * s.h + block * (2 * s.i + s.h);
+  return s.c * std::max({down, gate_up, input}) + kFloat * tokens * s.h;
+}
+
+// The same for experts: everything is per (token, expert) pair, and all experts' weights are packed transposed at once.
+int64_t SparseWorkspace(const Sizes& s, int64_t tokens, bool frozen) {
+  const MoeConfig& moe = *s.config.moe;
+  const int64_t width = moe.expert_intermediate, pairs = tokens * moe.router.top_k;
+  const int64_t block = frozen ? 0 : std::min(pairs, kTokenBlock);
+  return s.c * (pairs * (4 * width + 2 * s.h) + 2 * width * s.h * moe.router.num_experts +
+                block * (2 * width + s.h) + tokens * s.h) +
+         2 * kFloat * tokens * s.h;
+}
+
+int64_t LayerWorkspace(const Sizes& s, int64_t tokens, bool frozen) {
+  return s.config.moe ? SparseWorkspace(s, tokens, frozen) : DenseWorkspace(s, tokens, frozen);
+}
+
+int64_t LogitChunkBytes(const Sizes& s, int64_t predictions) {
+  const int64_t rows = std::min(predictions, ops::LogitsChunkRows(s.v));
+  return rows * s.v * (kFloat + s.c);
+}
+
+int64_t HeadWorkspace(const Sizes& s, const MicroBatchShape& shape, bool frozen) {
+  const int64_t rows = std::min(shape.predictions, ops::LogitsChunkRows(s.v));
+  const int64_t block = frozen ? 0 : std::min(rows, kTokenBlock);
+  return LogitChunkBytes(s, shape.predictions) +
+         s.c * (s.v * s.h + block * (s.v + s.h) + shape.predictions * s.h);
+}
+
+// Keys, values and gradients of one (group, head) per thread, in float32.
+int64_t AttentionWorkspace(const Sizes& s, int64_t longest) {
+  const int64_t d = s.config.head_dim, padded = (d + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
+  const int64_t per_kv = s.config.num_heads / s.config.num_kv_heads;
+  return NumThreads() * longest * kFloat * (2 * d + 3 * padded + 8 + per_kv * (3 * padded + 8));
+}
+
+}  // namespace
+
+MicroBatchMemory MemoryOfMicroBatch(const CausalLm& model, const LoraAdapter* adapter,
+                                    const MicroBatchShape& shape) {
+  const Sizes s(model, adapter);
+  const bool frozen = adapter != nullptr;
+  // From the top down, a layer's activations are freed when its backward is done; one that is computed again lives beside what
+  // is kept of the layers below it.
+  int64_t kept = 4 * kLong, peak = 0;
+  for (int64_t l = 0; l < s.config.num_layers; ++l) {
+    const bool again =
+        shape.checkpoint_every > 0 && l % shape.checkpoint_every == 0 && !s.sparse(l);
+    peak = std::max(peak,
+                    shape.tokens * (kept + s.Layer(l)) + LayerWorkspace(s, shape.tokens, frozen));
+    kept += again ? kFloat * s.h : s.Layer(l);
+  }
+  MicroBatchMemory memory;
+  // The last residual and norm, ids and positions; then the predictions' hidden states and statistics.
+  memory.activations = shape.tokens * (kept + kFloat * s.h + kFloat + s.c * s.h) +
+                       shape.predictions * (s.c * s.h + 6 * kFloat);
+  memory.logits = LogitChunkBytes(s, shape.predictions);
+  peak = std::max(peak, memory.activations + HeadWorkspace(s, shape, frozen));
+  memory.workspace = peak - memory.activations + AttentionWorkspace(s, shape.longest_row);
+  return memory;
+}
+
+int64_t PackedBytes(const CausalLm& model) {
+  const Sizes s(model, nullptr);
+  int64_t matrices = 0;
+  for (const Parameter& p : model.parameters().all())
+    if (p.value.dim() > 1) matrices += p.value.numel();
+  // The embedding table is copied; where the head is tied it is packed from the same values once more.
+  if (s.config.tie_word_embeddings) matrices += s.v * s.h;
+  return s.c * matrices;
+}
+
+}  // namespace rft
