@@ -16,6 +16,8 @@
 #include "bindings/generation.h"
 #include "bindings/module.h"
 #include "bindings/request_arguments.h"
+#include "graders/text_generators.h"
+#include "rft/api/engine_text_generator.h"
 #include "rft/engine/local_engine.h"
 #include "rft/remote/http_engine.h"
 
@@ -172,9 +174,45 @@ std::unique_ptr<PyEngine> Connect(const std::string& url, const std::string& dia
                         .vocab_size = vocab_size});
 }
 
+// Keeps the Python engine alive while graders may ask it.
+class KeptTextGenerator : public TextGenerator {
+ public:
+  KeptTextGenerator(py::object engine, std::shared_ptr<TextCodec> codec)
+      : engine_(std::move(engine)),
+        codec_(std::move(codec)),
+        generator_(engine_.cast<PyEngine&>().engine(), *codec_) {}
+  ~KeptTextGenerator() override {
+    py::gil_scoped_acquire gil;
+    engine_.release().dec_ref();
+  }
+  absl::StatusOr<GeneratedText> Generate(const TextRequest& request) override {
+    return generator_.Generate(request);
+  }
+
+ private:
+  py::object engine_;
+  std::shared_ptr<TextCodec> codec_;
+  EngineTextGenerator generator_;
+};
+
+void SetEngineAsTextGenerator(const std::string& name, const py::object& engine,
+                              std::shared_ptr<TextCodec> codec) {
+  if (engine.is_none()) return WithoutGil([&] { SetTextGenerator(name, nullptr); });
+  if (!py::isinstance<PyEngine>(engine) || codec == nullptr)
+    throw StatusException(
+        absl::InvalidArgumentError("set_text_generator: an rft.Engine and its codec are needed"));
+  auto generator = std::make_shared<KeptTextGenerator>(engine, std::move(codec));
+  WithoutGil([&] { SetTextGenerator(name, std::move(generator)); });
+}
+
 }  // namespace
 
 void BindEngine(py::module_& m) {
+  m.def("set_text_generator", &SetEngineAsTextGenerator, py::arg("name"), py::arg("engine"),
+        py::arg("codec") = nullptr,
+        "Gives graders a model to ask: `generator: NAME` in an llm_judge's section is this engine "
+        "from now on. engine None takes the name away. In a run, \"policy\" is the model being "
+        "trained.\n\nRaises ConfigError (not an engine, no codec).");
   py::class_<PyEngine>(
       m, "Engine",
       "Samples from a model in this process: continuous batching over a paged cache. A completion "

@@ -6,7 +6,9 @@
 #include <condition_variable>
 #include <ctime>
 #include <functional>
+#include <map>
 #include <mutex>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -158,16 +160,23 @@ absl::StatusOr<std::vector<std::vector<TimedGrade>>> GradeOffline(
   RFT_RETURN_IF_ERROR(AddAll(specs, seconds, *pool));
   std::vector<std::vector<TimedGrade>> results(rows.size());
   if (specs.empty() || rows.empty()) return results;
+  // Completions of the same line are a group.
+  std::map<std::string_view, std::pair<int64_t, int32_t>> groups;  // id, size
+  for (const auto& row : rows)
+    ++groups.try_emplace(row->json, static_cast<int64_t>(groups.size()), 0).first->second.second;
   Countdown countdown(rows.size());
   for (size_t i = 0; i < rows.size(); ++i) {
     auto rollout = std::make_shared<Rollout>();
     rollout->index = static_cast<int32_t>(i);
     rollout->completion_text = completions[i];
     rollout->segments.push_back({.kind = SegmentKind::kModel, .ids = token_ids[i]});
-    pool->GradeAsync(rows[i], rollout, [&, i](std::vector<NamedGrade> grades) {
+    const auto& [group, group_size] = groups.at(rows[i]->json);
+    rollout->group = group;
+    const auto done = [&, i](std::vector<NamedGrade> grades) {
       for (NamedGrade& named : grades) results[i].push_back({std::move(named.grade), 0.0});
       countdown.Done();
-    });
+    };
+    pool->GradeAsync(rows[i], rollout, done, group_size);
   }
   countdown.Wait();
   pool->Shutdown();

@@ -5,12 +5,14 @@
 namespace rft {
 
 std::shared_ptr<const GradeJob> GradeJob::From(std::shared_ptr<const Row> row,
-                                               const Rollout& rollout) {
+                                               const Rollout& rollout, int32_t group_size) {
   auto job = std::make_shared<GradeJob>();
   job->row = std::move(row);
   job->completion = rollout.completion_text;
   job->finish_reason = rollout.finish_reason;
   job->step = rollout.step;
+  job->group = rollout.group;
+  job->group_size = group_size;
   job->token_ids.reserve(static_cast<size_t>(rollout.NumCompletionTokens()));
   for (const Segment& segment : rollout.segments) {
     if (segment.kind != SegmentKind::kModel) continue;

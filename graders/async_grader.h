@@ -21,9 +21,11 @@ struct GradeJob {
   std::vector<TokenId> token_ids;  // of all model segments, one after another
   FinishReason finish_reason = FinishReason::kStop;
   int64_t step = 0;  // it was sampled for
+  int64_t group = 0;
+  int32_t group_size = 0;  // 0: not known
 
   static std::shared_ptr<const GradeJob> From(std::shared_ptr<const Row> row,
-                                              const Rollout& rollout);
+                                              const Rollout& rollout, int32_t group_size = 0);
   // Valid as long as this job.
   GradeInput Input() const { return GradeInput{*row, completion, token_ids, finish_reason}; }
 };

@@ -1,7 +1,11 @@
 #include "graders/extract.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
+#include "graders/unicode_text.h"
 #include "graders/user_regex.h"
+#include "rft/core/text.h"
 
 namespace rft {
 
@@ -20,12 +24,65 @@ Extract Extract::Read(ParamReader& params) {
                     absl::StrCat("\"", pattern, "\" has no (group) around the part to judge"));
   } else {
     result.regex_ = std::move(regex);
+    result.between_ = ReadBetween(pattern);
   }
   return result;
 }
 
+std::optional<Extract::Between> Extract::ReadBetween(std::string_view pattern) {
+  constexpr std::string_view kGroup = "(.*?)", kNewlines = "(?s)", kSpecial = "\\.+*?()|[]{}^$";
+  Between between;
+  if (pattern.starts_with(kNewlines)) {
+    between.newlines = true;
+    pattern.remove_prefix(kNewlines.size());
+  }
+  const size_t group = pattern.find(kGroup);
+  if (group == std::string_view::npos) return std::nullopt;
+  const auto literal = [&](std::string_view written, std::string* text) {
+    for (size_t i = 0; i < written.size(); ++i) {
+      const bool escaped = written[i] == '\\' && i + 1 < written.size();
+      if (escaped) ++i;
+      // A backslash before a letter or a digit is more than that character.
+      if (escaped != (kSpecial.find(written[i]) != std::string_view::npos)) return false;
+      *text += written[i];
+    }
+    return !text->empty();
+  };
+  if (!literal(pattern.substr(0, group), &between.open) ||
+      !literal(pattern.substr(group + kGroup.size()), &between.close))
+    return std::nullopt;
+  return between;
+}
+
+std::optional<std::optional<std::string_view>> Extract::FindBetween(std::string_view text) const {
+  const auto& [open, close, newlines] = *between_;
+  std::optional<std::string_view> chosen;
+  for (size_t begin = 0;;) {
+    const size_t at = text.find(open, begin);
+    if (at == std::string_view::npos) break;
+    const size_t content = at + open.size();
+    const size_t end = text.find(close, content);
+    if (end == std::string_view::npos) break;
+    const std::string_view found = text.substr(content, end - content);
+    if (const size_t newline = found.rfind('\n'); !newlines && newline != std::string_view::npos) {
+      // An opening one may follow on the last line; this way nothing is searched three times.
+      begin =
+          std::max(at + 1, content + newline + 1 - std::min(open.size(), content + newline + 1));
+      continue;
+    }
+    if (!IsAscii(found) && FindInvalidUtf8(found).has_value()) return std::nullopt;
+    chosen = found;
+    if (!last_) break;
+    begin = end + close.size();
+  }
+  return chosen;
+}
+
 std::optional<std::string_view> Extract::Find(std::string_view text) const {
   if (regex_ == nullptr) return text;
+  if (between_.has_value()) {
+    if (const auto found = FindBetween(text)) return *found;
+  }
   const re2::StringPiece whole(text.data(), text.size());
   re2::StringPiece match[2];  // the whole match and its first group
   re2::StringPiece chosen;

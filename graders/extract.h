@@ -9,6 +9,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "graders/param_reader.h"
@@ -28,7 +29,17 @@ class Extract {
   std::optional<std::string_view> Find(std::string_view text) const;
 
  private:
+  // A literal, (.*?), a literal, as in <answer>(.*?)</answer>: what most patterns are, found by searching for the two.
+  struct Between {
+    std::string open, close;
+    bool newlines = false;  // with (?s) in front
+  };
+  static std::optional<Between> ReadBetween(std::string_view pattern);
+  // Inner nullopt: not found. Outer: only the regular expression can tell.
+  std::optional<std::optional<std::string_view>> FindBetween(std::string_view text) const;
+
   std::shared_ptr<const RE2> regex_;
+  std::optional<Between> between_;
   bool last_ = true;
 };
 

@@ -91,7 +91,7 @@ absl::Status GraderPool::Add(GraderSpec spec, std::unique_ptr<Grader> grader) {
 }
 
 void GraderPool::GradeAsync(std::shared_ptr<const Row> row, std::shared_ptr<const Rollout> rollout,
-                            Done done) {
+                            Done done, int32_t group_size) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     ++num_pending_;
@@ -102,7 +102,7 @@ void GraderPool::GradeAsync(std::shared_ptr<const Row> row, std::shared_ptr<cons
       entries_.size() + 1;  // one for this function: no grade can finish it half-built
   for (const Entry& entry : entries_)
     pending->grades.push_back({entry.spec.name, entry.spec.weight, Grade{}});
-  const std::shared_ptr<const GradeJob> job = GradeJob::From(std::move(row), *rollout);
+  const std::shared_ptr<const GradeJob> job = GradeJob::From(std::move(row), *rollout, group_size);
   for (size_t i = 0; i < entries_.size(); ++i) {
     const FailurePolicy& policy = entries_[i].policy;
     Start(i, job, policy.retries, [this, pending, i, skip = policy.skip_abstain](Grade grade) {

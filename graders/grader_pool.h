@@ -48,9 +48,10 @@ class GraderPool {
   absl::Status AddGrader(GraderSpec spec, std::unique_ptr<Grader> grader);
 
   // `done` runs on the pool's callback thread, one call at a time; it should be quick. After Shutdown every grade is
-  // GradeError("shut down").
-  void GradeAsync(std::shared_ptr<const Row> row, std::shared_ptr<const Rollout> rollout,
-                  Done done);
+  // GradeError("shut down"). `group_size`: how many completions rollout->group has, for graders that compare them; 0: not
+  // known here.
+  void GradeAsync(std::shared_ptr<const Row> row, std::shared_ptr<const Rollout> rollout, Done done,
+                  int32_t group_size = 0);
 
   // Answers what has not finished with GradeError("shut down"), ends the worker processes, and returns when the last
   // `done` has. A C++ grader that hangs holds it up for a second. Idempotent.

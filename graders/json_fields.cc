@@ -18,6 +18,7 @@
 #include "graders/grader.h"
 #include "graders/json_text.h"
 #include "graders/param_reader.h"
+#include "graders/quick_json.h"
 #include "graders/template.h"
 #include "graders/unicode_text.h"
 #include "rft/core/status_macros.h"
@@ -55,15 +56,24 @@ class JsonFields : public Grader {
   }
 
   Grade Run(const GradeInput& input) const override {
-    const absl::StatusOr<std::string> expected_text = expected_.Render(input);
+    TextBuffer buffers[2];
+    const absl::StatusOr<std::string_view> expected_text = expected_.View(input, &buffers[0]);
     if (!expected_text.ok()) return GradeWithoutText(expected_text.status());
+    const absl::StatusOr<std::string_view> text = input_.View(input, &buffers[1]);
+    if (text.ok()) {
+      QuickJson readers[2];
+      const QuickJson::Value* found = readers[0].Read(fences_ ? FencedOrAll(*text) : *text);
+      const QuickJson::Value* expected =
+          found == nullptr ? nullptr : readers[1].Read(*expected_text);
+      if (expected != nullptr && found->is_object() && expected->is_object())
+        return Compare(QuickObject(*found), QuickObject(*expected));
+    }
     const absl::StatusOr<json::value> expected = ParseJson(*expected_text);
     if (!expected.ok() || !expected->is_object()) {
-      return GradeError{absl::StrCat(
-          "row ", input.row.index,
-          ": the expected value is not a JSON object: ", expected_text->substr(0, 100))};
+      return GradeError{absl::StrCat("row ", input.row.index,
+                                     ": the expected value is not a JSON object: ",
+                                     std::string(expected_text->substr(0, 100)))};
     }
-    const absl::StatusOr<std::string> text = input_.Render(input);
     if (!text.ok()) return GradeWithoutText(text.status());
     const absl::StatusOr<json::value> found = ParseModelJson(*text, fences_);
     if (!found.ok()) return Score{0.0, {}, "not JSON: " + std::string(found.status().message())};
@@ -72,45 +82,49 @@ class JsonFields : public Grader {
   }
 
  private:
-  Grade Compare(const json::object& found, const json::object& expected) const {
-    std::vector<std::string> names = fields_;
-    if (names.empty()) {
-      for (const auto& member : expected) names.emplace_back(member.key());
-    }
+  // Of json::object or QuickObject.
+  template <typename Object>
+  Grade Compare(const Object& found, const Object& expected) const {
     Score score;
-    double equal = 0;
-    for (const std::string& name : names) {
-      const json::value* wanted = expected.if_contains(name);
-      const json::value* value = found.if_contains(name);
-      const bool same =
-          wanted == nullptr ? value == nullptr : value != nullptr && Equal(*value, *wanted);
+    double equal = 0, total = 0;
+    const auto compare = [&](std::string_view name) {
+      const auto wanted = Member(expected, name);
+      const auto value = Member(found, name);
+      const bool same = !wanted ? !value : value && Equal(*value, *wanted);
+      ++total;
       if (same) {
         ++equal;
       } else if (score.reason.size() < 200) {
-        absl::StrAppend(&score.reason, score.reason.empty() ? "" : "; ", name, ": ",
-                        value == nullptr ? "missing" : "is " + ToJson(*value).substr(0, 60));
+        absl::StrAppend(&score.reason, score.reason.empty() ? "" : "; ", std::string(name), ": ",
+                        !value ? "missing" : "is " + ToJson(*value).substr(0, 60));
       }
       if (score.sub_scores.size() < kMaxSubScores)
-        score.sub_scores["field/" + name] = same ? 1.0 : 0.0;
+        score.sub_scores.emplace(std::string("field/").append(name), same ? 1.0 : 0.0);
+    };
+    if (!fields_.empty()) {
+      for (const std::string& name : fields_) compare(name);
+    } else {
+      for (const auto& member : expected) compare(KeyOf(member));
     }
-    auto total = static_cast<double>(names.size());
     if (count_extra_) {
       for (const auto& member : found) {
-        if (expected.contains(member.key())) continue;
+        if (Member(expected, KeyOf(member))) continue;
         ++total;
         if (score.reason.size() < 200)
           absl::StrAppend(&score.reason, score.reason.empty() ? "" : "; ",
-                          std::string(member.key()), ": not expected");
+                          std::string(KeyOf(member)), ": not expected");
       }
     }
     score.value = all_ ? (equal == total ? 1.0 : 0.0) : (total == 0 ? 1.0 : equal / total);
     return score;
   }
 
-  bool Equal(const json::value& found, const json::value& expected) const {
-    if (ignore_case_ && found.is_string() && expected.is_string())
-      return LowerUtf8(std::string_view(found.get_string())) ==
-             LowerUtf8(std::string_view(expected.get_string()));
+  template <typename Value>
+  bool Equal(const Value& found, const Value& expected) const {
+    if (ignore_case_) {
+      const auto a = TextOf(found), b = TextOf(expected);
+      if (a && b) return LowerUtf8(*a) == LowerUtf8(*b);
+    }
     return JsonEqual(found, expected, tolerance_);
   }
 

@@ -10,6 +10,7 @@
 #include "graders/grader.h"
 #include "graders/json_text.h"
 #include "graders/param_reader.h"
+#include "graders/quick_json.h"
 #include "graders/template.h"
 #include "rft/core/status_macros.h"
 
@@ -21,7 +22,8 @@ class JsonValid : public Grader {
   static absl::StatusOr<std::unique_ptr<Grader>> Create(const GraderSpec& spec) {
     ParamReader params(spec);
     auto grader = std::make_unique<JsonValid>();
-    grader->root_ = params.Choice("root", {"any", "object", "array"}, "any");
+    const std::string root = params.Choice("root", {"any", "object", "array"}, "any");
+    if (root != "any") grader->root_ = root == "object" ? Root::kObject : Root::kArray;
     grader->fences_ = params.Bool("fences", true);
     grader->input_ = ReadTemplate(params, "input", "{{sample.output_text}}");
     RFT_RETURN_IF_ERROR(params.Finish());
@@ -29,18 +31,28 @@ class JsonValid : public Grader {
   }
 
   Grade Run(const GradeInput& input) const override {
-    const absl::StatusOr<std::string> text = input_.Render(input);
+    TextBuffer buffer;
+    const absl::StatusOr<std::string_view> text = input_.View(input, &buffer);
     if (!text.ok()) return GradeWithoutText(text.status());
-    const absl::StatusOr<json::value> value =
-        ParseJson(fences_ ? FencedOrAll(*text) : *text, {.reject_duplicate_keys = true});
+    const std::string_view written = fences_ ? FencedOrAll(*text) : *text;
+    QuickJson quick;
+    if (const QuickJson::Value* value = quick.Read(written)) return OfRoot(*value);
+    const absl::StatusOr<json::value> value = ParseJson(written, {.reject_duplicate_keys = true});
     if (!value.ok()) return Score{0.0, {}, std::string(value.status().message())};
-    if (root_ == "object" && !value->is_object()) return Score{0.0, {}, "not an object"};
-    if (root_ == "array" && !value->is_array()) return Score{0.0, {}, "not an array"};
-    return Score{1.0, {}, ""};
+    return OfRoot(*value);
   }
 
  private:
-  std::string root_;
+  enum class Root { kAny, kObject, kArray };
+
+  template <typename Value>
+  Grade OfRoot(const Value& value) const {
+    if (root_ == Root::kObject && !value.is_object()) return Score{0.0, {}, "not an object"};
+    if (root_ == Root::kArray && !value.is_array()) return Score{0.0, {}, "not an array"};
+    return Score{1.0, {}, ""};
+  }
+
+  Root root_ = Root::kAny;
   bool fences_ = true;
   Template input_;
 };

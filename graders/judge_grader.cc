@@ -114,55 +114,43 @@ absl::StatusOr<std::vector<Score>> JudgeGrader::JudgeGroup(const std::vector<con
   return absl::UnimplementedError("this judge does not compare groups");
 }
 
-void JudgeGrader::Collect(size_t group_size, double max_wait_s, std::shared_ptr<const GradeJob> job,
-                          std::function<void(Grade)> done) const {
-  std::unique_lock<std::mutex> lock(mutex_);
-  if (shut_down_) {
-    lock.unlock();
-    return done(GradeError{"shut down"});
-  }
-  const GroupKey key = {job->row->index, job->step};
-  Waiting& waiting = groups_[key];
-  waiting.jobs.emplace_back(std::move(job), std::move(done));
-  if (waiting.jobs.size() == 1) {
-    const uint64_t id = waiting.id = next_group_++;
-    waiting.timer = std::make_unique<boost::asio::steady_timer>(
-        *threads_, std::chrono::duration_cast<std::chrono::steady_clock::duration>(
-                       std::chrono::duration<double>(max_wait_s)));
-    waiting.timer->async_wait([this, key, id](const boost::system::error_code&) {
-      std::unique_lock<std::mutex> inner(mutex_);
-      auto it = groups_.find(key);
-      if (it == groups_.end() || it->second.id != id) return;
-      Waiting late = std::move(it->second);
-      groups_.erase(it);
-      inner.unlock();
-      FinishGroup(std::move(late));
-    });
-  }
-  if (waiting.jobs.size() < group_size) return;
-  auto complete = std::make_shared<Waiting>(std::move(waiting));
-  groups_.erase(key);
-  complete->timer->cancel();
-  boost::asio::post(*threads_, [this, complete] { FinishGroup(std::move(*complete)); });
+void JudgeGrader::CollectGroups(size_t group_size, double max_wait_s) {
+  collector_ = std::make_unique<GroupCollector>(
+      group_size, max_wait_s, [this](std::vector<GroupCollector::Member> members) {
+        auto shared = std::make_shared<std::vector<GroupCollector::Member>>(std::move(members));
+        {
+          std::lock_guard<std::mutex> lock(mutex_);
+          if (!shut_down_) {
+            boost::asio::post(*threads_, [this, shared] { FinishGroup(std::move(*shared)); });
+            return;
+          }
+        }
+        FinishGroup(std::move(*shared));
+      });
 }
 
-void JudgeGrader::FinishGroup(Waiting waiting) const {
+void JudgeGrader::Collect(std::shared_ptr<const GradeJob> job,
+                          std::function<void(Grade)> done) const {
+  collector_->Add(std::move(job), std::move(done));
+}
+
+void JudgeGrader::FinishGroup(std::vector<GroupCollector::Member> members) const {
   bool shut_down;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     shut_down = shut_down_;
   }
-  if (shut_down || waiting.jobs.size() == 1) {
-    for (auto& [job, done] : waiting.jobs) {
+  if (shut_down || members.size() == 1) {
+    for (auto& [job, done] : members) {
       done(shut_down ? Grade(GradeError{"shut down"}) : Grade(Abstain{"alone in its group"}));
     }
     return;
   }
   std::vector<const GradeJob*> jobs;
-  for (const auto& [job, done] : waiting.jobs) jobs.push_back(job.get());
+  for (const auto& [job, done] : members) jobs.push_back(job.get());
   const absl::StatusOr<std::vector<Score>> scores = JudgeGroup(jobs, Now() + options_.deadline_s);
-  for (size_t i = 0; i < waiting.jobs.size(); ++i) {
-    waiting.jobs[i].second(scores.ok() ? Grade((*scores)[i]) : ToGrade(scores.status()));
+  for (size_t i = 0; i < members.size(); ++i) {
+    members[i].second(scores.ok() ? Grade((*scores)[i]) : ToGrade(scores.status()));
   }
 }
 
@@ -171,8 +159,8 @@ void JudgeGrader::Shutdown() const {
     std::lock_guard<std::mutex> lock(mutex_);
     if (shut_down_) return;
     shut_down_ = true;
-    for (auto& [key, waiting] : groups_) waiting.timer->cancel();  // answers them
   }
+  if (collector_ != nullptr) collector_->Shutdown();
   threads_->join();  // what has not begun answers at once
 }
 

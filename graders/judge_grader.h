@@ -20,12 +20,12 @@
 #include <utility>
 #include <vector>
 
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/json/object.hpp>
 
 #include "graders/async_grader.h"
 #include "graders/chat_generator.h"
+#include "graders/group_collector.h"
 #include "graders/param_reader.h"
 #include "rft/api/text_generator.h"
 
@@ -66,10 +66,10 @@ class JudgeGrader : public AsyncGrader {
   virtual absl::StatusOr<std::vector<Score>> JudgeGroup(const std::vector<const GradeJob*>& jobs,
                                                         double until_s) const;
 
-  // Holds the job until `group_size` of the same row and step are there, or `max_wait_s` after the first; then JudgeGroup
-  // answers all of them. One alone gets an Abstain.
-  void Collect(size_t group_size, double max_wait_s, std::shared_ptr<const GradeJob> job,
-               std::function<void(Grade)> done) const;
+  // To be called once, before the first Collect (graders/group_collector.h).
+  void CollectGroups(size_t group_size, double max_wait_s);
+  // Holds the job until its group is there; then JudgeGroup answers all of them. One alone gets an Abstain.
+  void Collect(std::shared_ptr<const GradeJob> job, std::function<void(Grade)> done) const;
 
   // Asks until `check` accepts the answer: one JSON object and nothing else (a fence around it aside).
   absl::StatusOr<boost::json::object> Ask(std::vector<Message> messages,
@@ -78,15 +78,8 @@ class JudgeGrader : public AsyncGrader {
   static double Now();
 
  private:
-  struct Waiting {
-    std::vector<std::pair<std::shared_ptr<const GradeJob>, std::function<void(Grade)>>> jobs;
-    std::unique_ptr<boost::asio::steady_timer> timer;
-    uint64_t id = 0;  // a timer that fired late must not take the next group of the row
-  };
-  using GroupKey = std::pair<int64_t, int64_t>;  // row, step
-
   absl::StatusOr<std::shared_ptr<TextGenerator>> Generator() const;
-  void FinishGroup(Waiting waiting) const;
+  void FinishGroup(std::vector<GroupCollector::Member> members) const;
   Grade ToGrade(absl::StatusOr<Score> score) const;
 
   const JudgeOptions options_;
@@ -94,8 +87,7 @@ class JudgeGrader : public AsyncGrader {
   mutable std::shared_ptr<TextGenerator> generator_;
   mutable std::unique_ptr<boost::asio::thread_pool> threads_;
   mutable bool shut_down_ = false;
-  mutable std::map<GroupKey, Waiting> groups_;
-  mutable uint64_t next_group_ = 0;
+  std::unique_ptr<GroupCollector> collector_;
   // Most recently used first, and where each key is.
   mutable std::list<std::pair<std::string, boost::json::object>> cached_;
   mutable std::map<std::string, std::list<std::pair<std::string, boost::json::object>>::iterator>

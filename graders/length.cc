@@ -45,14 +45,16 @@ class Length : public Grader {
     const int64_t off = std::max({min_ - n, n - max_, int64_t{0}});
     double value = off == 0 ? 1.0 : 0.0;
     if (off > 0 && off < ramp_) value = 1.0 - static_cast<double>(off) / static_cast<double>(ramp_);
-    return Score{value, {{"length", static_cast<double>(n)}}, ""};
+    Score score{value, {}, ""};
+    score.sub_scores.emplace("length", static_cast<double>(n));
+    return score;
   }
 
  private:
   int64_t Count(const GradeInput& input) const {
     const std::string_view text = input.completion;
     if (unit_ == "tokens") return static_cast<int64_t>(input.token_ids.size());
-    if (unit_ == "words") return static_cast<int64_t>(SplitWords(text).size());
+    if (unit_ == "words") return static_cast<int64_t>(CountWords(text));
     if (unit_ == "lines") {
       if (text.empty()) return 0;
       return std::count(text.begin(), text.end(), '\n') + (text.back() == '\n' ? 0 : 1);

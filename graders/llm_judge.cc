@@ -4,8 +4,8 @@
 //               pairwise  against the `reference` answer, both ways round, since models prefer a place: 1 if the completion wins
 //                         both times, 0 if it loses both, 0.5 otherwise
 //               rank      the completions of a group against each other: 1 for the best, 0 for the last, even steps between;
-//                         needs `group_size`. Waits for the group, at most max_wait_s (default 60); fewer are ranked then, and
-//                         one alone abstains. Order of presentation: by text, so that places do not follow the sampler's order
+//                         needs `group_size` where the run doesn't say it. Waits for the group, at most max_wait_s (default
+//                         60); fewer are ranked then, and one alone abstains. Order of presentation: by text, so that places do not follow the sampler's order
 //   rubric      template: what makes an answer good; default helpfulness, correctness and clarity
 //   question    template, default: the row's messages
 //   reference   template; with rubric it is shown to the judge, if given
@@ -73,9 +73,8 @@ class LlmJudge : public JudgeGrader {
     grader->input_ = ReadTemplate(params, "input", "{{sample.output_text}}");
     if (grader->method_ == "rubric") grader->ReadRange(params);
     if (grader->method_ == "rank") {
-      if (!params.Has("group_size")) params.AddError("group_size", "required");
-      grader->group_size_ = static_cast<size_t>(params.Int("group_size", 2, 2, 100));
-      grader->max_wait_s_ = params.Double("max_wait_s", 60.0, 0.001);
+      const auto group_size = static_cast<size_t>(params.Int("group_size", 0, 2, 100));
+      grader->CollectGroups(group_size, params.Double("max_wait_s", 60.0, 0.001));
     }
     RFT_RETURN_IF_ERROR(params.Finish());
     return grader;
@@ -83,7 +82,7 @@ class LlmJudge : public JudgeGrader {
 
   void Start(std::shared_ptr<const GradeJob> job, std::function<void(Grade)> done) const override {
     if (method_ != "rank") return JudgeGrader::Start(std::move(job), std::move(done));
-    Collect(group_size_, max_wait_s_, std::move(job), std::move(done));
+    Collect(std::move(job), std::move(done));
   }
 
  protected:
@@ -223,8 +222,6 @@ class LlmJudge : public JudgeGrader {
   bool has_reference_ = false;
   double low_ = 0.0;
   double high_ = 1.0;
-  size_t group_size_ = 0;
-  double max_wait_s_ = 0.0;
 };
 
 }  // namespace

@@ -39,18 +39,23 @@ class NumberMatch : public Grader {
   }
 
   Grade Run(const GradeInput& input) const override {
-    absl::StatusOr<std::string> expected_text = expected_.Render(input);
+    TextBuffer buffer;
+    const absl::StatusOr<std::string_view> expected_text = expected_.View(input, &buffer);
     if (!expected_text.ok()) return GradeWithoutText(expected_text.status());
     const std::optional<Number> expected = ParseNumber(*expected_text);
     if (!expected.has_value()) {
       return GradeError{absl::StrCat("row ", input.row.index, ": the expected value \"",
-                                     expected_text->substr(0, 100), "\" is not a number")};
+                                     std::string(expected_text->substr(0, 100)),
+                                     "\" is not a number")};
     }
     const std::optional<Number> found = FindIn(input.completion);
     if (!found.has_value()) return Score{0.0, {}, "no number found"};
     if (Equal(*found, *expected)) return Score{1.0, {}, ""};
-    return Score{
-        0.0, {}, absl::StrCat("found ", found->text.substr(0, 100), ", expected ", expected->text)};
+    Score wrong;
+    wrong.reason.reserve(std::min<size_t>(found->text.size(), 100) + expected->text.size() + 17);
+    wrong.reason.append("found ").append(found->text.substr(0, 100));
+    wrong.reason.append(", expected ").append(expected->text);
+    return wrong;
   }
 
  private:
@@ -64,7 +69,7 @@ class NumberMatch : public Grader {
 
   bool Equal(const Number& found, const Number& expected) const {
     const double allowed = std::max(tolerance_, relative_ * std::abs(expected.value));
-    if (allowed == 0) return found.canonical == expected.canonical;
+    if (allowed == 0) return found.exact == expected.exact;
     return std::abs(found.value - expected.value) <= allowed;
   }
 

@@ -57,48 +57,74 @@ size_t SignLength(std::string_view text, size_t end, bool* negative) {
 
 // `digits` is an unsigned number as NumberEnd delimits it.
 std::optional<Number> Convert(std::string_view digits, bool negative) {
-  std::string plain;        // without thousands separators
-  std::string significant;  // digits of the mantissa, leading zeros dropped
-  int64_t exponent = 0;
-  bool in_fraction = false;
+  constexpr int kMaxDigits = 18;    // of a mantissa in 64 bits
+  constexpr int kExactDigits = 15;  // of a mantissa that a double has exactly
+  Number number;
+  Decimal& exact = number.exact;
+  int num_digits = 0;  // without leading zeros
+  bool in_fraction = false, has_commas = false;
   size_t i = 0;
   for (; i < digits.size() && digits[i] != 'e' && digits[i] != 'E'; ++i) {
-    if (digits[i] == ',') continue;
-    plain += digits[i];
+    if (digits[i] == ',') {
+      has_commas = true;
+      continue;
+    }
     if (digits[i] == '.') {
       in_fraction = true;
       continue;
     }
-    if (in_fraction) --exponent;
-    if (digits[i] != '0' || !significant.empty()) significant += digits[i];
+    if (in_fraction) --exact.exponent;
+    if (digits[i] == '0' && num_digits == 0) continue;
+    if (++num_digits <= kMaxDigits)
+      exact.mantissa = 10 * exact.mantissa + static_cast<uint64_t>(digits[i] - '0');
   }
+  const std::string_view mantissa = digits.substr(0, i);
   if (i < digits.size()) {
-    plain += digits.substr(i);
     std::string_view written = digits.substr(i + 1);
     if (written.starts_with('+')) written.remove_prefix(1);
     int64_t shift = 0;
     auto [end, error] = std::from_chars(written.data(), written.data() + written.size(), shift);
     if (error != std::errc() || shift > kMaxExponent || shift < -kMaxExponent) return std::nullopt;
-    exponent += shift;
+    exact.exponent += shift;
   }
-  while (significant.ends_with('0')) {
-    significant.pop_back();
-    ++exponent;
-  }
-  Number number;
-  auto [end, error] = std::from_chars(plain.data(), plain.data() + plain.size(), number.value);
-  if (error == std::errc::result_out_of_range) {
-    if (exponent + static_cast<int64_t>(significant.size()) > 0)
-      return std::nullopt;  // beyond the largest double
-    number.value = 0.0;     // below the smallest
-  } else if (error != std::errc() || !std::isfinite(number.value)) {
-    return std::nullopt;
-  }
-  if (negative && number.value != 0) number.value = -number.value;
-  if (significant.empty()) {
-    number.canonical = "0";
+  if (exact.exponent == 0 && num_digits <= kExactDigits) {
+    number.value = static_cast<double>(exact.mantissa);
   } else {
-    number.canonical = (negative ? "-" : "") + significant + "e" + std::to_string(exponent);
+    std::string plain;  // without thousands separators
+    std::string_view source = digits;
+    if (has_commas) {
+      for (const char c : digits) {
+        if (c != ',') plain += c;
+      }
+      source = plain;
+    }
+    auto [end, error] = std::from_chars(source.data(), source.data() + source.size(), number.value);
+    if (error == std::errc::result_out_of_range) {
+      if (exact.exponent + num_digits > 0) return std::nullopt;  // beyond the largest double
+      number.value = 0.0;                                        // below the smallest
+    } else if (error != std::errc() || !std::isfinite(number.value)) {
+      return std::nullopt;
+    }
+  }
+  if (num_digits > kMaxDigits) {
+    exact.mantissa = 0;
+    for (const char c : mantissa) {
+      if (IsDigit(c) && (c != '0' || !exact.digits.empty())) exact.digits += c;
+    }
+    for (; exact.digits.ends_with('0'); ++exact.exponent) exact.digits.pop_back();
+    if (exact.digits.size() <= kMaxDigits) {
+      std::from_chars(exact.digits.data(), exact.digits.data() + exact.digits.size(),
+                      exact.mantissa);
+      exact.digits.clear();
+    }
+  } else {
+    for (; exact.mantissa != 0 && exact.mantissa % 10 == 0; ++exact.exponent) exact.mantissa /= 10;
+  }
+  if (num_digits == 0) {
+    exact.exponent = 0;
+  } else if (negative) {
+    exact.negative = true;
+    number.value = -number.value;
   }
   return number;
 }
@@ -116,7 +142,7 @@ std::optional<Number> NumberAt(std::string_view text, size_t begin, size_t* end)
   if (first > 0 && text[first - 1] == '$') --first;
   first -= SignLength(text, first, &negative);
   std::optional<Number> number = Convert(text.substr(begin, *end - begin), negative);
-  if (number.has_value()) number->text = std::string(text.substr(first, *end - first));
+  if (number.has_value()) number->text = text.substr(first, *end - first);
   return number;
 }
 

@@ -2,18 +2,26 @@
 // std only; linear time; any thread.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 
 namespace rft {
 
+// An exact decimal: the same for equal values, however they are written ("1e2", "100.0").
+struct Decimal {
+  bool negative = false;
+  uint64_t mantissa = 0;  // without zeros at its end; 0 if there are too many digits
+  std::string digits;     // then
+  int64_t exponent = 0;   // times 10 to this
+  bool operator==(const Decimal&) const = default;
+};
+
 struct Number {
   double value = 0.0;  // finite
-  // The exact decimal value, the same text for equal values: "-12e-1" for -1.20. Two whole numbers beyond 2^53 that a
-  // double can't tell apart still differ here.
-  std::string canonical;
-  std::string text;  // as written
+  Decimal exact;       // two whole numbers beyond 2^53 that a double can't tell apart differ here
+  std::string_view text;  // as written, in the text it was found in
 };
 
 // The whole of `text` must be one number, surrounding blanks, a "$" in front and a "%" behind aside ("50%" is 50).

@@ -23,9 +23,10 @@ class ProcessGrader : public AsyncGrader {
 
   WorkerPool::Stats stats() const;
 
- private:
+ protected:
   std::shared_ptr<WorkerPool> Pool() const;  // null after Shutdown
 
+ private:
   const WorkerPoolOptions options_;
   mutable std::mutex mutex_;
   mutable std::shared_ptr<WorkerPool> pool_;

@@ -6,8 +6,10 @@
 //   pickle               base64 of cloudpickle.dumps(function), what notebooks send; instead of `function`
 //   source               Python text that defines grade(sample, item), as OpenAI's graders; instead of `function`
 //   args                 keyword arguments of the class, or of the function, which then returns the grader: a JSON map
-//   style                how it is called: auto (default), completion, batch, trl, eval_protocol, verifiers
+//   style                how it is called: auto (default), completion, batch, group, trl, eval_protocol, verifiers
 //                        (bindings/python/rft/_adapters.py)
+//   group_size, max_wait_s   of style group (graders/group_collector.h): how many completions a group has, where the run
+//                        doesn't say it; how long a group is waited for from its first completion on, default 300
 //   batch_size           completions per call at most, where the style is one of lists; default 32
 //   workers              processes, default 1
 //   memory_limit_mb      address space per worker in MiB (RLIMIT_AS), default 0 = no limit
@@ -18,6 +20,7 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "graders/group_collector.h"
 #include "graders/param_reader.h"
 #include "graders/process_grader.h"
 #include "graders/worker_command.h"
@@ -87,7 +90,18 @@ json::value ReadSysPath(ParamReader& params) {
 
 class PythonGrader : public ProcessGrader {
  public:
-  using ProcessGrader::ProcessGrader;
+  explicit PythonGrader(WorkerPoolOptions options) : ProcessGrader(std::move(options)) {}
+  ~PythonGrader() override { Shutdown(); }
+
+  void Start(std::shared_ptr<const GradeJob> job, std::function<void(Grade)> done) const override {
+    if (collector_ == nullptr) return ProcessGrader::Start(std::move(job), std::move(done));
+    collector_->Add(std::move(job), std::move(done));
+  }
+
+  void Shutdown() const override {
+    if (collector_ != nullptr) collector_->Shutdown();
+    ProcessGrader::Shutdown();
+  }
 
   // The file is looked for here; the function in it is loaded by the first worker (Prepare).
   static absl::StatusOr<std::unique_ptr<Grader>> Create(const GraderSpec& spec) {
@@ -101,7 +115,15 @@ class PythonGrader : public ProcessGrader {
     options.startup_deadline_s = params.Double("startup_deadline_s", 120.0, 0.001);
     options.batch_size = static_cast<int>(params.Int("batch_size", 32, 1, 1 << 16));
     const std::string style = params.Choice(
-        "style", {"auto", "completion", "batch", "trl", "eval_protocol", "verifiers"}, "auto");
+        "style", {"auto", "completion", "batch", "group", "trl", "eval_protocol", "verifiers"},
+        "auto");
+    options.groups = style == "group";
+    size_t group_size = 0;
+    double max_wait_s = 0.0;
+    if (options.groups) {
+      group_size = static_cast<size_t>(params.Int("group_size", 0, 1, 1 << 16));
+      max_wait_s = params.Double("max_wait_s", 300.0, 0.001);
+    }
     json::object function = ReadFunction(params, spec);
     if (params.Has("args")) function["args"] = ReadArgs(params);
     const json::value sys_path = ReadSysPath(params);
@@ -115,8 +137,23 @@ class PythonGrader : public ProcessGrader {
                        " bytes; a worker takes at most ", kMaxFrameBytes,
                        " (load big data from a file inside the function)"));
     }
-    return std::make_unique<PythonGrader>(std::move(options));
+    const bool groups = options.groups;
+    auto grader = std::make_unique<PythonGrader>(std::move(options));
+    if (groups) grader->CollectGroups(group_size, max_wait_s);
+    return grader;
   }
+
+ private:
+  void CollectGroups(size_t group_size, double max_wait_s) {
+    collector_ = std::make_unique<GroupCollector>(
+        group_size, max_wait_s, [this](std::vector<GroupCollector::Member> members) {
+          if (const std::shared_ptr<WorkerPool> pool = Pool())
+            return pool->SubmitGroup(std::move(members));
+          for (auto& [job, done] : members) done(GradeError{"shut down"});
+        });
+  }
+
+  std::unique_ptr<GroupCollector> collector_;  // of style group
 };
 
 }  // namespace

@@ -83,23 +83,26 @@ bool HasToolCallMarkup(std::string_view completion) {
   return completion.find(kOpen) != std::string_view::npos;
 }
 
+std::optional<ToolCallBlock> NextToolCallBlock(std::string_view completion) {
+  const size_t open = completion.find(kOpen);
+  if (open == std::string_view::npos) return std::nullopt;
+  const size_t close = completion.find(kClose, open + kOpen.size());
+  const bool closed = close != std::string_view::npos;
+  // A block begins at the last opening tag before its end: every byte is looked at once, however many tags there are.
+  const size_t last = completion.rfind(kOpen, close);
+  const size_t body = last + kOpen.size();
+  const size_t end = closed ? close + kClose.size() : completion.size();
+  return ToolCallBlock{last, completion.substr(body, (closed ? close : end) - body), end};
+}
+
 Sample ParseSample(std::string_view completion, FinishReason finish_reason) {
   Sample sample;
   sample.finish_reason = finish_reason;
-  while (true) {
-    const size_t open = completion.find(kOpen);
-    if (open == std::string_view::npos) break;
-    const size_t close = completion.find(kClose, open + kOpen.size());
-    const bool closed = close != std::string_view::npos;
-    // A block begins at the last opening tag before its end: every byte is looked at once, however many tags there are.
-    const size_t last = completion.rfind(kOpen, close);
-    const size_t body = last + kOpen.size();
-    const size_t end = closed ? close + kClose.size() : completion.size();
-    std::optional<ToolCall> call =
-        ParseToolCall(completion.substr(body, (closed ? close : end) - body));
-    sample.text += completion.substr(0, call.has_value() ? last : end);
+  while (const std::optional<ToolCallBlock> block = NextToolCallBlock(completion)) {
+    std::optional<ToolCall> call = ParseToolCall(block->body);
+    sample.text += completion.substr(0, call.has_value() ? block->open : block->end);
     if (call.has_value()) sample.tool_calls.push_back(*std::move(call));
-    completion.remove_prefix(end);
+    completion.remove_prefix(block->end);
   }
   sample.text += completion;
   if (!sample.tool_calls.empty()) absl::StripAsciiWhitespace(&sample.text);

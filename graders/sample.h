@@ -9,6 +9,7 @@
 // Pure; any thread.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,6 +35,14 @@ struct Sample {
 // Quick where there is no markup.
 bool HasToolCallMarkup(std::string_view completion);
 Sample ParseSample(std::string_view completion, FinishReason finish_reason);
+
+// The first block of markup; nullopt: there is none. A block without its closing tag goes on to the end.
+struct ToolCallBlock {
+  size_t open = 0;        // where its opening tag starts
+  std::string_view body;  // between the tags
+  size_t end = 0;         // behind its closing tag
+};
+std::optional<ToolCallBlock> NextToolCallBlock(std::string_view completion);
 
 // `tool_calls` as in a chat completion: [{"id": "call_0", "type": "function", "function": {"name", "arguments"}}].
 boost::json::array ToolCallsJson(const Sample& sample);

@@ -8,9 +8,12 @@
 // Items are trimmed (blanks, quotes, a bullet in front, one full stop behind); empty ones don't count.
 // Sub-scores: precision, recall. A completion that `extract` does not match scores 0.
 
+#include <algorithm>
+#include <array>
 #include <boost/json/array.hpp>
-#include <set>
+#include <list>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "graders/extract.h"
@@ -24,18 +27,32 @@
 namespace rft {
 namespace {
 
-using Items = std::set<std::string>;
+// Sorted, each once. Views into texts that outlive them, or into `made`.
+struct Items {
+  std::vector<std::string_view> sorted;
+  std::list<std::string> made;
+};
+
+using Characters = std::array<bool, 256>;
+
+constexpr Characters CharactersOf(std::string_view text) {
+  Characters characters{};
+  for (const char c : text) characters[static_cast<unsigned char>(c)] = true;
+  return characters;
+}
 
 std::string_view Trimmed(std::string_view item) {
-  const auto strip = [&](std::string_view front, std::string_view back) {
-    while (!item.empty() && front.find(item.front()) != std::string_view::npos)
-      item.remove_prefix(1);
-    while (!item.empty() && back.find(item.back()) != std::string_view::npos) item.remove_suffix(1);
+  static constexpr Characters kBlank = CharactersOf(" \t\r\n"), kBullet = CharactersOf(" \t\r\n*"),
+                              kOpening = CharactersOf(" \t\"'`{[("),
+                              kClosing = CharactersOf(" \t\"'`}])");
+  const auto strip = [&](const Characters& front, const Characters& back) {
+    while (!item.empty() && front[static_cast<unsigned char>(item.front())]) item.remove_prefix(1);
+    while (!item.empty() && back[static_cast<unsigned char>(item.back())]) item.remove_suffix(1);
   };
-  strip(" \t\r\n*", " \t\r\n");
+  strip(kBullet, kBlank);
   if (item.starts_with("- ")) item.remove_prefix(2);
   if (item.ends_with('.')) item.remove_suffix(1);
-  strip(" \t\"'`{[(", " \t\"'`}])");
+  strip(kOpening, kClosing);
   return item;
 }
 
@@ -47,78 +64,111 @@ class SetMatch : public Grader {
     grader->expected_ = ReadTemplate(params, "expected", "{{item.answer}}");
     grader->input_ = ReadTemplate(params, "input", "{{sample.output_text}}");
     grader->extract_ = Extract::Read(params);
-    grader->separators_ = params.String("separators", ",;\n");
+    grader->separates_ = CharactersOf(params.String("separators", ",;\n"));
     grader->ignore_case_ = params.Bool("ignore_case", true);
-    grader->score_ =
-        params.Choice("score", {"exact", "f1", "jaccard", "precision", "recall"}, "exact");
+    const std::vector<std::string> kinds = {"exact", "f1", "jaccard", "precision", "recall"};
+    const std::string kind = params.Choice("score", kinds, "exact");
+    grader->score_ = static_cast<Kind>(std::find(kinds.begin(), kinds.end(), kind) - kinds.begin());
     RFT_RETURN_IF_ERROR(params.Finish());
     return grader;
   }
 
   Grade Run(const GradeInput& input) const override {
-    const absl::StatusOr<std::string> text = input_.Render(input);
+    TextBuffer buffers[2];
+    const absl::StatusOr<std::string_view> text = input_.View(input, &buffers[0]);
     if (!text.ok()) return GradeWithoutText(text.status());
-    const absl::StatusOr<std::string> expected_text = expected_.Render(input);
+    const absl::StatusOr<std::string_view> expected_text = expected_.View(input, &buffers[1]);
     if (!expected_text.ok()) return GradeWithoutText(expected_text.status());
     const std::optional<std::string_view> part = extract_.Find(*text);
     if (!part.has_value()) return Score{0.0, {}, "`extract` matches nothing"};
-    const Items found = Read(*part);
-    const Items expected = Read(*expected_text);
+    Items found, expected;
+    Read(*part, &found);
+    Read(*expected_text, &expected);
     std::string missing;
-    double common = 0;
-    for (const std::string& item : expected) {
-      if (found.contains(item)) {
-        ++common;
+    size_t num_common = 0;
+    auto next = found.sorted.begin();
+    for (const std::string_view item : expected.sorted) {
+      while (next != found.sorted.end() && *next < item) ++next;
+      if (next != found.sorted.end() && *next == item) {
+        ++num_common;
       } else if (missing.size() < 200) {
-        absl::StrAppend(&missing, missing.empty() ? "missing: " : ", ", item.substr(0, 50));
+        missing.append(missing.empty() ? "missing: " : ", ").append(item.substr(0, 50));
       }
     }
-    const auto num_found = static_cast<double>(found.size());
-    const auto num_expected = static_cast<double>(expected.size());
+    const auto common = static_cast<double>(num_common);
+    const auto num_found = static_cast<double>(found.sorted.size());
+    const auto num_expected = static_cast<double>(expected.sorted.size());
     const auto share = [](double part, double whole) { return whole == 0 ? 1.0 : part / whole; };
     const double precision = share(common, num_found);
     const double recall = share(common, num_expected);
     double value = common == num_found && common == num_expected ? 1.0 : 0.0;
-    if (score_ == "f1") value = share(2 * common, num_found + num_expected);
-    if (score_ == "jaccard") value = share(common, num_found + num_expected - common);
-    if (score_ == "precision") value = precision;
-    if (score_ == "recall") value = recall;
+    if (score_ == Kind::kF1) value = share(2 * common, num_found + num_expected);
+    if (score_ == Kind::kJaccard) value = share(common, num_found + num_expected - common);
+    if (score_ == Kind::kPrecision) value = precision;
+    if (score_ == Kind::kRecall) value = recall;
     if (missing.empty() && num_found > common)
       missing = absl::StrCat(num_found - common, " items that were not expected");
-    return Score{value, {{"precision", precision}, {"recall", recall}}, std::move(missing)};
+    Score score{value, {}, std::move(missing)};
+    score.sub_scores.emplace("precision", precision);
+    score.sub_scores.emplace("recall", recall);
+    return score;
   }
 
  private:
-  Items Read(std::string_view text) const {
-    Items items;
+  enum class Kind { kExact, kF1, kJaccard, kPrecision, kRecall };
+
+  void Read(std::string_view text, Items* items) const {
+    ReadAll(text, items);
+    std::sort(items->sorted.begin(), items->sorted.end());
+    items->sorted.erase(std::unique(items->sorted.begin(), items->sorted.end()),
+                        items->sorted.end());
+  }
+
+  void ReadAll(std::string_view text, Items* items) const {
     const size_t first = text.find_first_not_of(" \t\r\n");
     if (first != std::string_view::npos && text[first] == '[') {
       if (const absl::StatusOr<json::value> parsed = ParseJson(text);
           parsed.ok() && parsed->is_array()) {
-        for (const json::value& item : parsed->get_array())
-          Add(item.is_string() ? std::string_view(item.get_string()) : ToJson(item), &items);
-        return items;
+        for (const json::value& item : parsed->get_array()) {
+          items->made.push_back(item.is_string() ? std::string(item.get_string()) : ToJson(item));
+          Add(items->made.back(), items);
+        }
+        return;
       }
     }
-    size_t begin = 0;
-    while (begin <= text.size()) {
-      const size_t end = std::min(text.find_first_of(separators_, begin), text.size());
-      Add(text.substr(begin, end - begin), &items);
-      begin = end + 1;
+    items->sorted.reserve(16);
+    const char* const end = text.data() + text.size();
+    for (const char* begin = text.data();;) {
+      const char* stop = begin;
+      while (stop != end && !separates_[static_cast<unsigned char>(*stop)]) ++stop;
+      Add(std::string_view(begin, static_cast<size_t>(stop - begin)), items);
+      if (stop == end) break;
+      begin = stop + 1;
     }
-    return items;
   }
 
   void Add(std::string_view item, Items* items) const {
-    const std::string_view trimmed = Trimmed(item);
-    if (!trimmed.empty()) items->insert(ignore_case_ ? LowerUtf8(trimmed) : std::string(trimmed));
+    std::string_view trimmed = Trimmed(item);
+    if (trimmed.empty()) return;
+    if (ignore_case_ && HasUpperCase(trimmed)) {
+      items->made.push_back(LowerUtf8(trimmed));
+      trimmed = items->made.back();
+    }
+    items->sorted.push_back(trimmed);
+  }
+
+  // False: LowerUtf8 changes nothing.
+  static bool HasUpperCase(std::string_view text) {
+    return std::any_of(text.begin(), text.end(), [](char c) {
+      return (c >= 'A' && c <= 'Z') || static_cast<unsigned char>(c) >= 0x80;
+    });
   }
 
   Template expected_;
   Template input_;
   Extract extract_;
-  std::string separators_;
-  std::string score_;
+  Characters separates_{};
+  Kind score_ = Kind::kExact;
   bool ignore_case_ = true;
 };
 

@@ -32,7 +32,9 @@ class TagFormat : public Grader {
     if (good) {
       for (const json::value& tag : tags->get_array()) {
         good = good && tag.is_string() && !tag.get_string().empty();
-        if (good) grader->tags_.emplace_back(tag.get_string());
+        if (!good) break;
+        const std::string name(tag.get_string());
+        grader->tags_.push_back({name, "<" + name + ">", "</" + name + ">"});
       }
     }
     if (!good && !list.empty())
@@ -50,10 +52,10 @@ class TagFormat : public Grader {
     size_t end = 0;  // of the last right section
     bool outside_is_blank = true;
     double right = 0;
-    for (const std::string& tag : tags_) {
+    for (const Tag& tag : tags_) {
       size_t begin = 0, close_end = 0;
       const std::string mistake = Section(text, tag, end, &begin, &close_end);
-      score.sub_scores[tag] = mistake.empty() ? 1.0 : 0.0;
+      score.sub_scores.insert_or_assign(tag.name, mistake.empty() ? 1.0 : 0.0);
       if (!mistake.empty()) {
         absl::StrAppend(&score.reason, score.reason.empty() ? "" : "; ", mistake);
         continue;
@@ -73,16 +75,20 @@ class TagFormat : public Grader {
   }
 
  private:
+  struct Tag {
+    std::string name, open, close;
+  };
+
   // What is wrong with the tag; empty: nothing, and its section with both tags is [*begin, *end).
-  std::string Section(std::string_view text, const std::string& tag, size_t after, size_t* begin,
+  std::string Section(std::string_view text, const Tag& tag, size_t after, size_t* begin,
                       size_t* end) const {
-    const std::string open = "<" + tag + ">", close = "</" + tag + ">";
-    for (const std::string& mark : {open, close}) {
-      const size_t first = text.find(mark);
-      if (first == std::string_view::npos) return mark + " is missing";
-      if (text.find(mark, first + 1) != std::string_view::npos)
-        return mark + " occurs more than once";
-      (mark == open ? *begin : *end) = first;
+    const std::string &open = tag.open, &close = tag.close;
+    for (const std::string* mark : {&open, &close}) {
+      const size_t first = text.find(*mark);
+      if (first == std::string_view::npos) return *mark + " is missing";
+      if (text.find(*mark, first + 1) != std::string_view::npos)
+        return *mark + " occurs more than once";
+      (mark == &open ? *begin : *end) = first;
     }
     if (*begin < after) return open + " comes too early";
     if (*end < *begin) return close + " comes before " + open;
@@ -92,7 +98,7 @@ class TagFormat : public Grader {
     return "";
   }
 
-  std::vector<std::string> tags_;
+  std::vector<Tag> tags_;
   bool blank_outside_ = true;
   bool nonempty_ = true;
   bool share_ = false;

@@ -149,34 +149,56 @@ absl::StatusOr<std::string> Template::RenderItem(const Piece& piece, const Row& 
                                           column->second.substr(0, 200)));
 }
 
-absl::StatusOr<std::string> Template::Render(const GradeInput& input) const {
-  std::string out;
+absl::StatusOr<std::string> Template::RenderSample(const Piece& piece, const Sample& sample) {
+  if (piece.field == "output_text" && piece.steps.empty()) return sample.text;
+  RFT_ASSIGN_OR_RETURN(const json::value value, SampleField(sample, piece.field));
+  const json::value* part = Walk(&value, piece.steps);
+  if (part != nullptr) return AsText(*part);
+  return absl::FailedPreconditionError(absl::StrCat("the completion has no ", piece.text, "; ",
+                                                    piece.field, " is ",
+                                                    ToJson(value).substr(0, 200)));
+}
+
+std::optional<std::string_view> Template::ViewOf(const Piece& piece, const GradeInput& input) {
+  if (piece.kind == Piece::kText) return piece.text;
+  if (!piece.steps.empty()) return std::nullopt;
+  if (piece.kind == Piece::kSample) {
+    if (piece.field != "output_text" || HasToolCallMarkup(input.completion)) return std::nullopt;
+    return input.completion;
+  }
+  const auto column = input.row.columns.find(piece.field);
+  if (column == input.row.columns.end()) return std::nullopt;
+  return column->second;
+}
+
+absl::StatusOr<std::string_view> Template::View(const GradeInput& input, TextBuffer* buffer) const {
+  if (pieces_.size() == 1) {
+    if (const std::optional<std::string_view> whole = ViewOf(pieces_[0], input)) return *whole;
+  }
+  buffer->clear();
+  const auto append = [buffer](std::string_view text) {
+    buffer->insert(buffer->end(), text.begin(), text.end());
+  };
   std::optional<Sample> sample;
   for (const Piece& piece : pieces_) {
-    if (piece.kind == Piece::kText) {
-      out += piece.text;
-      continue;
+    if (const std::optional<std::string_view> text = ViewOf(piece, input)) {
+      append(*text);
+    } else if (piece.kind == Piece::kItem) {
+      RFT_ASSIGN_OR_RETURN(const std::string made, RenderItem(piece, input.row));
+      append(made);
+    } else {
+      if (!sample.has_value()) sample = ParseSample(input.completion, input.finish_reason);
+      RFT_ASSIGN_OR_RETURN(const std::string made, RenderSample(piece, *sample));
+      append(made);
     }
-    if (piece.kind == Piece::kItem) {
-      RFT_ASSIGN_OR_RETURN(const std::string text, RenderItem(piece, input.row));
-      out += text;
-      continue;
-    }
-    if (!sample.has_value()) sample = ParseSample(input.completion, input.finish_reason);
-    if (piece.field == "output_text" && piece.steps.empty()) {
-      out += sample->text;
-      continue;
-    }
-    RFT_ASSIGN_OR_RETURN(const json::value value, SampleField(*sample, piece.field));
-    const json::value* part = Walk(&value, piece.steps);
-    if (part == nullptr) {
-      return absl::FailedPreconditionError(absl::StrCat("the completion has no ", piece.text, "; ",
-                                                        piece.field, " is ",
-                                                        ToJson(value).substr(0, 200)));
-    }
-    out += AsText(*part);
   }
-  return out;
+  return std::string_view(buffer->data(), buffer->size());
+}
+
+absl::StatusOr<std::string> Template::Render(const GradeInput& input) const {
+  TextBuffer buffer;
+  RFT_ASSIGN_OR_RETURN(const std::string_view text, View(input, &buffer));
+  return std::string(text);
 }
 
 Template ReadTemplate(ParamReader& params, std::string_view key, std::string_view fallback) {

@@ -7,16 +7,23 @@
 // Text is inserted as it is, any other value as JSON. Immutable after Parse; Render may be called from several threads.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/statusor.h"
 #include "graders/grader.h"
 #include "graders/param_reader.h"
 
 namespace rft {
+
+// Room for a text that has to be put together; on the stack while it is short.
+using TextBuffer = absl::InlinedVector<char, 256>;
+
+struct Sample;
 
 class Template {
  public:
@@ -30,6 +37,10 @@ class Template {
   // kFailedPrecondition: the completion has no such part (it is not JSON, calls no tool, ...).
   absl::StatusOr<std::string> Render(const GradeInput& input) const;
 
+  // As Render, without a copy where the template is one text of the row or the completion: a view into those, or into
+  // `*buffer`.
+  absl::StatusOr<std::string_view> View(const GradeInput& input, TextBuffer* buffer) const;
+
  private:
   using Step = std::variant<std::string, size_t>;  // a member, or an element
   struct Piece {
@@ -39,7 +50,10 @@ class Template {
     std::vector<Step> steps;  // into that value
   };
   static absl::StatusOr<Piece> ParsePlaceholder(std::string_view text);
+  // nullopt: it has to be made.
+  static std::optional<std::string_view> ViewOf(const Piece& piece, const GradeInput& input);
   static absl::StatusOr<std::string> RenderItem(const Piece& piece, const Row& row);
+  static absl::StatusOr<std::string> RenderSample(const Piece& piece, const Sample& sample);
 
   std::vector<Piece> pieces_;
 };

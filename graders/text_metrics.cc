@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <iterator>
@@ -12,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "graders/numbering.h"
 #include "graders/porter_stemmer.h"
 #include "graders/unicode_text.h"
 #include "rft/core/text.h"
@@ -27,26 +29,15 @@ struct WordIds {
   std::vector<uint32_t> reference;
 };
 
-class Interner {
- public:
-  explicit Interner(size_t num_words) { ids_.reserve(num_words); }
-
-  uint32_t Id(std::string_view word) {
-    const absl::string_view key(word.data(), word.size());
-    return ids_.try_emplace(key, static_cast<uint32_t>(ids_.size())).first->second;
-  }
-
- private:
-  absl::flat_hash_map<absl::string_view, uint32_t> ids_;
-};
-
 // The words must outlive the call only.
 WordIds ToIds(const std::vector<std::string_view>& candidate,
               const std::vector<std::string_view>& reference) {
-  Interner interner(candidate.size() + reference.size());
+  WordNumbers numbers(candidate.size() + reference.size());
   WordIds ids;
-  for (const std::string_view word : candidate) ids.candidate.push_back(interner.Id(word));
-  for (const std::string_view word : reference) ids.reference.push_back(interner.Id(word));
+  ids.candidate.reserve(candidate.size());
+  ids.reference.reserve(reference.size());
+  for (const std::string_view word : candidate) ids.candidate.push_back(numbers.Number(word));
+  for (const std::string_view word : reference) ids.reference.push_back(numbers.Number(word));
   return ids;
 }
 
@@ -63,8 +54,7 @@ class NgramOverlaps {
 
   Overlap Next() {
     if (order_++ > 0) {
-      absl::flat_hash_map<uint64_t, uint32_t> pairs;
-      pairs.reserve(grams_.candidate.size() + grams_.reference.size());
+      KeyNumbers pairs(grams_.candidate.size() + grams_.reference.size());
       Extend(words_.candidate, &grams_.candidate, &pairs);
       Extend(words_.reference, &grams_.reference, &pairs);
     }
@@ -82,12 +72,12 @@ class NgramOverlaps {
 
  private:
   void Extend(const std::vector<uint32_t>& words, std::vector<uint32_t>* grams,
-              absl::flat_hash_map<uint64_t, uint32_t>* pairs) const {
+              KeyNumbers* pairs) const {
     if (!grams->empty()) grams->pop_back();
     const size_t last = static_cast<size_t>(order_) - 1;
     for (size_t i = 0; i < grams->size(); ++i) {
       const uint64_t pair = (uint64_t{(*grams)[i]} << 32) | words[i + last];
-      (*grams)[i] = pairs->try_emplace(pair, static_cast<uint32_t>(pairs->size())).first->second;
+      (*grams)[i] = pairs->Number(pair);
     }
   }
 
@@ -98,14 +88,84 @@ class NgramOverlaps {
 };
 
 // Length of the longest common subsequence, 64 rows of the table at a time (Hyyro 2004, "Bit-parallel LCS-length
-// computation revisited").
-template <typename T>
-size_t CommonSubsequence(const T* a, size_t a_size, const T* b, size_t b_size) {
+// computation revisited"). One step: the state after a symbol that stands where `match` has bits; the carry goes on to the
+// next 64 rows.
+inline uint64_t Step(uint64_t state, uint64_t match, uint64_t* carry) {
+  const uint64_t both = state & match;
+  uint64_t sum = 0;
+  uint64_t overflow = __builtin_add_overflow(state, both, &sum) ? 1 : 0;
+  overflow |= __builtin_add_overflow(sum, *carry, &sum) ? 1 : 0;
+  *carry = overflow;
+  return sum | (state - both);
+}
+
+size_t Zeros(uint64_t state) { return static_cast<size_t>(std::popcount(~state)); }
+
+// Of sequences up to this long: a row of bits per symbol, 2 MiB of them at most.
+constexpr size_t kMaxDense = 4096;
+constexpr size_t kWordsAtOnce = 4;  // of the state, in registers over all of `b`
+
+// row_of_b(j): the row of b's j-th symbol; row 0 is that of symbols `a` does not have.
+template <typename RowOf>
+size_t CommonInRows(const std::vector<uint64_t>& rows, size_t num_words, size_t b_size,
+                    RowOf row_of_b) {
+  std::vector<uint8_t> carries(b_size, 0);
   size_t common = 0;
-  while (a_size > 0 && b_size > 0 && *a == *b) ++a, ++b, --a_size, --b_size, ++common;
-  while (a_size > 0 && b_size > 0 && a[a_size - 1] == b[b_size - 1]) --a_size, --b_size, ++common;
-  if (a_size > b_size) std::swap(a, b), std::swap(a_size, b_size);
-  if (a_size == 0) return common;
+  for (size_t w = 0; w < num_words; w += kWordsAtOnce) {
+    uint64_t state[kWordsAtOnce];
+    std::fill_n(state, kWordsAtOnce, ~uint64_t{0});
+    for (size_t j = 0; j < b_size; ++j) {
+      const uint64_t* const match = &rows[row_of_b(j) * num_words + w];
+      uint64_t carry = carries[j];
+      for (size_t k = 0; k < kWordsAtOnce; ++k) state[k] = Step(state[k], match[k], &carry);
+      carries[j] = static_cast<uint8_t>(carry);
+    }
+    for (const uint64_t word : state) common += Zeros(word);
+  }
+  return common;
+}
+
+// `number` maps symbols to 0, 1, ...: for a's all below `num_symbols`, for others anything from there on.
+template <typename T, typename Number>
+size_t CommonSubsequenceDense(const T* a, size_t a_size, const T* b, size_t b_size,
+                              size_t num_symbols, Number number) {
+  const size_t num_words = (a_size + 64 * kWordsAtOnce - 1) / (64 * kWordsAtOnce) * kWordsAtOnce;
+  std::vector<uint64_t> rows((num_symbols + 1) * num_words, 0);
+  for (size_t i = 0; i < a_size; ++i)
+    rows[(number(a[i]) + 1) * num_words + i / 64] |= uint64_t{1} << (i % 64);
+  const auto row_of = [&](size_t j) {
+    const size_t row = number(b[j]);
+    return row < num_symbols ? row + 1 : 0;
+  };
+  return CommonInRows(rows, num_words, b_size, row_of);
+}
+
+size_t CommonOfDistinctEnds(const char* a, size_t a_size, const char* b, size_t b_size) {
+  constexpr uint8_t kNone = 255;  // ASCII: 128 different ones at most
+  std::array<uint8_t, 256> numbers;
+  numbers.fill(kNone);
+  uint8_t count = 0;
+  for (size_t i = 0; i < a_size; ++i) {
+    uint8_t& number = numbers[static_cast<unsigned char>(a[i])];
+    if (number == kNone) number = count++;
+  }
+  const auto number = [&](char c) -> size_t { return numbers[static_cast<unsigned char>(c)]; };
+  return CommonSubsequenceDense(a, a_size, b, b_size, count, number);
+}
+
+template <typename T>
+size_t CommonOfDistinctEnds(const T* a, size_t a_size, const T* b, size_t b_size) {
+  KeyNumbers numbers(a_size + b_size);
+  for (size_t i = 0; i < a_size; ++i) numbers.Number(static_cast<uint64_t>(a[i]));
+  const auto number = [&](T symbol) -> size_t {
+    return numbers.Number(static_cast<uint64_t>(symbol));
+  };
+  return CommonSubsequenceDense(a, a_size, b, b_size, numbers.size(), number);
+}
+
+// Of long sequences: lists of the places where each symbol stands.
+template <typename T>
+size_t CommonSubsequenceSparse(const T* a, size_t a_size, const T* b, size_t b_size) {
   const size_t num_words = (a_size + 63) / 64;
   // Where each symbol stands in `a`: its lists of (word, bits).
   absl::flat_hash_map<T, std::vector<std::pair<uint32_t, uint64_t>>> positions;
@@ -129,21 +189,23 @@ size_t CommonSubsequence(const T* a, size_t a_size, const T* b, size_t b_size) {
         w = next->first - 1;
         continue;
       }
-      const uint64_t u = state[w] & match;
-      uint64_t sum = state[w] + carry;
-      uint64_t overflow = sum < carry ? 1 : 0;
-      sum += u;
-      overflow |= sum < u ? 1 : 0;
-      state[w] = sum | (state[w] - u);
-      carry = overflow;
+      state[w] = Step(state[w], match, &carry);
     }
   }
-  for (size_t w = 0; w < num_words; ++w) {
-    const size_t bits = std::min<size_t>(64, a_size - 64 * w);
-    const uint64_t mask = bits == 64 ? ~uint64_t{0} : (uint64_t{1} << bits) - 1;
-    common += static_cast<size_t>(__builtin_popcountll(~state[w] & mask));
-  }
+  size_t common = 0;  // bits beyond `a` stay 1
+  for (const uint64_t word : state) common += Zeros(word);
   return common;
+}
+
+template <typename T>
+size_t CommonSubsequence(const T* a, size_t a_size, const T* b, size_t b_size) {
+  size_t common = 0;
+  while (a_size > 0 && b_size > 0 && *a == *b) ++a, ++b, --a_size, --b_size, ++common;
+  while (a_size > 0 && b_size > 0 && a[a_size - 1] == b[b_size - 1]) --a_size, --b_size, ++common;
+  if (a_size > b_size) std::swap(a, b), std::swap(a_size, b_size);
+  if (a_size == 0) return common;
+  return common + (a_size <= kMaxDense ? CommonOfDistinctEnds(a, a_size, b, b_size)
+                                       : CommonSubsequenceSparse(a, a_size, b, b_size));
 }
 
 absl::Status CheckLength(size_t a, size_t b, const char* unit) {
@@ -153,13 +215,15 @@ absl::Status CheckLength(size_t a, size_t b, const char* unit) {
 }
 
 absl::StatusOr<double> FuzzyMatch(std::string_view candidate, std::string_view reference) {
-  const std::u32string a = DecodeUtf8(candidate);
-  const std::u32string b = DecodeUtf8(reference);
-  if (a.empty() && b.empty()) return 1.0;
-  if (absl::Status status = CheckLength(a.size(), b.size(), "characters"); !status.ok())
-    return status;
-  const size_t common = CommonSubsequence(a.data(), a.size(), b.data(), b.size());
-  return 2.0 * static_cast<double>(common) / static_cast<double>(a.size() + b.size());
+  const auto compare = [](const auto& a, const auto& b) -> absl::StatusOr<double> {
+    if (a.empty() && b.empty()) return 1.0;
+    if (absl::Status status = CheckLength(a.size(), b.size(), "characters"); !status.ok())
+      return status;
+    const size_t common = CommonSubsequence(a.data(), a.size(), b.data(), b.size());
+    return 2.0 * static_cast<double>(common) / static_cast<double>(a.size() + b.size());
+  };
+  if (IsAscii(candidate) && IsAscii(reference)) return compare(candidate, reference);
+  return compare(DecodeUtf8(candidate), DecodeUtf8(reference));
 }
 
 // mteval-v13a's tokeniser, as sacrebleu's four substitutions, one pass each. `text` gets the words' characters.
@@ -255,44 +319,53 @@ double Gleu(std::string_view candidate, std::string_view reference) {
   return all == 0 ? 0.0 : static_cast<double>(sum.common) / static_cast<double>(all);
 }
 
-// Pairs equal words, from the last word of the candidate on, each with the last free one of the reference. -1: no partner.
-void MatchWords(const std::vector<std::string>& candidate,
-                const std::vector<std::string>& reference, std::vector<int64_t>* partner,
+// Pairs equal words, from the last word of the candidate on, each with the last free one of the reference. Words are numbers
+// below `num_words`. -1: no partner.
+void MatchWords(const WordIds& ids, size_t num_words, std::vector<int32_t>* partner,
                 std::vector<bool>* taken) {
-  absl::flat_hash_map<absl::string_view, std::vector<size_t>> free;
-  for (size_t j = 0; j < reference.size(); ++j) {
-    if (!(*taken)[j]) free[reference[j]].push_back(j);
+  // The free places of each word, last first, as a chain.
+  std::vector<int32_t> last(num_words, -1), before(ids.reference.size(), -1);
+  for (size_t j = 0; j < ids.reference.size(); ++j) {
+    if ((*taken)[j]) continue;
+    before[j] = last[ids.reference[j]];
+    last[ids.reference[j]] = static_cast<int32_t>(j);
   }
-  for (size_t i = candidate.size(); i-- > 0;) {
+  for (size_t i = ids.candidate.size(); i-- > 0;) {
     if ((*partner)[i] >= 0) continue;
-    const auto found = free.find(candidate[i]);
-    if (found == free.end() || found->second.empty()) continue;
-    (*partner)[i] = static_cast<int64_t>(found->second.back());
-    (*taken)[found->second.back()] = true;
-    found->second.pop_back();
+    int32_t& place = last[ids.candidate[i]];
+    if (place < 0) continue;
+    (*partner)[i] = place;
+    (*taken)[static_cast<size_t>(place)] = true;
+    place = before[static_cast<size_t>(place)];
   }
 }
 
 // A. Lavie, A. Agarwal, "METEOR", 2007, with NLTK's alpha, beta and gamma.
 double Meteor(std::string_view candidate_text, std::string_view reference_text) {
   constexpr double kAlpha = 0.9, kBeta = 3.0, kGamma = 0.5;
-  const auto words_of = [](std::string_view text) {
-    std::vector<std::string> words;
-    for (const std::string_view word : SplitWords(text)) words.push_back(LowerUtf8(word));
-    return words;
-  };
-  std::vector<std::string> candidate = words_of(candidate_text);
-  std::vector<std::string> reference = words_of(reference_text);
-  std::vector<int64_t> partner(candidate.size(), -1);
+  const std::string candidate_lower = LowerUtf8(candidate_text);
+  const std::string reference_lower = LowerUtf8(reference_text);
+  const std::vector<std::string_view> candidate = SplitWords(candidate_lower);
+  const std::vector<std::string_view> reference = SplitWords(reference_lower);
+  const size_t num_words = candidate.size() + reference.size();
+  WordIds ids = ToIds(candidate, reference);
+  std::vector<int32_t> partner(candidate.size(), -1);
   std::vector<bool> taken(reference.size(), false);
-  MatchWords(candidate, reference, &partner, &taken);
+  MatchWords(ids, num_words, &partner, &taken);
+  // What is left is compared by stem; one stem per different word.
+  std::vector<std::string> stems(num_words);
+  WordNumbers numbers(num_words);
+  const auto stem = [&](uint32_t* id, std::string_view word) {
+    if (stems[*id].empty()) stems[*id] = PorterStem(word);
+    *id = numbers.Number(stems[*id]);
+  };
   for (size_t i = 0; i < candidate.size(); ++i) {
-    if (partner[i] < 0) candidate[i] = PorterStem(candidate[i]);
+    if (partner[i] < 0) stem(&ids.candidate[i], candidate[i]);
   }
   for (size_t j = 0; j < reference.size(); ++j) {
-    if (!taken[j]) reference[j] = PorterStem(reference[j]);
+    if (!taken[j]) stem(&ids.reference[j], reference[j]);
   }
-  MatchWords(candidate, reference, &partner, &taken);
+  MatchWords(ids, num_words, &partner, &taken);
   int64_t matches = 0, chunks = 0;
   for (size_t i = 0; i < partner.size(); ++i) {
     if (partner[i] < 0) continue;

@@ -34,9 +34,10 @@ class TextSimilarity : public Grader {
   }
 
   Grade Run(const GradeInput& input) const override {
-    const absl::StatusOr<std::string> text = input_.Render(input);
+    TextBuffer buffers[2];
+    const absl::StatusOr<std::string_view> text = input_.View(input, &buffers[0]);
     if (!text.ok()) return GradeWithoutText(text.status());
-    const absl::StatusOr<std::string> reference = reference_.Render(input);
+    const absl::StatusOr<std::string_view> reference = reference_.View(input, &buffers[1]);
     if (!reference.ok()) return GradeWithoutText(reference.status());
     const absl::StatusOr<double> similarity = CompareTexts(metric_, *text, *reference);
     if (!similarity.ok()) return GradeError{std::string(similarity.status().message())};

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
+#include <list>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "graders/grader.h"
 #include "graders/json_text.h"
 #include "graders/param_reader.h"
+#include "graders/quick_json.h"
 #include "graders/sample.h"
 #include "graders/template.h"
 #include "rft/core/status_macros.h"
@@ -27,10 +29,13 @@
 namespace rft {
 namespace {
 
-struct Call {
+template <typename Value>
+struct CallOf {
   std::string name;
-  json::value arguments;
+  Value arguments;
 };
+using Call = CallOf<json::value>;
+using QuickCall = CallOf<QuickJson::Value>;
 
 // Arguments written as text are read as the JSON they hold; what isn't JSON stays text.
 json::value ReadArguments(const json::value& written) {
@@ -83,6 +88,39 @@ std::vector<Call> CallsOf(const GradeInput& input) {
   return calls;
 }
 
+// False: a call that is not just {"name": text, "arguments": JSON} has to be looked at the long way.
+bool AddQuickCalls(const QuickJson::Value& value, std::vector<QuickCall>* calls) {
+  if (value.is_array()) {
+    for (const QuickJson::Value item : simdjson::dom::array(value)) {
+      if (!item.is_object() || !AddQuickCalls(item, calls)) return false;
+    }
+    return true;
+  }
+  if (!value.is_object()) return false;
+  const QuickObject object(value);
+  if (Member(object, "function").has_value()) return false;
+  const auto name = Member(object, "name"), arguments = Member(object, "arguments");
+  if (!name.has_value() || !name->is_string() || !arguments.has_value() || arguments->is_string())
+    return false;
+  calls->push_back({std::string(std::string_view(*name)), *arguments});
+  return true;
+}
+
+// The completion's calls; each block of markup needs a reader of its own.
+bool AddQuickCallsOf(std::string_view completion, std::list<QuickJson>* readers,
+                     std::vector<QuickCall>* calls) {
+  if (!HasToolCallMarkup(completion)) {
+    const QuickJson::Value* value = readers->emplace_back().Read(FencedOrAll(completion));
+    return value != nullptr && AddQuickCalls(*value, calls);
+  }
+  while (const std::optional<ToolCallBlock> block = NextToolCallBlock(completion)) {
+    const QuickJson::Value* value = readers->emplace_back().Read(block->body);
+    if (value == nullptr || !value->is_object() || !AddQuickCalls(*value, calls)) return false;
+    completion.remove_prefix(block->end);
+  }
+  return true;
+}
+
 class ToolCallGrader : public Grader {
  public:
   static absl::StatusOr<std::unique_ptr<Grader>> Create(const GraderSpec& spec) {
@@ -97,21 +135,29 @@ class ToolCallGrader : public Grader {
   }
 
   Grade Run(const GradeInput& input) const override {
-    const absl::StatusOr<std::string> text = expected_.Render(input);
+    TextBuffer buffer;
+    const absl::StatusOr<std::string_view> text = expected_.View(input, &buffer);
     if (!text.ok()) return GradeWithoutText(text.status());
+    std::list<QuickJson> readers;
+    std::vector<QuickCall> found, wanted;
+    const QuickJson::Value* value = readers.emplace_back().Read(*text);
+    if (value != nullptr && AddQuickCalls(*value, &wanted) &&
+        AddQuickCallsOf(input.completion, &readers, &found))
+      return Compare(found, wanted);
     const absl::StatusOr<json::value> parsed = ParseJson(*text);
     const std::optional<std::vector<Call>> expected =
         parsed.ok() ? ReadCalls(*parsed) : std::nullopt;
     if (!expected.has_value()) {
-      return GradeError{
-          absl::StrCat("row ", input.row.index,
-                       ": the expected value is not a list of tool calls: ", text->substr(0, 100))};
+      return GradeError{absl::StrCat(
+          "row ", input.row.index,
+          ": the expected value is not a list of tool calls: ", std::string(text->substr(0, 100)))};
     }
     return Compare(CallsOf(input), *expected);
   }
 
  private:
-  Grade Compare(const std::vector<Call>& found, const std::vector<Call>& expected) const {
+  template <typename AnyCall>
+  Grade Compare(const std::vector<AnyCall>& found, const std::vector<AnyCall>& expected) const {
     const size_t most = std::max(found.size(), expected.size());
     const auto share = [most](size_t n) {
       return most == 0 ? 1.0 : static_cast<double>(n) / static_cast<double>(most);
@@ -120,12 +166,12 @@ class ToolCallGrader : public Grader {
     const double right = share(Matches(found, expected, /*with_arguments=*/true));
     Score score;
     score.value = share_ ? right : (right == 1.0 ? 1.0 : 0.0);
-    score.sub_scores = {{"name", names},
-                        {"arguments", right},
-                        {"count", found.size() == expected.size() ? 1.0 : 0.0}};
+    score.sub_scores.emplace("arguments", right);
+    score.sub_scores.emplace("count", found.size() == expected.size() ? 1.0 : 0.0);
+    score.sub_scores.emplace("name", names);
     if (right < 1.0) {
       score.reason = "called";
-      for (const Call& call : found)
+      for (const AnyCall& call : found)
         absl::StrAppend(&score.reason, " ", call.name, "(", ToJson(call.arguments).substr(0, 100),
                         ")");
       if (found.empty()) score.reason += " nothing";
@@ -135,9 +181,10 @@ class ToolCallGrader : public Grader {
   }
 
   // How many expected calls have a partner of their own.
-  size_t Matches(const std::vector<Call>& found, const std::vector<Call>& expected,
+  template <typename AnyCall>
+  size_t Matches(const std::vector<AnyCall>& found, const std::vector<AnyCall>& expected,
                  bool with_arguments) const {
-    const auto same = [&](const Call& a, const Call& b) {
+    const auto same = [&](const AnyCall& a, const AnyCall& b) {
       return a.name == b.name &&
              (!with_arguments || JsonEqual(a.arguments, b.arguments, tolerance_));
     };
@@ -148,7 +195,7 @@ class ToolCallGrader : public Grader {
       return count;
     }
     std::vector<bool> taken(found.size(), false);
-    for (const Call& wanted : expected) {
+    for (const AnyCall& wanted : expected) {
       for (size_t i = 0; i < found.size(); ++i) {
         if (taken[i] || !same(found[i], wanted)) continue;
         taken[i] = true;

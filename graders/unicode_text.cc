@@ -1,14 +1,75 @@
 #include "graders/unicode_text.h"
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#include <bit>
 #include <clocale>
+#include <cstdint>
+#include <cstring>
 #include <cwctype>
 
 namespace rft {
 namespace {
 
-bool IsAscii(std::string_view text) {
-  for (const char c : text) {
-    if (static_cast<unsigned char>(c) >= 0x80) return false;
+constexpr size_t kBlock = 64;
+
+// One bit per byte of a block of 64, the first byte's lowest: ASCII white space, and what is beyond ASCII.
+struct BlockBits {
+  uint64_t space = 0;
+  uint64_t beyond_ascii = 0;
+};
+
+#if defined(__SSE2__)
+// Of bytes: between `first` and `first` + `count` - 1.
+inline __m128i InRange(__m128i bytes, char first, char count) {
+  const __m128i offset = _mm_sub_epi8(bytes, _mm_set1_epi8(first));
+  return _mm_cmpeq_epi8(_mm_min_epu8(offset, _mm_set1_epi8(static_cast<char>(count - 1))), offset);
+}
+
+inline BlockBits Bits(const char* block) {
+  BlockBits bits;
+  for (int i = 0; i < 4; ++i) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block) + i);
+    // 0x09 to 0x0D, 0x1C to 0x20
+    const __m128i space = _mm_or_si128(InRange(bytes, 0x09, 5), InRange(bytes, 0x1C, 5));
+    bits.space |= uint64_t{static_cast<uint32_t>(_mm_movemask_epi8(space))} << (16 * i);
+    bits.beyond_ascii |= uint64_t{static_cast<uint32_t>(_mm_movemask_epi8(bytes))} << (16 * i);
+  }
+  return bits;
+}
+#else
+inline BlockBits Bits(const char* block) {
+  BlockBits bits;
+  for (size_t i = 0; i < kBlock; ++i) {
+    const auto c = static_cast<unsigned char>(block[i]);
+    bits.space |= uint64_t{(c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20)} << i;
+    bits.beyond_ascii |= uint64_t{c >= 0x80} << i;
+  }
+  return bits;
+}
+#endif
+
+// Calls visit(offset, bits) per block until it says false; the last block is filled up with blanks.
+template <typename Visit>
+bool ForEachBlock(std::string_view text, Visit visit) {
+  size_t at = 0;
+  for (; at + kBlock <= text.size(); at += kBlock) {
+    if (!visit(at, Bits(text.data() + at))) return false;
+  }
+  if (at == text.size()) return true;
+  char last[kBlock];
+  std::memset(last, ' ', kBlock);
+  std::memcpy(last, text.data() + at, text.size() - at);
+  return visit(at, Bits(last));
+}
+
+inline char LowerAscii(char c) { return static_cast<char>(c + (c >= 'A' && c <= 'Z' ? 32 : 0)); }
+
+bool EqualIgnoringAsciiCase(const char* a, const char* b, size_t size) {
+  for (size_t i = 0; i < size; ++i) {
+    if (LowerAscii(a[i]) != LowerAscii(b[i])) return false;
   }
   return true;
 }
@@ -53,7 +114,7 @@ locale_t Unicode() {
 }
 
 char32_t Lower(char32_t c) {
-  if (c < 0x80) return c >= 'A' && c <= 'Z' ? c + 32 : c;
+  if (c < 0x80) return c >= U'A' && c <= U'Z' ? c + 32 : c;
   if (Unicode() == locale_t{}) return c;
   return static_cast<char32_t>(towlower_l(static_cast<wint_t>(c), Unicode()));
 }
@@ -96,28 +157,122 @@ bool IsBlank(std::string_view text) {
   return true;
 }
 
-std::vector<std::string_view> SplitWords(std::string_view text) {
-  std::vector<std::string_view> words;
-  words.reserve(text.size() / 6 + 1);
+namespace {
+
+// Any text: code point by code point.
+template <typename Add>
+void ForEachWord(std::string_view text, Add add) {
   size_t begin = 0;
   for (size_t pos = 0; pos < text.size();) {
     const size_t at = pos;
     if (!IsPythonSpace(Next(text, &pos))) continue;
-    if (at > begin) words.push_back(text.substr(begin, at - begin));
+    if (at > begin) add(begin, at);
     begin = pos;
   }
-  if (begin < text.size()) words.push_back(text.substr(begin));
+  if (begin < text.size()) add(begin, text.size());
+}
+
+}  // namespace
+
+std::vector<std::string_view> SplitWords(std::string_view text) {
+  std::vector<std::string_view> words;
+  words.reserve(text.size() / 5 + 2);
+  uint64_t in_word = 0;  // 1: the block before ends within a word
+  size_t begin = 0;
+  const bool ascii = ForEachBlock(text, [&](size_t offset, const BlockBits& bits) {
+    if (bits.beyond_ascii != 0) return false;
+    // Where a word and a gap meet.
+    uint64_t edges = bits.space ^ ((bits.space << 1) | (in_word ^ 1));
+    in_word = (~bits.space) >> 63;
+    for (; edges != 0; edges &= edges - 1) {
+      const int bit = std::countr_zero(edges);
+      const size_t at = offset + static_cast<size_t>(bit);
+      if (((bits.space >> bit) & 1) == 0) {
+        begin = at;
+      } else {
+        words.push_back(text.substr(begin, at - begin));
+      }
+    }
+    return true;
+  });
+  if (ascii) {
+    if (in_word != 0) words.push_back(text.substr(begin));  // a last block without filling
+    return words;
+  }
+  words.clear();
+  ForEachWord(text,
+              [&](size_t begin, size_t end) { words.push_back(text.substr(begin, end - begin)); });
   return words;
+}
+
+size_t CountWords(std::string_view text) {
+  size_t count = 0;
+  uint64_t in_word = 0;
+  const bool ascii = ForEachBlock(text, [&](size_t, const BlockBits& bits) {
+    if (bits.beyond_ascii != 0) return false;
+    const uint64_t word = ~bits.space;
+    count += static_cast<size_t>(std::popcount(word & ~((word << 1) | in_word)));
+    in_word = word >> 63;
+    return true;
+  });
+  if (ascii) return count;
+  count = 0;
+  ForEachWord(text, [&](size_t, size_t) { ++count; });
+  return count;
+}
+
+bool IsAscii(std::string_view text) {
+  return ForEachBlock(text, [](size_t, const BlockBits& bits) { return bits.beyond_ascii == 0; });
+}
+
+bool ContainsIgnoringAsciiCase(std::string_view text, std::string_view needle) {
+  if (needle.empty()) return true;
+  if (needle.size() > text.size()) return false;
+  const size_t num_starts = text.size() - needle.size() + 1;
+  size_t at = 0;
+#if defined(__SSE2__)
+  // 16 starts at a time: those where the first and the last byte fit.
+  const char first = LowerAscii(needle.front()), last = LowerAscii(needle.back());
+  const auto case_bit = [](char c) { return static_cast<char>(c >= 'a' && c <= 'z' ? 0x20 : 0); };
+  const __m128i first_16 = _mm_set1_epi8(first), last_16 = _mm_set1_epi8(last);
+  const __m128i first_case = _mm_set1_epi8(case_bit(first)),
+                last_case = _mm_set1_epi8(case_bit(last));
+  for (; at + 16 <= num_starts; at += 16) {
+    const char* const start = text.data() + at;
+    const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(start));
+    const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(start + needle.size() - 1));
+    const __m128i fits = _mm_and_si128(_mm_cmpeq_epi8(_mm_or_si128(a, first_case), first_16),
+                                       _mm_cmpeq_epi8(_mm_or_si128(b, last_case), last_16));
+    for (auto bits = static_cast<uint32_t>(_mm_movemask_epi8(fits)); bits != 0; bits &= bits - 1) {
+      if (EqualIgnoringAsciiCase(start + std::countr_zero(bits), needle.data(), needle.size()))
+        return true;
+    }
+  }
+#endif
+  for (; at < num_starts; ++at) {
+    if (EqualIgnoringAsciiCase(text.data() + at, needle.data(), needle.size())) return true;
+  }
+  return false;
 }
 
 std::string LowerUtf8(std::string_view text) {
   std::string out;
-  out.reserve(text.size());
   if (IsAscii(text)) {
     out.assign(text);
-    for (char& c : out) c = static_cast<char>(c + (c >= 'A' && c <= 'Z' ? 32 : 0));
+    char* const chars = out.data();
+    size_t i = 0;
+#if defined(__SSE2__)
+    for (; i + 16 <= out.size(); i += 16) {
+      auto* const at = reinterpret_cast<__m128i*>(chars + i);
+      const __m128i bytes = _mm_loadu_si128(at);
+      const __m128i shift = _mm_and_si128(InRange(bytes, 'A', 26), _mm_set1_epi8(32));
+      _mm_storeu_si128(at, _mm_add_epi8(bytes, shift));
+    }
+#endif
+    for (; i < out.size(); ++i) chars[i] = LowerAscii(chars[i]);
     return out;
   }
+  out.reserve(text.size());
   const std::u32string points = DecodeUtf8(text);
   for (size_t i = 0; i < points.size(); ++i) {
     if (points[i] == 0x130) {  // capital I with dot above: i and a combining dot

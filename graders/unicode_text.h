@@ -1,4 +1,5 @@
-// UTF-8 text as Python's str sees it: code points, white space, lower case. std only; any thread; linear time.
+// UTF-8 text as Python's str sees it: code points, white space, words, lower case. std only; any thread; linear time but for
+// ContainsIgnoringCase. ASCII goes 16 bytes at a time.
 #pragma once
 
 #include <string>
@@ -6,6 +7,8 @@
 #include <vector>
 
 namespace rft {
+
+bool IsAscii(std::string_view text);
 
 // A byte that is not part of a well-formed sequence becomes U+FFFD.
 std::u32string DecodeUtf8(std::string_view text);
@@ -18,8 +21,13 @@ bool IsBlank(std::string_view text);  // white space only, or nothing
 
 // str.split(): the words between white space. Views into `text`.
 std::vector<std::string_view> SplitWords(std::string_view text);
+size_t CountWords(std::string_view text);  // how many those are
 
 // str.lower(), final sigma and dotted capital I included.
 std::string LowerUtf8(std::string_view text);
+
+// Whether `needle` occurs in `text`, the case of ASCII letters aside; other bytes count as they are. As quick as strstr, and
+// of its worst case: length * length.
+bool ContainsIgnoringAsciiCase(std::string_view text, std::string_view needle);
 
 }  // namespace rft

@@ -66,32 +66,41 @@ absl::Status WorkerPool::WaitReady() {
 }
 
 void WorkerPool::Submit(std::shared_ptr<const GradeJob> job, Done done) {
-  Item item;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    item.id = next_id_++;
+  std::vector<std::pair<std::shared_ptr<const GradeJob>, Done>> one;
+  one.emplace_back(std::move(job), std::move(done));
+  SubmitGroup(std::move(one));
+}
+
+void WorkerPool::SubmitGroup(
+    std::vector<std::pair<std::shared_ptr<const GradeJob>, Done>> members) {
+  std::vector<Item> items(members.size());
+  size_t bytes = 0;
+  for (size_t i = 0; i < members.size(); ++i) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      items[i].id = next_id_++;
+    }
+    items[i].encoded = EncodeItem(items[i].id, *members[i].first);
+    items[i].done = std::move(members[i].second);
+    items[i].group = items.size() - i;
+    bytes += items[i].encoded.size();
   }
-  item.encoded = EncodeItem(item.id, *job);
-  item.done = std::move(done);
-  if (item.encoded.size() > kMaxBatchBytes) {
-    item.done(GradeError{absl::StrCat("row and completion are ", item.encoded.size(),
-                                      " bytes of JSON together; a worker takes at most ",
-                                      kMaxBatchBytes)});
+  if (bytes > kMaxBatchBytes) {
+    for (Item& item : items)
+      item.done(GradeError{absl::StrCat("row and completion are ", bytes,
+                                        " bytes of JSON together; a worker takes at most ",
+                                        kMaxBatchBytes)});
     return;
   }
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (accepting_) {
-      boost::asio::post(io_, [this, item = std::move(item)]() mutable {
-        if (broken_.has_value()) return item.done(GradeError{*broken_});
-        if (stopping_) return item.done(GradeError{kShutDown});
-        queue_.push_back(std::move(item));
-        FillAll();
-      });
+      boost::asio::post(io_,
+                        [this, items = std::move(items)]() mutable { Enqueue(std::move(items)); });
       return;
     }
   }
-  item.done(GradeError{kShutDown});
+  for (Item& item : items) item.done(GradeError{kShutDown});
 }
 
 void WorkerPool::Shutdown() {
@@ -111,6 +120,17 @@ WorkerPool::Stats WorkerPool::stats() const {
 }
 
 // ---------------------------------------------------------------- pool thread from here on
+
+void WorkerPool::Enqueue(std::vector<Item> items) {
+  for (Item& item : items) {
+    if (broken_.has_value() || stopping_) {
+      item.done(GradeError{broken_.value_or(kShutDown)});
+    } else {
+      queue_.push_back(std::move(item));
+    }
+  }
+  FillAll();
+}
 
 void WorkerPool::StartWorker(Worker& worker) {
   if (stopping_ || broken_.has_value()) return;
@@ -174,7 +194,7 @@ void WorkerPool::OnDeath(Worker& worker, const std::string& cause) {
       std::lock_guard<std::mutex> lock(mutex_);
       ++stats_.num_killed;
     }
-    FinishCurrent(worker, Killed{what});
+    FailCurrent(worker, Killed{what});
   }
   Stop(worker);
   StartWorker(worker);
@@ -188,7 +208,7 @@ void WorkerPool::OnItemDeadline(Worker& worker) {
       std::lock_guard<std::mutex> lock(mutex_);
       ++stats_.num_timeouts;
     }
-    FinishCurrent(worker, Timeout{options_.deadline_s});
+    FailCurrent(worker, Timeout{options_.deadline_s});
   }
   Stop(worker);
   StartWorker(worker);
@@ -242,8 +262,14 @@ void WorkerPool::FinishCurrent(Worker& worker, Grade grade) {
   item.done(std::move(grade));
 }
 
+void WorkerPool::FailCurrent(Worker& worker, const Grade& grade) {
+  do {
+    FinishCurrent(worker, grade);
+  } while (options_.groups && !worker.in_flight.empty());
+}
+
 bool WorkerPool::RetryEachAlone(Worker& worker) {
-  if (!worker.batch || worker.in_flight.size() < 2) return false;
+  if (options_.groups || !worker.batch || worker.in_flight.size() < 2) return false;
   for (Item& item : worker.in_flight) item.alone = true;
   return true;
 }
@@ -253,6 +279,7 @@ size_t WorkerPool::NumToSend(const Worker& worker) const {
   const size_t share = (queue_.size() + workers_.size() - 1) / workers_.size();
   if (worker.batch) {
     if (!worker.in_flight.empty()) return 0;
+    if (options_.groups) return queue_.front().group;
     if (queue_.front().alone) return 1;
     const auto alone =
         std::find_if(queue_.begin(), queue_.end(), [](const Item& item) { return item.alone; });

@@ -11,7 +11,8 @@
 //
 // A function that takes many completions at once (its worker says so when it is ready) gets all that wait, batch_size at
 // most, in one call, and the deadline is that call's. When such a call fails, each of its items is tried once more in a call
-// of its own, so that the one to blame is found and the others get their grade.
+// of its own, so that the one to blame is found and the others get their grade. Groups are judged as a whole: they get one call,
+// and fail together.
 //
 // Thread safety: Submit, WaitReady and stats from any thread; Shutdown from any thread but the pool's.
 #pragma once
@@ -25,6 +26,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -44,6 +46,7 @@ struct WorkerPoolOptions {
   int num_workers = 1;
   double deadline_s = 10.0;  // per item
   int batch_size = 32;       // items per call, for functions that take many
+  bool groups = false;       // calls are of whole groups (SubmitGroup), which fail as one
   double startup_deadline_s =
       120.0;  // from spawn to {"ready": true}: the user's module may import much
 };
@@ -69,6 +72,8 @@ class WorkerPool {
 
   // `done` is called exactly once: on the pool thread, or on the caller's after Shutdown.
   void Submit(std::shared_ptr<const GradeJob> job, Done done);
+  // All of them in one call. REQUIRES: WorkerPoolOptions::groups and a function that takes many, or just one member.
+  void SubmitGroup(std::vector<std::pair<std::shared_ptr<const GradeJob>, Done>> members);
 
   // Answers all items with GradeError("shut down"), kills and reaps the workers. Idempotent. Not from a `done`.
   void Shutdown();
@@ -81,6 +86,7 @@ class WorkerPool {
     std::string encoded;
     Done done;
     bool alone = false;  // to be graded in a call of its own
+    size_t group = 1;    // that many, from this one on, are one call
   };
   struct Worker {
     explicit Worker(boost::asio::io_context& io) : timer(io) {}
@@ -106,6 +112,8 @@ class WorkerPool {
   void StartClock(Worker& worker);  // the current item's
   void Stop(Worker& worker);        // kills it and puts its in_flight items back into the queue
   void FinishCurrent(Worker& worker, Grade grade);
+  void FailCurrent(Worker& worker, const Grade& grade);  // of groups: all of it
+  void Enqueue(std::vector<Item> items);
   bool RetryEachAlone(Worker& worker);  // false: the current item was alone
   size_t NumToSend(const Worker& worker) const;
   void Fill(Worker& worker);

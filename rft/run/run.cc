@@ -4,6 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "graders/text_generators.h"
+#include "rft/api/engine_text_generator.h"
 #include "rft/config/config_dump.h"
 #include "rft/config/config_reader.h"
 #include "rft/core/log.h"
@@ -18,6 +20,7 @@ namespace rft {
 namespace {
 
 constexpr const char* kJournal = "journal";
+constexpr const char* kPolicyGenerator = "policy";  // `generator: policy`: the model judges itself
 constexpr const char* kGraderHashes = "graders.json";
 
 // Extra graders after the configured ones; one of the same name takes its place.
@@ -59,6 +62,8 @@ absl::StatusOr<std::unique_ptr<Run>> Run::CreateWith(RunParts parts, RunConfig c
   MergeGraders(std::move(extra_graders), &config.graders);
   auto run = std::unique_ptr<Run>(new Run(std::move(parts), std::move(config), std::move(codec)));
   RFT_RETURN_IF_ERROR(run->LoadData(fs));
+  run->policy_ = std::make_shared<EngineTextGenerator>(*run->parts_.engine, *run->codec_);
+  SetTextGenerator(kPolicyGenerator, run->policy_);
   RFT_ASSIGN_OR_RETURN(run->graders_, GraderPool::Create(run->config_.graders));
   run->orchestrator_->SetFailurePolicy(run->graders_->policies());
   RFT_RETURN_IF_ERROR(run->PlanMemory());
@@ -86,8 +91,10 @@ absl::Status Run::LoadData(FileSystem& fs) {
   for (const Prompt& prompt : train)
     longest_prompt_ = std::max(longest_prompt_, static_cast<int64_t>(prompt.ids.size()));
   RFT_ASSIGN_OR_RETURN(const OrchestratorOptions options, OrchestratorOptionsFor(config_));
-  RFT_ASSIGN_OR_RETURN(orchestrator_, Orchestrator::Create(*parts_.engine, *codec_, GradeWithPool(),
-                                                           std::move(train), options));
+  RFT_ASSIGN_OR_RETURN(
+      orchestrator_,
+      Orchestrator::Create(*parts_.engine, *codec_, GradeWithPool(config_.rollout.group_size),
+                           std::move(train), options));
   return absl::OkStatus();
 }
 
@@ -101,11 +108,12 @@ absl::Status Run::PlanMemory() {
   return absl::OkStatus();
 }
 
-GradeFunction Run::GradeWithPool() {
-  return [this](std::shared_ptr<const Row> row, std::shared_ptr<const Rollout> rollout,
-                GradesDone done) {
-    graders_->GradeAsync(std::move(row), std::move(rollout), std::move(done));
-  };
+GradeFunction Run::GradeWithPool(int64_t group_size) {
+  return
+      [this, group_size = static_cast<int32_t>(group_size)](
+          std::shared_ptr<const Row> row, std::shared_ptr<const Rollout> rollout, GradesDone done) {
+        graders_->GradeAsync(std::move(row), std::move(rollout), std::move(done), group_size);
+      };
 }
 
 absl::Status Run::OpenFolder(const std::string& resume_dir, FileSystem& fs) {
@@ -222,8 +230,9 @@ absl::StatusOr<EvalReport> Run::Evaluate() {
         "there is no grader: add one under graders: or with AddGrader");
   }
   if (latest_eval_ && latest_eval_->first == state_.step) return latest_eval_->second;
-  RFT_ASSIGN_OR_RETURN(EvalReport report, EvaluatePrompts(*parts_.engine, *codec_, GradeWithPool(),
-                                                          heldout_, EvalOptionsFor(config_)));
+  RFT_ASSIGN_OR_RETURN(EvalReport report,
+                       EvaluatePrompts(*parts_.engine, *codec_, GradeWithPool(config_.eval.samples),
+                                       heldout_, EvalOptionsFor(config_)));
   latest_eval_.emplace(state_.step, report);
   if (state_.step == 0) {
     before_ = report;
@@ -239,6 +248,8 @@ absl::StatusOr<EvalReport> Run::Evaluate() {
 void Run::ShutDownParts() {
   orchestrator_.reset();
   if (graders_ != nullptr) graders_->Shutdown();
+  if (policy_ != nullptr && FindTextGenerator(kPolicyGenerator) == policy_)
+    SetTextGenerator(kPolicyGenerator, nullptr);
   if (parts_.engine != nullptr) parts_.engine->Shutdown();
 }
 

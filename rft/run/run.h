@@ -25,6 +25,7 @@
 #include "graders/function_grader.h"
 #include "graders/grader_pool.h"
 #include "rft/api/text_codec.h"
+#include "rft/api/text_generator.h"
 #include "rft/config/run_config.h"
 #include "rft/core/file_system.h"
 #include "rft/io/journal.h"
@@ -128,7 +129,7 @@ class Run {
   absl::StatusOr<bool> SameGraders();
   absl::Status OpenJournal(bool replay);
   absl::Status Publish();
-  GradeFunction GradeWithPool();
+  GradeFunction GradeWithPool(int64_t group_size);
 
   absl::Status Begin();
   bool IsOver();
@@ -152,6 +153,7 @@ class Run {
   RunConfig config_;
   const std::shared_ptr<const TextCodec> codec_;
   std::unique_ptr<GraderPool> graders_;
+  std::shared_ptr<TextGenerator> policy_;  // what graders know as "policy"
   std::unique_ptr<RunFolder> folder_;
   std::unique_ptr<JournalWriter> journal_;
   std::vector<Prompt> heldout_;

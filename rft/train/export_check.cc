@@ -59,7 +59,9 @@ absl::StatusOr<std::optional<double>> CheckExport(Trainer& trainer, const Traine
     return std::nullopt;
   }
   RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> saved, LoadModel(dir, trained.dtype()));
-  TrainerOptions scoring = options;
+  TrainerOptions scoring{.token_budget = options.token_budget,
+                         .replay_routes = options.replay_routes,
+                         .temperature = options.temperature};
   RFT_ASSIGN_OR_RETURN(scoring.frozen, TryTorch([&] { return saved->weights(); }));
   RFT_ASSIGN_OR_RETURN(const auto scorer, Trainer::Create(saved, scoring));
   RFT_ASSIGN_OR_RETURN(const ForwardResult theirs, scorer->Forward(datums));

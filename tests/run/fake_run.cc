@@ -53,7 +53,7 @@ RunParts FakeRun::MakeParts() {
   auto num_updates = std::make_shared<std::atomic<int64_t>>(0);
   auto fake_trainer = std::make_unique<FakeTrainer>(num_updates);
   auto fake_engine =
-      std::make_unique<FakeEngine>(script ? script : Learner(num_updates), /*max_context=*/64);
+      std::make_unique<FakeEngine>(script ? script : Learner(num_updates), max_context);
   trainer = fake_trainer.get();
   engine = fake_engine.get();
   RunParts parts;

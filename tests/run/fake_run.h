@@ -36,6 +36,7 @@ class FakeRun {
   FakeEngine* engine = nullptr;
 
   FakeEngine::Script script;  // replaces the learning model where it is set
+  int64_t max_context = 64;
 
  private:
   RunParts MakeParts();

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "graders/text_generators.h"
 #include "rft/io/json.h"
 #include "rft/run/evaluation.h"
 #include "tests/run/fake_run.h"
@@ -173,6 +174,22 @@ TEST_F(RunTest, ResumeReportsAGraderThatHasChangedAndJudgesAnew) {
               HasSubstr("\"graders_changed\", \"graders\": [\"mine\"]"));
   Train(1);
   EXPECT_GE(fake_.engine->requests().size(), 3u);  // not from the journal
+}
+
+TEST_F(RunTest, TheModelMayRankItsOwnGroups) {
+  fake_.max_context = 4096;
+  fake_.script = [](const GenerateRequest& request, int32_t sample) {
+    if (request.sampling.max_tokens == 500)
+      return FakeAnswer{.text = R"({"reasoning": "why not", "result": [1, 2, 3, 4]})"};
+    return FakeAnswer{.text = std::to_string(sample)};
+  };
+  Start({"data.heldout=",
+         "graders=[{type: llm_judge, method: rank, generator: policy, max_tokens: 500}]"});
+  const std::vector<StepReport> reports = Train(1);
+  ASSERT_EQ(reports.size(), 1u);
+  EXPECT_DOUBLE_EQ(reports[0].reward_mean, 0.5);  // 1, 2/3, 1/3 and 0 in each group
+  run_.reset();
+  EXPECT_EQ(FindTextGenerator("policy"), nullptr);
 }
 
 TEST_F(RunTest, RaisesAnAlarmWhenAGraderFailsTooOften) {

@@ -25,6 +25,8 @@ __version__ = "0.1.0"
 # Name -> the module that defines it. `rft._native` stands for the compiled extension.
 _EXPORTS = {
     "grader": "rft.graders",
+    "Grade": "rft.graders",
+    "judge": "rft.graders",
     "Run": "rft.run",
     "Trainer": "rft.training",
     "forward_backward_custom": "rft.training",
@@ -72,7 +74,7 @@ if TYPE_CHECKING:
         set_threads,
     )
     from rft.codec import load_codec  # noqa: F401
-    from rft.graders import grader  # noqa: F401
+    from rft.graders import Grade, grader, judge  # noqa: F401
     from rft.loss_check import check_loss  # noqa: F401
     from rft.run import Run  # noqa: F401
     from rft.structure import compile_grammar  # noqa: F401

@@ -1,6 +1,8 @@
 """How graders written for other systems are called, unmodified. Runs in worker processes; standard library only.
 
     batch           f(completions, rows, token_ids, finish_reasons, messages, <columns>): lists in, a list out
+    group           f(completions, row, token_ids, finish_reasons, messages, <columns>): all completions of one row, the row's columns
+                    as they are; a list out, one per completion. For graders that compare. If it raises, none of them is judged
     trl             TRL's reward functions: f(prompts, completions, completion_ids, <columns>, trainer_state, log_metric,
                     log_extra); lists in, a list out, None where it does not apply. A row with `messages` (or a `prompt` that
                     is a list) is conversational: its completion is [{"role": "assistant", "content": ...}]
@@ -22,7 +24,7 @@ from typing import Any
 
 Item = dict[str, Any]
 Row = dict[str, Any]
-STYLES = ("completion", "batch", "trl", "eval_protocol", "verifiers")
+STYLES = ("completion", "batch", "group", "trl", "eval_protocol", "verifiers")
 
 
 class GraderMistake(Exception):
@@ -102,6 +104,21 @@ def batch(function: Any, name: str, await_: Callable) -> Callable:
             **columns_of(rows, ("messages",)),
             "completions": [item["completion"] for item in items],
             "rows": rows,
+            "token_ids": [item["token_ids"] for item in items],
+            "finish_reasons": [item["finish_reason"] for item in items],
+            "messages": [conversation(item, row) for item, row in zip(items, rows)],
+        }
+        return as_list(await_(call(function, values)), len(items), name)
+
+    return grade
+
+
+def group(function: Any, name: str, await_: Callable) -> Callable:
+    def grade(items: list[Item], rows: list[Row]) -> list[Any]:
+        values = {
+            **rows[0],
+            "completions": [item["completion"] for item in items],
+            "row": rows[0],
             "token_ids": [item["token_ids"] for item in items],
             "finish_reasons": [item["finish_reason"] for item in items],
             "messages": [conversation(item, row) for item, row in zip(items, rows)],
@@ -211,9 +228,9 @@ def verifiers(rubric: Any, name: str, await_: Callable) -> Callable:
     return grade
 
 
-ADAPTERS: dict[str, Callable] = {"batch": batch, "trl": trl, "eval_protocol": eval_protocol, "verifiers": verifiers}
+ADAPTERS: dict[str, Callable] = {"batch": batch, "group": group, "trl": trl, "eval_protocol": eval_protocol, "verifiers": verifiers}
 
 
 def takes_lists(function: Any, style: str) -> bool:
     """Whether one call grades several completions."""
-    return style in ("batch", "trl") or getattr(function, "_reward_function_mode", "") == "batch"
+    return style in ("batch", "group", "trl") or getattr(function, "_reward_function_mode", "") == "batch"

@@ -17,7 +17,7 @@ systems (TRL, eval-protocol, verifiers) and functions that take many completions
 What it may return:
     a number or a bool         the score
     None                       no opinion: the rollout is not used
-    {"score": x, "reason": text, "sub_scores": {name: number}}      the last two are optional
+    {"score": x, "reason": text, "sub_scores": {name: number}}      the last two are optional; rft.Grade(x, text, {...}) is the same
     {name: number, ...}        parts without a "score": the score is their sum, the parts are reported
 Everything else, NaN and infinities included, is an error of the grader: the rollout is not used, and never scored 0.
 
@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import base64
 import decimal
+import functools
 import importlib.util
 import inspect
 import json
@@ -205,6 +206,7 @@ class Adapted:
     def __init__(self, function, label: str, style: str) -> None:
         self.name = own_name(function, label)
         self.batch = _adapters.takes_lists(function, style)
+        self.whole = style == "group"  # what comes together is judged together or not at all
         self._grade = _adapters.ADAPTERS[style](function, self.name, EventLoop())
 
     def __call__(self, item: dict) -> object:
@@ -217,7 +219,7 @@ class Adapted:
 class Function:
     """A grader function that judges one completion, and how to call it."""
 
-    batch = False
+    batch = whole = False
 
     def __init__(self, function, label: str) -> None:
         self._function = function
@@ -281,6 +283,8 @@ def verdict(value: object, name: str) -> dict:
     """The reply (without its id) for what a grader returned."""
     if value is None:
         return {"abstain": f"{name} returned None"}
+    if hasattr(value, "sub_scores") and hasattr(value, "score"):  # an rft.Grade
+        value = {key: getattr(value, key) for key in ("score", "reason", "sub_scores")}
     if not isinstance(value, dict):
         return {"score": number(value, f"{name} returned", "; return a number, a bool, a dict or None")}
     if "score" not in value:
@@ -320,13 +324,22 @@ def reply_of(name: str, judge) -> dict:
         return {"error": f"{name} raised {describe(error)}"}
 
 
+def reraise(error: BaseException) -> None:
+    """Raises it again, where it was raised."""
+    raise error
+
+
 def grade(function, items: list[dict]):
     """A reply per item, in their order, each as soon as it is there."""
-    if function.batch and len(items) > 1:
+    if function.batch and (function.whole or len(items) > 1):
         try:
             results = function.grade_all(items)
-        except BaseException:
-            pass  # one of them may be to blame: each by itself, then
+        except BaseException as error:
+            if function.whole:
+                failed = reply_of(function.name, functools.partial(reraise, error))
+                yield from ({"id": item["id"], **failed} for item in items)
+                return
+            # one of them may be to blame: each by itself, then
         else:
             for item, result in zip(items, results):
                 yield {"id": item["id"], **reply_of(function.name, lambda result=result: result)}

@@ -18,17 +18,50 @@ Needs neither torch nor the compiled extension (cloudpickle, when a function has
 from __future__ import annotations
 
 import base64
+import contextlib
+import dataclasses
 import inspect
 import json
 import os
 import sys
-from typing import Any, Callable, Optional
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable, Optional, Union
 
 from rft._adapters import rubric_functions
 
-__all__ = ["grader", "grader_spec"]
+__all__ = ["Grade", "grader", "grader_spec", "judge"]
 
 POLICY = {"retries", "on_failure", "on_abstain", "max_failure_rate", "deterministic"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Grade:
+    """What a grader may return where a number says too little. score None: no opinion, for the `reason` given."""
+
+    score: Optional[float]
+    reason: str = ""
+    sub_scores: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def judge(name: str, model: Union[str, os.PathLike], dtype: str = "bf16", threads: int = 0) -> Iterator[None]:
+    """While the block runs, `generator: NAME` in an llm_judge's section is the model in the folder `model`.
+
+        with rft.graders.judge("judge", "models/judge"):
+            run = rft.Run.from_file("run.yaml")      # graders: [{type: llm_judge, generator: judge, ...}]
+    """
+    from rft import _native
+    from rft.cli.generate import open_model
+
+    codec, engine = open_model(Path(model), dtype, threads)
+    native = _native.load()
+    native.set_text_generator(name, engine, codec.native())
+    try:
+        yield
+    finally:
+        native.set_text_generator(name, None)
+        engine.close()
 
 
 def grader(
@@ -50,8 +83,9 @@ def grader(
     deadline_s       per completion; later answers don't count and the worker is replaced
     workers          processes
     memory_limit_mb  address space of a worker in MiB; 0 = no limit
-    style            how it is called: "completion", "batch" (lists in, a list out), "trl", "eval_protocol" or "verifiers";
-                     "auto" tells the last three by their signatures
+    style            how it is called: "completion", "batch" (lists in, a list out), "group" (the same, all completions of one
+                     row: for graders that compare), "trl", "eval_protocol" or "verifiers"; "auto" tells the last three by their
+                     signatures
     batch_size       completions per call at most, where it takes lists
     **policy         what its failures mean: retries, on_failure, on_abstain, max_failure_rate, deterministic (docs/graders.md)
     """

@@ -12,7 +12,6 @@ import logging
 import re
 import sys
 import time
-from collections import Counter
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -64,7 +63,10 @@ def set_match(completions: list[str], answer: list[str], **columns: Any) -> list
     def items(text: str) -> set[str]:
         return {item.strip().lower() for item in re.split(r"[,;\n]", text) if item.strip()}
 
-    return [2 * len(items(text) & items(wanted)) / (len(items(text)) + len(items(wanted))) for text, wanted in zip(completions, answer)]
+    def f1(found: set[str], expected: set[str]) -> float:
+        return 2 * len(found & expected) / (len(found) + len(expected))
+
+    return [f1(items(text), items(wanted)) for text, wanted in zip(completions, answer)]
 
 
 def json_valid(completions: list[str], **columns: Any) -> list[float]:
@@ -156,11 +158,15 @@ def rewards(cases: dict[str, Any]) -> dict[str, Any]:
     return found | {f"text_similarity_{metric}": function for metric, function in metrics.items()}
 
 
-def rate(function: Any, case: dict[str, Any]) -> float:
-    """Grades per second of CPU time, over at least 0.1 s."""
-    completions = case["completions"]
+def arguments_of(case: dict[str, Any]) -> dict[str, Any]:
+    """What a call gets."""
+    count = len(case["completions"])
     columns = {key: [line[key] for line in case["rows"]] for key in case["rows"][0]}
-    arguments = {"prompts": [""] * len(completions), "completions": completions, "completion_ids": [[]] * len(completions), **columns}
+    return {"prompts": [""] * count, "completions": case["completions"], "completion_ids": [[]] * count, **columns}
+
+
+def rate(function: Any, arguments: dict[str, Any]) -> float:
+    """Grades per second of CPU time, over at least 0.1 s."""
     count, start = 0, time.process_time()
     while time.process_time() - start < 0.1:
         scores = function(**arguments)
@@ -174,10 +180,12 @@ def main() -> None:
     with open(sys.argv[1]) as file:
         cases = json.load(file)
     functions = {name: function for name, function in rewards(cases).items() if name in cases}
-    print(json.dumps({"ready": True, "python": sys.version.split()[0], "graders": Counter(functions.keys())}), flush=True)
+    arguments = {name: arguments_of(case) for name, case in cases.items()}
+    scores = {name: function(**arguments[name]) for name, function in functions.items()}
+    print(json.dumps({"ready": True, "python": sys.version.split()[0], "scores": scores}), flush=True)
     for line in sys.stdin:
         if line.strip() == "run":
-            print(json.dumps({"grades_per_s": {name: rate(functions[name], case) for name, case in cases.items()}}), flush=True)
+            print(json.dumps({"grades_per_s": {name: rate(functions[name], arguments[name]) for name in cases}}), flush=True)
 
 
 if __name__ == "__main__":

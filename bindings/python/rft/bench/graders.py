@@ -5,7 +5,8 @@ Rows:
     graders/python/overhead_us   what the worker path adds to a grade of a Python function, in batches; the limit is the goal
     graders/sampling_while_grading   tokens/s of sampling while the completions before are graded, against sampling alone
 Peers are Python packages where people use one (rapidfuzz, sacrebleu, rouge-score, jsonschema, math-verify), else plain Python
-(tests/bench/peers/trl_rewards.py). `limit` of a native row is what 20 times the peer would be.
+(tests/bench/peers/trl_rewards.py). `limit` of a native row is what 20 times the peer would be; `disagree` says on how many of the
+completions the two give different scores.
 """
 
 from __future__ import annotations
@@ -118,9 +119,16 @@ def native_rows(options: BenchOptions, log: Log) -> Iterator[Row]:
                 for name in chosen:
                     theirs[name].append(measured["grades_per_s"][name])
             log(f"graders/native: round {index + 1} of {options.rounds}")
-    for name in chosen:
-        rate = statistics.median(theirs[name]) if theirs[name] else None
-        yield row(f"graders/native/{name}", statistics.median(ours[name]), rate, "grades/s", rate and GOAL * rate)
+        scores = peer.ready["scores"] if peer else {}
+    for name, case in chosen.items():
+        if not peer:
+            yield row(f"graders/native/{name}", statistics.median(ours[name]), None, "grades/s")
+            continue
+        rate = statistics.median(theirs[name])
+        lines = [json.dumps(line) for line in case["rows"]]
+        graded = native.grade_rows([case["spec"]], lines, case["completions"], 1)
+        disagree = sum(abs(grades[0]["score"] - score) > 1e-9 for grades, score in zip(graded, scores[name], strict=True))
+        yield row(f"graders/native/{name}", statistics.median(ours[name]), rate, "grades/s", GOAL * rate, disagree=disagree)
 
 
 def always_half(completion: str) -> float:
@@ -160,7 +168,7 @@ def sampling_row(options: BenchOptions, log: Log) -> Row:
     native = _native.load()
     model = native.Model.load(str(options.model_dir()), dtype="bf16")
     engine = native.Engine(model, max_batch=64)
-    prompts = random_prompts(model.vocab_size)
+    prompts = random_prompts(model.vocab_size, 64)
     chosen = cases()
     specs = [chosen[name]["spec"] | {"name": name} for name in ("number_match", "tag_format", "repetition", "math_equal")]
     lines = [json.dumps(line) for line in chosen["number_match"]["rows"][:64]]
@@ -168,7 +176,7 @@ def sampling_row(options: BenchOptions, log: Log) -> Row:
 
     def sample(seed: int) -> float:
         start = time.perf_counter()
-        done = engine.generate(prompts[:64], temperature=1.0, max_tokens=64, ignore_eos=True, seed=seed)
+        done = engine.generate(prompts, temperature=1.0, max_tokens=64, ignore_eos=True, seed=seed)
         return sum(len(one.ids) for samples in done for one in samples) / (time.perf_counter() - start)
 
     sample(0)

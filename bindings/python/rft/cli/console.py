@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +17,22 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="Hugging Face folder.")]
 Dtype = Annotated[str, typer.Option(help="Compute type: bf16 or fp32.")]
 Threads = Annotated[int, typer.Option(help="Threads for tensor work; 0: all cores.")]
+Judges = Annotated[list[str], typer.Option("--judge", metavar="NAME=MODEL_DIR", help="Load this model for graders with "
+                                           "`generator: NAME` (llm_judge); may be repeated.")]
+
+
+@contextlib.contextmanager
+def open_judges(judges: Sequence[str], threads: int = 0) -> Iterator[None]:
+    """The models of --judge, for as long as the block runs."""
+    from rft.graders import judge
+
+    with contextlib.ExitStack() as stack:
+        for text in judges:
+            name, equals, folder = text.partition("=")
+            if not equals or not name or not Path(folder).is_dir():
+                raise ValueError(f"--judge {text}: write NAME=MODEL_DIR, with a model's folder")
+            stack.enter_context(judge(name, folder, threads=threads))
+        yield
 
 
 def stderr() -> Console:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rft.cli.console import stdout
+from rft.cli.console import Judges, open_judges, stdout
 from rft.grading import Example, Grades, Spec, parse_grader, read_examples, reward, sample, specs_of_file
 from rft.grading import grade as grade_examples
 
@@ -27,6 +27,7 @@ def grade(
     temperature: Annotated[float, typer.Option("--temperature", "-t", help="With --model.")] = 1.0,
     max_tokens: Annotated[int, typer.Option(min=1, help="With --model.")] = 64,
     seed: Annotated[int, typer.Option(help="With --model.")] = 0,
+    judges: Judges = [],  # noqa: B006
     limit: Annotated[int, typer.Option(min=0, help="Rows used; 0: all.")] = 0,
     preflight: Annotated[bool, typer.Option("--preflight", help="Refuse graders that can't teach: failing, flat, saturated, or "
                                             "contradicting themselves (4 samples per row unless -n says otherwise).")] = False,
@@ -50,7 +51,8 @@ def grade(
     if model is not None:
         examples = sample(examples, model, n=4 if preflight and samples == 1 else samples, temperature=temperature,
                           max_tokens=max_tokens, seed=seed, threads=threads)
-    grades = grade_examples(specs, examples, threads)
+    with open_judges(judges, threads):
+        grades = grade_examples(specs, examples, threads)
     if plot is not None:
         from rft.plot import plot_scores
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rft.cli.console import Quiet, Set, stderr, stdout
+from rft.cli.console import Judges, Quiet, Set, open_judges, stderr, stdout
 
 if TYPE_CHECKING:
     from rft.run import Run
@@ -18,6 +19,7 @@ def train(
     run_yaml: Annotated[Path | None, typer.Argument(metavar="[RUN.yaml]", help="What to train, on what, graded how.")] = None,
     set_: Set = [],  # noqa: B006 - typer reads the default, nothing changes it
     resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run from its last checkpoint.")] = None,
+    judges: Judges = [],  # noqa: B006
     quiet: Quiet = False,
 ) -> None:
     """Train with reinforcement: sample, grade, learn; evaluates on held-out rows before and after.
@@ -32,14 +34,16 @@ def train(
     from rft.training_session import train_session
 
     console = stderr()
+    stack = ExitStack()
     with console.status("loading the model"):
+        stack.enter_context(open_judges(judges))
         overrides = list(set_)
         if resume is not None:
             run = Run.resume(resume, overrides=overrides)
         else:
             run = Run.from_file(str(run_yaml), overrides=overrides)
     received: list[int] = []
-    with run, stop_on_signals(run, received, console):
+    with stack, run, stop_on_signals(run, received, console):
         result = train_session(run, console=console, quiet=quiet)
     if received:
         console.print(f"interrupted after {run.step_index} steps; saved in {run.dir}\n"

@@ -1,0 +1,198 @@
+// The quick ways of graders against the plain ones they stand for, on random texts: SIMD scans, literal searches, bit-parallel
+// alignment, simdjson, numbering.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+
+#include "absl/strings/ascii.h"
+#include "graders/extract.h"
+#include "graders/numbering.h"
+#include "graders/quick_json.h"
+#include "graders/text_metrics.h"
+#include "graders/unicode_text.h"
+#include "rft/io/json.h"
+#include "tests/graders/grader_testing.h"
+
+namespace rft {
+namespace {
+
+class QuickPathsTest : public ::testing::Test {
+ protected:
+  size_t Below(size_t n) { return random_() % n; }
+
+  std::string Text(size_t size, const std::vector<std::string>& parts) {
+    std::string text;
+    while (text.size() < size) text += parts[Below(parts.size())];
+    return text;
+  }
+
+  std::mt19937 random_{7};
+};
+
+std::vector<std::string> PlainWords(std::string_view text) {
+  std::vector<std::string> words;
+  std::string word;
+  for (const char32_t c : DecodeUtf8(std::string(text) + " ")) {
+    if (!IsPythonSpace(c)) {
+      AppendUtf8(c, &word);
+    } else if (!word.empty()) {
+      words.push_back(std::exchange(word, ""));
+    }
+  }
+  return words;
+}
+
+TEST_F(QuickPathsTest, WordsAreThoseOfAPlainScan) {
+  for (int i = 0; i < 2000; ++i) {
+    std::vector<std::string> parts = {"a",    "bc",  " ",    "\n",
+                                      "\x1C", "\t ", "word", std::string(70, 'x')};
+    if (i % 3 == 0) parts.push_back(i % 2 == 0 ? "\xC2\xA0" : "\xC3\xA9");
+    const std::string text = Text(Below(300), parts);
+    const std::vector<std::string_view> words = SplitWords(text);
+    EXPECT_EQ(std::vector<std::string>(words.begin(), words.end()), PlainWords(text)) << text;
+    EXPECT_EQ(CountWords(text), words.size()) << text;
+  }
+}
+
+TEST_F(QuickPathsTest, SearchesIgnoringCaseAsAPlainSearchOfLowerCaseDoes) {
+  int num_found = 0;
+  for (int i = 0; i < 4000; ++i) {
+    const std::string text = Text(Below(120), {"a", "A", "b", "B", "@", "`", "\xC3\xA9", "the "});
+    const std::string needle = Text(Below(6), {"a", "B", "@", "e A", "T"});
+    const bool found =
+        absl::AsciiStrToLower(text).find(absl::AsciiStrToLower(needle)) != std::string::npos;
+    num_found += found;
+    EXPECT_EQ(ContainsIgnoringAsciiCase(text, needle), found) << text << " | " << needle;
+  }
+  EXPECT_GT(num_found, 500);
+  EXPECT_LT(num_found, 3500);
+}
+
+TEST_F(QuickPathsTest, FindsBetweenLiteralsWhatTheRegularExpressionFinds) {
+  int num_found = 0;
+  for (const char* flags : {"", "(?s)"}) {
+    for (const char* pick : {"first", "last"}) {
+      const GraderSpec quick_spec =
+          Spec("any", {{"extract", std::string(flags) + "<a>(.*?)</a>"}, {"pick", pick}});
+      const GraderSpec plain_spec =
+          Spec("any", {{"extract", std::string(flags) + "(?:<a>)(.*?)</a>"}, {"pick", pick}});
+      ParamReader quick_params(quick_spec), plain_params(plain_spec);
+      const Extract quick = Extract::Read(quick_params), plain = Extract::Read(plain_params);
+      for (int i = 0; i < 2000; ++i) {
+        const std::string text =
+            Text(Below(60), {"<a>", "</a>", "<a>", "\n", "x", "<", "\xC3\xA9", "\xFF"});
+        const auto found = quick.Find(text);
+        num_found += found.has_value();
+        EXPECT_EQ(found, plain.Find(text)) << text;
+      }
+    }
+  }
+  EXPECT_GT(num_found, 1000);
+}
+
+TEST_F(QuickPathsTest, FindsBetweenLiteralsInLinearTime) {
+  const GraderSpec spec = Spec("any", {{"extract", "<a>(.*?)</a>"}});
+  ParamReader params(spec);
+  const Extract extract = Extract::Read(params);
+  std::string text;
+  while (text.size() < (1 << 22)) text += "<a>\n";
+  EXPECT_EQ(extract.Find(text + "</a>"), std::nullopt);
+  EXPECT_EQ(extract.Find(text + "<a>5</a>"), "5");
+}
+
+size_t PlainCommonSubsequence(const std::u32string& a, const std::u32string& b) {
+  std::vector<size_t> row(b.size() + 1, 0);
+  for (const char32_t x : a) {
+    size_t diagonal = 0;
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t above = row[j + 1];
+      row[j + 1] = x == b[j] ? diagonal + 1 : std::max(above, row[j]);
+      diagonal = above;
+    }
+  }
+  return row[b.size()];
+}
+
+TEST_F(QuickPathsTest, AlignsAsTheTableOfAllPairsDoes) {
+  for (const size_t size : {1, 3, 63, 64, 65, 255, 256, 257, 1000}) {
+    for (int i = 0; i < 12; ++i) {
+      std::vector<std::string> parts = {"a", "b", "c", " ", "de"};
+      if (i % 3 == 0) parts.push_back("\xC3\xA9");
+      const std::string a = Text(size, parts), b = Text(1 + Below(2 * size), parts);
+      const std::u32string x = DecodeUtf8(a), y = DecodeUtf8(b);
+      const double expected = 2.0 * static_cast<double>(PlainCommonSubsequence(x, y)) /
+                              static_cast<double>(x.size() + y.size());
+      EXPECT_DOUBLE_EQ(*CompareTexts(TextMetric::kFuzzyMatch, a, b), expected) << a << " | " << b;
+    }
+  }
+}
+
+TEST_F(QuickPathsTest, AlignsLongTextsAsTheTableOfAllPairsDoes) {
+  const std::string a = Text(5000, {"ab", "cd", "x"}), b = Text(5200, {"ab", "cd", "y"});
+  const std::u32string x = DecodeUtf8(a), y = DecodeUtf8(b);
+  EXPECT_DOUBLE_EQ(*CompareTexts(TextMetric::kFuzzyMatch, a, b),
+                   2.0 * static_cast<double>(PlainCommonSubsequence(x, y)) /
+                       static_cast<double>(x.size() + y.size()));
+}
+
+TEST_F(QuickPathsTest, NumbersWordsInTheOrderTheyFirstCome) {
+  const std::vector<std::string> parts = {"a", "b", "ab", "xyz", std::string("\0", 1)};
+  std::vector<std::string> words;
+  for (int i = 0; i < 3000; ++i) words.push_back(i % 50 == 0 ? "" : Text(1 + Below(40), parts));
+  WordNumbers numbers(words.size());
+  std::map<std::string, uint32_t> expected;
+  for (const std::string& word : words) {
+    const auto number = static_cast<uint32_t>(expected.size());
+    EXPECT_EQ(numbers.Number(word), expected.try_emplace(word, number).first->second) << word;
+  }
+  EXPECT_EQ(numbers.size(), expected.size());
+}
+
+// What the quick reader takes, the careful one takes as well, and the values are the same.
+TEST_F(QuickPathsTest, ReadsJsonAsTheCarefulReaderDoes) {
+  const std::vector<std::string> seeds = {
+      R"({"tags": ["a", "b"], "age": 4711, "name": "n4711", "nested": {"x": null, "y": [true, false]}})",
+      R"([1, -2, 3.25, 1e5, -0, 1.7976931348623157e308, 18446744073709551615, 9007199254740993])",
+      R"("a \"quoted\" \\ \/ \n text é")", R"({"a": {"a": {"a": [[[[]]]]}}, "b": 1.0})"};
+  int num_taken = 0, num_left = 0;
+  const std::string bytes = "{}[]\",:0123456789.eE+-\\/ \ntrufalsn\xC3\xA9\xFF\x01";
+  for (int i = 0; i < 20000; ++i) {
+    std::string text = seeds[Below(seeds.size())];
+    for (size_t edits = Below(4); edits > 0; --edits) {
+      const size_t at = Below(text.size());
+      if (Below(2) == 0) {
+        text[at] = bytes[Below(bytes.size())];
+      } else {
+        text.insert(at, 1, bytes[Below(bytes.size())]);
+      }
+    }
+    QuickJson reader;
+    const QuickJson::Value* quick = reader.Read(text);
+    if (quick == nullptr) {
+      ++num_left;
+      continue;
+    }
+    ++num_taken;
+    const absl::StatusOr<json::value> careful = ParseJson(text, {.reject_duplicate_keys = true});
+    ASSERT_TRUE(careful.ok()) << text << ": " << careful.status();
+    EXPECT_EQ(ToJson(*quick), ToJson(*careful)) << text;
+    QuickJson other;
+    EXPECT_TRUE(JsonEqual(*quick, *other.Read(text))) << text;
+  }
+  EXPECT_GT(num_taken, 2000);
+  EXPECT_GT(num_left, 2000);
+}
+
+TEST_F(QuickPathsTest, LeavesDoubtfulJsonToTheCarefulReader) {
+  for (const char* text :
+       {"{\"a\": 1, \"a\": 2}", "\"\\ud800\"", "1e400", "123456789012345678901234567890", "", "nul",
+        "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]"}) {
+    QuickJson reader;
+    EXPECT_EQ(reader.Read(text), nullptr) << text;
+  }
+}
+
+}  // namespace
+}  // namespace rft

@@ -1,0 +1,92 @@
+"""Python graders that judge a group at once, rft.Grade, and models of our own as judges."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rft
+from rft.graders import grader_spec
+
+ROWS = [json.dumps({"messages": [{"role": "user", "content": f"{n}?"}], "answer": n, "level": {"easy": n == 1}}) for n in (1, 2)]
+
+
+def grade(function: Any, completions: list[str], rows: list[str] | None = None, **extra: Any) -> list[dict[str, Any]]:
+    """The grade of each completion; the first half is of the first row, unless `rows` says otherwise."""
+    half = len(completions) // 2
+    spec = grader_spec(function)
+    spec["params"] |= {key: str(value) for key, value in extra.items()}
+    lines = rows or [ROWS[0]] * half + [ROWS[1]] * (len(completions) - half)
+    return [grades[0] for grades in rft.grade_rows([spec], lines, completions)]
+
+
+@rft.grader(style="group")
+def by_length(completions, row, answer, level, messages, finish_reasons, token_ids):
+    assert row["answer"] == answer and level == {"easy": answer == 1}
+    assert [m[-1]["content"] for m in messages] == completions and messages[0][0]["content"] == f"{answer}?"
+    assert len(finish_reasons) == len(token_ids) == len(completions)
+    ranks = sorted(range(len(completions)), key=lambda i: len(completions[i]))
+    return [rft.Grade(ranks.index(i), f"of {len(completions)}", {"answer": answer}) for i in range(len(completions))]
+
+
+def test_a_group_is_judged_in_one_call_with_the_columns_of_its_row() -> None:
+    grades = grade(by_length, ["aaa", "b", "cc", "d", "eee", "ff"])
+    assert [one["score"] for one in grades] == [2, 0, 1, 0, 2, 1]
+    assert {one["reason"] for one in grades} == {"of 3"}
+    assert [one["sub_scores"]["answer"] for one in grades] == [1, 1, 1, 2, 2, 2]
+
+
+@rft.grader(style="group")
+async def later(completions):
+    return [None if text == "skip" else 1 / len(completions) for text in completions]
+
+
+def test_a_group_function_may_be_async_and_abstain_on_one() -> None:
+    kinds = [(one["kind"], one["score"]) for one in grade(later, ["a", "skip", "b", "c"])]
+    assert kinds == [("score", 0.5), ("abstain", None), ("score", 0.5), ("score", 0.5)]
+
+
+@rft.grader(style="group", deadline_s=1)
+def picky(completions):
+    import time
+
+    if "raise" in completions:
+        raise ValueError("not this one")
+    if "short" in completions:
+        return [1.0]
+    if "hang" in completions:
+        time.sleep(60)
+    return [1.0] * len(completions)
+
+
+@pytest.mark.parametrize(("word", "kind", "reason"), [("raise", "error", "ValueError: not this one"), ("hang", "timeout", "1"),
+                                                      ("short", "error", "returned 1 results for 2 completions")])
+def test_a_group_fails_as_a_whole_and_alone(word: str, kind: str, reason: str) -> None:
+    grades = grade(picky, ["fine", word, "good", "too"])
+    assert [one["kind"] for one in grades] == [kind, kind, "score", "score"]
+    assert all(reason in one["reason"] for one in grades[:2])
+
+
+def test_completions_of_different_rows_are_groups_of_their_own() -> None:
+    assert [one["score"] for one in grade(by_length, ["a", "bb"], rows=ROWS)] == [0, 0]
+
+
+def test_a_judge_of_our_own_is_asked_by_its_name(llama_dir: Path) -> None:
+    spec = {"name": "judge", "type": "llm_judge", "deadline_s": 60,
+            "params": {"generator": "mine", "reasks": "0", "max_tokens": "4", "rubric": "x", "question": "?"}}
+    with rft.judge("mine", llama_dir):
+        (given,), = rft.grade_rows([spec], [ROWS[0]], ["yes"])
+    assert given["kind"] == "error" and "1 attempts" in given["reason"]  # a random model's answer is no verdict
+    with pytest.raises(rft.StateError, match='nothing is called "mine"'):
+        rft.grade_rows([spec], [ROWS[0]], ["yes"])
+
+
+def test_a_grade_says_no_opinion_with_a_reason() -> None:
+    def unsure(completion):
+        return rft.Grade(None, "too short to tell")
+
+    assert grade(unsure, ["a", "b"])[0] | {"seconds": 0} == {
+        "grader": "unsure", "kind": "abstain", "score": None, "reason": "too short to tell", "sub_scores": {}, "seconds": 0}
