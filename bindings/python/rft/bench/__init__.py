@@ -30,6 +30,7 @@ CHECKS = {
     "losses": "rft.bench.check_losses",
     "model": "rft.bench.check_model",
     "parity": "rft.bench.check_parity",
+    "trl": "rft.bench.check_trl",
 }
 DEFAULT_MODEL = Path("models/smollm2-135m-instruct")
 
