@@ -104,6 +104,10 @@ if(RFT_WITH_TORCH)
     set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/rft/tensor/kernels_${isa}.cc PROPERTIES
       COMPILE_OPTIONS "${rft_kernel_flags};${rft_kernel_isa_${isa}}" SKIP_PRECOMPILE_HEADERS ON)
   endforeach()
+
+  # Its loops become vector instructions only if both sides of a choice may be computed.
+  set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/losses/fused_clip_kernel.cc PROPERTIES
+    COMPILE_OPTIONS "-fno-trapping-math" SKIP_PRECOMPILE_HEADERS ON)
 endif()
 
 # --- librft.so ----------------------------------------------------------------------------------------------------------------

@@ -66,4 +66,11 @@ SurrogateTerm ClipSurrogate(const SurrogateInput& input, MetricCollector* metric
   return term;
 }
 
+void RowRatioDefaults(RatioLevel level, LossConfig& config) {
+  config.ratio_level = level;
+  config.clip_low = 3e-4;
+  config.clip_high = 4e-4;
+  config.log_ratio_cap_max = 10.0;
+}
+
 }  // namespace rft

@@ -20,4 +20,8 @@ namespace rft {
 // whatever A), and with dual_clip dual_clip_frac.
 SurrogateTerm ClipSurrogate(const SurrogateInput& input, MetricCollector* metrics);
 
+// What gspo, gspo-token and luspo share: one ratio per row, its log capped at +10, narrow bounds (row
+// ratios move little).
+void RowRatioDefaults(RatioLevel level, LossConfig& config);
+
 }  // namespace rft

@@ -14,21 +14,14 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "losses/policy_loss.h"
+#include "rft/core/rng.h"
 
 namespace rft {
 namespace {
-
-// splitmix64's finaliser.
-uint64_t Hash(uint64_t x) {
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
 
 uint64_t Bits(double x) {
   uint64_t bits;
@@ -40,16 +33,19 @@ uint64_t Bits(double x) {
 at::Tensor Some(const at::Tensor& candidates_T, const LossInput& clean, int64_t wanted) {
   const at::Tensor at_N = candidates_T.nonzero().flatten().to(at::kCPU);
   if (at_N.numel() <= wanted) return candidates_T;
-  std::vector<int64_t> order(at_N.const_data_ptr<int64_t>(),
-                             at_N.const_data_ptr<int64_t>() + at_N.numel());
-  const at::Tensor held_T = clean.held_logprobs_T.to(at::kCPU),
-                   old_T = clean.old_logprobs_T.to(at::kCPU);
-  const auto key = [held = held_T.const_data_ptr<double>(), old = old_T.const_data_ptr<double>()](
-                       int64_t t) { return Hash(Bits(held[t]) ^ Hash(Bits(old[t]))); };
-  std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return key(a) < key(b); });
-  order.resize(static_cast<size_t>(wanted));
+  const at::Tensor held_T = clean.held_logprobs_T.to(at::kCPU);
+  const at::Tensor old_T = clean.old_logprobs_T.to(at::kCPU);
+  const auto *held = held_T.const_data_ptr<double>(), *old = old_T.const_data_ptr<double>();
+  std::vector<std::pair<uint64_t, int64_t>> keyed;
+  for (int64_t i = 0; i < at_N.numel(); ++i) {
+    const int64_t t = at_N.const_data_ptr<int64_t>()[i];
+    keyed.emplace_back(BitsAt(Bits(held[t]), Bits(old[t]), 0), t);
+  }
+  std::sort(keyed.begin(), keyed.end());
+  std::vector<int64_t> chosen;
+  for (int64_t i = 0; i < wanted; ++i) chosen.push_back(keyed[static_cast<size_t>(i)].second);
   return at::zeros_like(candidates_T)
-      .index_fill_(0, at::tensor(order, at::kLong).to(candidates_T.device()), true);
+      .index_fill_(0, at::tensor(chosen, at::kLong).to(candidates_T.device()), true);
 }
 
 SurrogateTerm ClipCovSurrogate(const SurrogateInput& input, MetricCollector* metrics) {

@@ -1,9 +1,10 @@
 // The clipped surrogate with its correction, reference KL, aggregation and metrics in one pass over
 // the tokens, value and gradient together: what policy_loss.cc computes out of twenty operators.
 //
-// CPU, float32 or float64; float64 arithmetic. The gradient of a token depends on its row alone and
-// sums are added in a fixed order, so the result has the same bits for any number of threads.
-// Equal to the unfused path to 1e-12 (tests/losses/fused_clip_test.cc).
+// CPU, float32 or float64, in the input's own precision: differences are compensated, sums over blocks
+// are float64. The gradient of a token depends on its row alone and sums are added in a fixed order,
+// so the result has the same bits for any number of threads.
+// Equal to the unfused path to 1e-12, float32 to 1e-6 (tests/losses/fused_clip_test.cc).
 #pragma once
 
 #include "losses/loss.h"

@@ -8,18 +8,6 @@
 namespace rft {
 namespace {
 
-using vec::Clamp;
-using vec::Doubles;
-using vec::Exp;
-using vec::Fill;
-using vec::Keep;
-using vec::kWidth;
-using vec::Load;
-using vec::Mask;
-using vec::Max;
-using vec::Min;
-using vec::Store;
-
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kMetricLogRatioCap = 20.0;  // as in policy_loss.cc
 
@@ -27,301 +15,358 @@ constexpr double kMetricLogRatioCap = 20.0;  // as in policy_loss.cc
 struct Knobs {
   double low, high, dual, delta, cap, cap_max, kl_coef;
   double weight_floor, weight_cap, weight_log_cap, icepop_low, icepop_high;
-  bool row_ratio, has_dual, has_delta, has_correction, token_weight, row_product, masks, has_icepop;
-  bool mean_over_row, anchor_sampling, needs_row_sums;
+  bool row_ratio, has_dual, has_correction, row_weight, row_product, masks;
+  bool mean_over_row, from_sampling;
   double share;
   KlEstimator kl;
 };
 
-Knobs KnobsOf(const LossConfig& config) {
+Knobs KnobsOf(const LossConfig& config, bool has_sampling) {
   Knobs k{};
   k.low = 1.0 - config.clip_low;
   k.high = 1.0 + config.clip_high;
   k.has_dual = config.dual_clip.has_value();
   k.dual = config.dual_clip.value_or(1.0);
-  k.has_delta = config.delta.has_value();
   k.delta = config.delta.value_or(kInf);
   k.cap = config.log_ratio_cap.value_or(kInf);
   k.cap_max = std::min(k.cap, config.log_ratio_cap_max.value_or(kInf));
   k.row_ratio = config.ratio_level != RatioLevel::kToken;
-  k.anchor_sampling = config.ratio_anchor == RatioAnchor::kSampling;
+  k.from_sampling = config.ratio_anchor == RatioAnchor::kSampling && has_sampling;
   k.kl_coef = config.kl_target == KlTarget::kLoss ? config.kl_coef : 0.0;
   k.kl = config.kl_estimator;
   k.has_correction = config.correction.has_value();
   if (k.has_correction) {
     const ImportanceCorrection& c = *config.correction;
-    k.token_weight = c.level == ImportanceCorrection::Level::kToken;
+    k.row_weight = c.level != ImportanceCorrection::Level::kToken;
     k.row_product = c.level == ImportanceCorrection::Level::kSequenceProduct;
     k.masks = c.mode == ImportanceCorrection::Mode::kMask;
     k.weight_floor = c.floor.value_or(0.0);
     k.weight_cap = c.cap;
     k.weight_log_cap = c.log_cap;
-    k.has_icepop = c.icepop.has_value();
-    k.icepop_high = c.icepop.value_or(1.0);
-    k.icepop_low = 1.0 / k.icepop_high;
+    k.icepop_high = c.icepop.value_or(kInf);
+    k.icepop_low = c.icepop ? 1.0 / *c.icepop : 0.0;
   }
-  k.needs_row_sums = k.row_ratio || (k.has_correction && !k.token_weight);
   k.mean_over_row = config.aggregation == Aggregation::kSeqMeanTokenMean;
   k.share = config.aggregation == Aggregation::kSeqMeanTokenSumNorm ? 1.0 / config.agg_norm : 1.0;
   return k;
 }
 
-// Eight tokens, inactive ones zeroed.
-struct Tokens {
-  Mask active;
-  Doubles lp, old, sampling, ref, advantage;
-};
-
-template <typename T>
-RFT_VEC_INLINE Tokens ReadTokens(const FusedClipArrays<T>& a, int64_t at) {
-  Tokens t;
-  t.active = Load(a.mask + at) > 0;
-  t.lp = Keep(t.active, Load(a.logprobs + at));
-  t.old = Keep(t.active, Load(a.old_logprobs + at));
-  t.sampling =
-      a.sampling_logprobs == nullptr ? t.old : Keep(t.active, Load(a.sampling_logprobs + at));
-  t.ref = a.ref_logprobs == nullptr ? Doubles{} : Keep(t.active, Load(a.ref_logprobs + at));
-  t.advantage = Keep(t.active, Load(a.advantages + at));
-  return t;
-}
-
-// The last n < 8 tokens of a row in arrays that can be read eight at a time.
-template <typename T>
-struct Tail {
-  T logprobs[kWidth] = {}, old_logprobs[kWidth] = {}, sampling_logprobs[kWidth] = {};
-  T ref_logprobs[kWidth] = {}, advantages[kWidth] = {}, mask[kWidth] = {}, gradient[kWidth] = {};
-
-  Tail(const FusedClipArrays<T>& a, int64_t at, int64_t n) {
-    std::copy_n(a.logprobs + at, n, logprobs);
-    std::copy_n(a.old_logprobs + at, n, old_logprobs);
-    if (a.sampling_logprobs != nullptr) std::copy_n(a.sampling_logprobs + at, n, sampling_logprobs);
-    if (a.ref_logprobs != nullptr) std::copy_n(a.ref_logprobs + at, n, ref_logprobs);
-    std::copy_n(a.advantages + at, n, advantages);
-    std::copy_n(a.mask + at, n, mask);
-  }
-  FusedClipArrays<T> Arrays(const FusedClipArrays<T>& like) {
-    return {logprobs,
-            old_logprobs,
-            like.sampling_logprobs == nullptr ? nullptr : sampling_logprobs,
-            like.ref_logprobs == nullptr ? nullptr : ref_logprobs,
-            advantages,
-            mask,
-            nullptr,
-            gradient};
-  }
-};
+// Stages work on this many tokens at a time: their arrays stay in the first-level cache, and a sum
+// of so few float32 values is as exact as the values.
+constexpr int kBlock = 512;
 
 // What a row's tokens share.
 struct RowValues {
   double count = 0.0;
-  double shift = 0.0;   // mean log ratio, uncapped
-  double weight = 1.0;  // raw correction of the row
+  double log_ratio = 0.0;  // mean over its tokens, uncapped
+  double weight = 1.0;     // raw correction of the row
   double share = 1.0;
 };
 
-struct RowSums {
-  Mask count = {};
-  Doubles ratio = {}, mismatch = {}, mismatch_capped = {};
+// A block of tokens on its way through the stages.
+template <typename T>
+struct Block {
+  int n;
+  const T *lp, *old, *sampling, *ref, *advantages, *mask;  // sampling and ref: null for none
+  T* out;                                                  // the gradient
+  alignas(64) T ratio[kBlock], within[kBlock];  // within: 1 if the log ratio was inside its caps
+  alignas(64) T weight[kBlock];                 // raw correction
+  alignas(64) T loss[kBlock], gradient[kBlock];
+  alignas(64) T live[kBlock];  // 1 if the token has a gradient, else 0
 };
 
+// Every loop over tokens: lanes are independent, and sums may be taken lane by lane. Conditions are
+// nested choices between numbers: one `&` of two bools and the compiler counts lanes in bytes and
+// gives up.
+#define RFT_TOKENS(...) _Pragma(RFT_TEXT(omp simd __VA_ARGS__))
+#define RFT_TEXT(...) #__VA_ARGS__
+
+// a - b of an active token, 0 of another; rest: what its rounding lost.
 template <typename T>
-RFT_VEC_INLINE void AddRowSums(const FusedClipArrays<T>& a, int64_t at, const Knobs& k,
-                               RowSums& sums) {
-  if (!k.needs_row_sums) {
-    sums.count += Load(a.mask + at) > 0;
-    return;
-  }
-  const Tokens t = ReadTokens(a, at);
-  sums.count += t.active;
-  sums.ratio += t.lp - (k.anchor_sampling ? t.sampling : t.old);
-  const Doubles d = t.old - t.sampling;
-  sums.mismatch += d;
-  sums.mismatch_capped += Clamp(d, -k.weight_log_cap, k.weight_log_cap);
+RFT_VEC_INLINE T Subtract(T mask, T a, T b, T& rest) {
+  const T kept_a = mask > T{0} ? a : T{0}, kept_b = mask > T{0} ? b : T{0};
+  const T difference = kept_a - kept_b;
+  rest = vec::RestOf(difference, kept_a, kept_b);
+  return difference;
 }
 
-RFT_VEC_INLINE RowValues ValuesOf(const RowSums& sums, const Knobs& k) {
+// exp and k3 of a difference held within the metrics' cap.
+template <typename T>
+RFT_VEC_INLINE T CappedExp(T difference, T rest, T& k3) {
+  constexpr T kCap = static_cast<T>(kMetricLogRatioCap);
+  const T capped = vec::Clamp(difference, -kCap, kCap);
+  return vec::Exp(capped, capped == difference ? rest : T{0}, k3);
+}
+
+template <typename T>
+RFT_VEC_INLINE RowValues ValuesOf(const FusedClipArrays<T>& a, const Knobs& k, int64_t begin,
+                                  int64_t end) {
+  double count = 0.0, moved = 0.0, mismatch = 0.0, mismatch_capped = 0.0;
+  const T* mask = a.mask;
+  RFT_TOKENS(reduction(+ : count))
+  for (int64_t i = begin; i < end; ++i) count += mask[i] > T{0} ? 1.0 : 0.0;
+  if (k.row_ratio) {
+    const T *lp = a.logprobs, *anchor = k.from_sampling ? a.sampling_logprobs : a.old_logprobs;
+    RFT_TOKENS(reduction(+ : moved))
+    for (int64_t i = begin; i < end; ++i) {
+      const double d = static_cast<double>(lp[i]) - static_cast<double>(anchor[i]);
+      moved += mask[i] > T{0} ? d : 0.0;
+    }
+  }
+  if (k.row_weight && a.sampling_logprobs != nullptr) {
+    const T *old = a.old_logprobs, *sampling = a.sampling_logprobs;
+    RFT_TOKENS(reduction(+ : mismatch, mismatch_capped))
+    for (int64_t i = begin; i < end; ++i) {
+      const double d = static_cast<double>(old[i]) - static_cast<double>(sampling[i]);
+      const double kept = mask[i] > T{0} ? d : 0.0;
+      mismatch += kept;
+      mismatch_capped += vec::Clamp(kept, -k.weight_log_cap, k.weight_log_cap);
+    }
+  }
+  const double divisor = std::max(count, 1.0);
   RowValues row;
-  row.count = vec::Count(sums.count);
-  const double divisor = std::max(row.count, 1.0);
-  row.shift = vec::Sum(sums.ratio) / divisor;
-  row.weight =
-      k.row_product
-          ? std::exp(std::clamp(vec::Sum(sums.mismatch), -k.weight_log_cap, k.weight_log_cap))
-          : std::exp(vec::Sum(sums.mismatch_capped) / divisor);
+  row.count = count;
+  row.log_ratio = moved / divisor;
+  row.weight = std::exp(k.row_product ? std::clamp(mismatch, -k.weight_log_cap, k.weight_log_cap)
+                                      : mismatch_capped / divisor);
   row.share = k.mean_over_row ? 1.0 / divisor : k.share;
   return row;
 }
 
-// Accumulators of a block of rows.
-struct Sums {
-  Doubles ratio = {}, weight = {}, weight_sq = {}, moved = {}, moved_k3 = {};
-  Doubles mismatch = {}, mismatch_k3 = {}, mismatch_abs = {}, ref_k1 = {}, ref_k2 = {}, ref_k3 = {};
-  Mask clip = {}, clip_low = {}, clip_high = {}, outside = {}, dual = {}, live = {}, changed = {};
-  Doubles ratio_min = Fill(kInf), ratio_max = Fill(-kInf), weight_max = Fill(-kInf);
-  Doubles mismatch_max = Fill(-kInf);
-};
-
-RFT_VEC_INLINE Doubles K3(Doubles d, Doubles exp_d) { return exp_d - 1.0 - d; }
-
-// Adds eight tokens to the sums, stores their gradient, returns their losses (times the row's share
-// still to come).
+// The importance ratio where it is not simply that of lp - old under the metrics' cap.
 template <typename T>
-RFT_VEC_INLINE Doubles Step(const FusedClipArrays<T>& a, int64_t at, const Knobs& k,
-                            const RowValues& row, Sums& s) {
-  const Tokens t = ReadTokens(a, at);
-  const Doubles moved = t.lp - t.old;
-  const Doubles mismatch = t.old - t.sampling;
-  const bool has_sampling = a.sampling_logprobs != nullptr;
-
-  // Ratio.
-  Doubles log_ratio;
+RFT_VEC_INLINE void Ratio(const Knobs& k, const RowValues& row, Block<T>& b) {
   if (k.row_ratio) {
-    log_ratio = Fill(row.shift);
-  } else {
-    log_ratio = k.anchor_sampling ? t.lp - t.sampling : moved;
+    const double capped = vec::Clamp(row.log_ratio, -k.cap, k.cap_max);
+    std::fill_n(b.ratio, b.n, static_cast<T>(std::exp(capped)));
+    std::fill_n(b.within, b.n, capped == row.log_ratio ? T{1} : T{0});
+    return;
   }
-  const Doubles capped = Clamp(log_ratio, -k.cap, k.cap_max);
-  const Doubles ratio = Exp(capped);
-
-  // Clip.
-  const Doubles A = t.advantage;
-  const Mask has_advantage = A != 0;
-  const Doubles clipped = Clamp(ratio, k.low, k.high);
-  const Doubles bounded = k.has_delta ? Clamp(ratio, -kInf, k.delta) : ratio;
-  const Doubles unclipped_loss = Keep(has_advantage, -bounded * A);
-  const Doubles clipped_loss = -clipped * A;
-  const Mask clip = clipped_loss > unclipped_loss;
-  Doubles loss = clip ? clipped_loss : unclipped_loss;
-  Mask live = (clip ? clipped == ratio : bounded == ratio) & has_advantage;
-  if (k.has_dual) {
-    const Doubles bound = -k.dual * A;
-    const Mask dual = (loss > bound) & (A < 0);
-    loss = dual ? bound : loss;
-    live = live & ~dual;
-    s.dual += dual & t.active;
+  const T* anchor = k.from_sampling ? b.sampling : b.old;
+  const T low = static_cast<T>(-k.cap), high = static_cast<T>(k.cap_max);
+  RFT_TOKENS()
+  for (int i = 0; i < b.n; ++i) {
+    T rest, k3;
+    const T d = Subtract(b.mask[i], b.lp[i], anchor[i], rest), capped = vec::Clamp(d, low, high);
+    b.ratio[i] = vec::ExpOfAny(capped, capped == d ? rest : T{0}, k3);
+    b.within[i] = capped == d ? T{1} : T{0};
   }
-  Doubles gradient = Keep(live & (capped == log_ratio), -ratio * A);
-
-  // Correction.
-  Doubles mismatch_exp = Fill(1.0);
-  if (has_sampling) {
-    mismatch_exp = Exp(Clamp(mismatch, -kMetricLogRatioCap, kMetricLogRatioCap));
-    s.mismatch += mismatch;
-    s.mismatch_k3 += K3(Clamp(mismatch, -kMetricLogRatioCap, kMetricLogRatioCap), mismatch_exp);
-    s.mismatch_abs += vec::Abs(mismatch);
-  }
-  s.mismatch_max = Max(s.mismatch_max, t.active ? vec::Abs(mismatch) : Fill(-kInf));
-  if (k.has_correction) {
-    Doubles raw = Fill(row.weight);
-    if (k.token_weight) {
-      raw = k.weight_log_cap == kMetricLogRatioCap
-                ? mismatch_exp
-                : Exp(Clamp(mismatch, -k.weight_log_cap, k.weight_log_cap));
-    }
-    Doubles weight = k.masks ? Keep((raw >= k.weight_floor) & (raw <= k.weight_cap), raw)
-                             : Clamp(raw, k.weight_floor, k.weight_cap);
-    if (k.has_icepop) weight = Keep((raw >= k.icepop_low) & (raw <= k.icepop_high), weight);
-    loss *= weight;
-    gradient *= weight;
-    live = live & (weight != 0);
-    s.weight += Keep(t.active, weight);
-    s.weight_sq += Keep(t.active, weight * weight);
-    s.weight_max = Max(s.weight_max, t.active ? weight : Fill(-kInf));
-    s.changed += (weight != raw) & t.active;
-  }
-
-  // Reference KL.
-  if (a.ref_logprobs != nullptr) {
-    const Doubles d = t.ref - t.lp;
-    const Doubles exp_d = Exp(d);
-    const Doubles k2 = 0.5 * d * d;
-    const Doubles k3 = K3(d, exp_d);
-    s.ref_k1 -= d;
-    s.ref_k2 += k2;
-    s.ref_k3 += k3;
-    if (k.kl_coef != 0.0) {
-      const Doubles value = k.kl == KlEstimator::kK1 ? -d : k.kl == KlEstimator::kK2 ? k2 : k3;
-      const Doubles slope = k.kl == KlEstimator::kK1   ? Fill(1.0)
-                            : k.kl == KlEstimator::kK2 ? -d
-                                                       : 1.0 - exp_d;
-      loss += k.kl_coef * value;
-      gradient += k.kl_coef * slope;
-    }
-  }
-
-  s.ratio += Keep(t.active, bounded);
-  s.ratio_min = Min(s.ratio_min, t.active ? bounded : Fill(kInf));
-  s.ratio_max = Max(s.ratio_max, t.active ? bounded : Fill(-kInf));
-  s.clip += clip & t.active;
-  s.clip_low += (bounded < k.low) & (A < 0);
-  s.clip_high += (bounded > k.high) & (A > 0);
-  s.outside += (clipped != bounded) & t.active;
-  s.live += live & t.active;
-  s.moved += moved;
-  const Doubles moved_capped = Clamp(moved, -kMetricLogRatioCap, kMetricLogRatioCap);
-  const bool is_ratio = !k.row_ratio && !k.anchor_sampling && k.cap == kMetricLogRatioCap &&
-                        k.cap_max == kMetricLogRatioCap;
-  s.moved_k3 += K3(moved_capped, is_ratio ? ratio : Exp(moved_capped));
-  Store(Keep(t.active, gradient * row.share), a.gradient + at);
-  return Keep(t.active, loss);
 }
 
-FusedClipTotals Finish(const Sums& s) {
-  FusedClipTotals out;
-  out.ratio = vec::Sum(s.ratio);
-  out.clip = vec::Count(s.clip);
-  out.clip_low = vec::Count(s.clip_low);
-  out.clip_high = vec::Count(s.clip_high);
-  out.outside = vec::Count(s.outside);
-  out.dual = vec::Count(s.dual);
-  out.live = vec::Count(s.live);
-  out.weight = vec::Sum(s.weight);
-  out.weight_sq = vec::Sum(s.weight_sq);
-  out.weight_changed = vec::Count(s.changed);
-  out.moved = vec::Sum(s.moved);
-  out.moved_k3 = vec::Sum(s.moved_k3);
-  out.mismatch = vec::Sum(s.mismatch);
-  out.mismatch_k3 = vec::Sum(s.mismatch_k3);
-  out.mismatch_abs = vec::Sum(s.mismatch_abs);
-  out.ref_k1 = vec::Sum(s.ref_k1);
-  out.ref_k2 = vec::Sum(s.ref_k2);
-  out.ref_k3 = vec::Sum(s.ref_k3);
-  for (int i = 0; i < kWidth; ++i) {
-    out.ratio_min = std::min(out.ratio_min, s.ratio_min[i]);
-    out.ratio_max = std::max(out.ratio_max, s.ratio_max[i]);
-    out.weight_max = std::max(out.weight_max, s.weight_max[i]);
-    out.mismatch_max = std::max(out.mismatch_max, s.mismatch_max[i]);
+// The clipped surrogate. kPlainRatio: the ratio is exp(lp - old) under the metrics' cap; otherwise
+// it is in the block.
+template <bool kPlainRatio, typename T>
+RFT_VEC_INLINE void Clip(const Knobs& k, Block<T>& b, FusedClipTotals& totals) {
+  const T low = static_cast<T>(k.low), high = static_cast<T>(k.high);
+  const T delta = static_cast<T>(k.delta), inf = static_cast<T>(kInf);
+  constexpr T kCap = static_cast<T>(kMetricLogRatioCap);
+  T sum{}, moved{}, moved_k3{}, num_clip{}, num_low{}, num_high{}, num_outside{};
+  T least = inf, most = -inf;
+  RFT_TOKENS(reduction(+ : sum, moved, moved_k3, num_clip, num_low, num_high, num_outside)
+                 reduction(min : least) reduction(max : most))
+  for (int i = 0; i < b.n; ++i) {
+    const T mask = b.mask[i], given = b.advantages[i], A = mask > T{0} ? given : T{0};
+    T rest, k3;
+    const T d = Subtract(mask, b.lp[i], b.old[i], rest), exp = CappedExp(d, rest, k3);
+    moved += d;
+    moved_k3 += k3;
+    const T ratio = kPlainRatio ? exp : b.ratio[i];
+    const T within = kPlainRatio ? (vec::Clamp(d, -kCap, kCap) == d ? T{1} : T{0}) : b.within[i];
+
+    const T clipped = vec::Clamp(ratio, low, high);
+    const T bounded = ratio > delta ? delta : ratio;
+    // Inf * 0 would be NaN: no advantage is no loss.
+    const T unclipped_loss = A != T{0} ? -bounded * A : T{0};
+    const T clipped_loss = -clipped * A;
+    const bool clip = clipped_loss > unclipped_loss;
+    const T used = clip ? clipped : bounded;
+    const T slope = -ratio * A, slope_within = within != T{0} ? slope : T{0};
+    const T same = used == ratio ? T{1} : T{0}, live = A != T{0} ? same : T{0};
+    b.loss[i] = clip ? clipped_loss : unclipped_loss;
+    b.gradient[i] = live != T{0} ? slope_within : T{0};
+    b.live[i] = live;
+
+    sum += mask > T{0} ? bounded : T{0};
+    least = std::min(least, mask > T{0} ? bounded : inf);
+    most = std::max(most, mask > T{0} ? bounded : -inf);
+    num_clip += clip ? T{1} : T{0};
+    const T below = bounded < low ? T{1} : T{0}, above = bounded > high ? T{1} : T{0};
+    num_low += A < T{0} ? below : T{0};
+    num_high += A > T{0} ? above : T{0};
+    const T outside = clipped != bounded ? T{1} : T{0};
+    num_outside += mask > T{0} ? outside : T{0};
   }
-  return out;
+  totals.ratio += sum;
+  totals.ratio_min = std::min(totals.ratio_min, static_cast<double>(least));
+  totals.ratio_max = std::max(totals.ratio_max, static_cast<double>(most));
+  totals.moved += moved;
+  totals.moved_k3 += moved_k3;
+  totals.clip += num_clip;
+  totals.clip_low += num_low;
+  totals.clip_high += num_high;
+  totals.outside += num_outside;
+}
+
+template <typename T>
+RFT_VEC_INLINE void DualClip(const Knobs& k, Block<T>& b, FusedClipTotals& totals) {
+  const T c = static_cast<T>(k.dual);
+  T num_dual{};
+  RFT_TOKENS(reduction(+ : num_dual))
+  for (int i = 0; i < b.n; ++i) {
+    const T given = b.advantages[i], A = b.mask[i] > T{0} ? given : T{0}, bound = -c * A;
+    const T above = b.loss[i] > bound ? T{1} : T{0}, dual = A < T{0} ? above : T{0};
+    b.loss[i] = dual != T{0} ? bound : b.loss[i];
+    b.gradient[i] = dual != T{0} ? T{0} : b.gradient[i];
+    b.live[i] -= dual * b.live[i];
+    num_dual += dual;
+  }
+  totals.dual += num_dual;
+}
+
+// Metrics of sampler against trainer; exp of the difference under the metrics' cap is left in weight.
+template <typename T>
+RFT_VEC_INLINE void Mismatch(Block<T>& b, FusedClipTotals& totals) {
+  T sum{}, sum_k3{}, sum_abs{}, most{};
+  RFT_TOKENS(reduction(+ : sum, sum_k3, sum_abs) reduction(max : most))
+  for (int i = 0; i < b.n; ++i) {
+    T rest, k3;
+    const T d = Subtract(b.mask[i], b.old[i], b.sampling[i], rest), size = d < T{0} ? -d : d;
+    b.weight[i] = CappedExp(d, rest, k3);
+    sum += d;
+    sum_k3 += k3;
+    sum_abs += size;
+    most = std::max(most, size);
+  }
+  totals.mismatch += sum;
+  totals.mismatch_k3 += sum_k3;
+  totals.mismatch_abs += sum_abs;
+  totals.mismatch_max = std::max(totals.mismatch_max, static_cast<double>(most));
+}
+
+// The raw weights where they are not what Mismatch leaves.
+template <typename T>
+RFT_VEC_INLINE void Weights(const Knobs& k, const RowValues& row, Block<T>& b) {
+  if (k.row_weight || b.sampling == nullptr) {
+    std::fill_n(b.weight, b.n, static_cast<T>(k.row_weight ? row.weight : 1.0));
+  } else if (k.weight_log_cap != kMetricLogRatioCap) {
+    const T cap = static_cast<T>(k.weight_log_cap);
+    RFT_TOKENS()
+    for (int i = 0; i < b.n; ++i) {
+      T rest, k3;
+      const T d = Subtract(b.mask[i], b.old[i], b.sampling[i], rest);
+      const T capped = vec::Clamp(d, -cap, cap);
+      b.weight[i] = vec::ExpOfAny(capped, capped == d ? rest : T{0}, k3);
+    }
+  }
+}
+
+template <typename T>
+RFT_VEC_INLINE void Correct(const Knobs& k, Block<T>& b, FusedClipTotals& totals) {
+  const T floor = static_cast<T>(k.weight_floor), cap = static_cast<T>(k.weight_cap);
+  const T icepop_low = static_cast<T>(k.icepop_low), icepop_high = static_cast<T>(k.icepop_high);
+  const T below = k.masks ? T{0} : floor, above = k.masks ? T{0} : cap;
+  const T inf = static_cast<T>(kInf);
+  T sum{}, sum_sq{}, num_changed{}, most = -inf;
+  RFT_TOKENS(reduction(+ : sum, sum_sq, num_changed) reduction(max : most))
+  for (int i = 0; i < b.n; ++i) {
+    const T raw = b.weight[i], mask = b.mask[i];
+    T weight = raw > cap ? above : raw;
+    weight = raw < floor ? below : weight;
+    weight = raw < icepop_low ? T{0} : weight;
+    weight = raw > icepop_high ? T{0} : weight;
+    b.loss[i] *= weight;
+    b.gradient[i] *= weight;
+    b.live[i] = weight != T{0} ? b.live[i] : T{0};
+    const T kept = mask > T{0} ? weight : T{0};
+    sum += kept;
+    sum_sq += kept * kept;
+    most = std::max(most, mask > T{0} ? weight : -inf);
+    const T changed = weight != raw ? T{1} : T{0};
+    num_changed += mask > T{0} ? changed : T{0};
+  }
+  totals.weight += sum;
+  totals.weight_sq += sum_sq;
+  totals.weight_changed += num_changed;
+  totals.weight_max = std::max(totals.weight_max, static_cast<double>(most));
+}
+
+template <typename T>
+RFT_VEC_INLINE void ReferenceKl(const Knobs& k, Block<T>& b, FusedClipTotals& totals) {
+  const T coef = static_cast<T>(k.kl_coef);
+  const bool is_k1 = k.kl == KlEstimator::kK1, is_k2 = k.kl == KlEstimator::kK2;
+  T k1{}, k2{}, k3{};
+  RFT_TOKENS(reduction(+ : k1, k2, k3))
+  for (int i = 0; i < b.n; ++i) {
+    T rest, k3_of_d;
+    const T d = Subtract(b.mask[i], b.ref[i], b.lp[i], rest), half_square = T{0.5} * d * d;
+    const T exp = vec::ExpOfAny(d, rest, k3_of_d);
+    k1 -= d;
+    k2 += half_square;
+    k3 += k3_of_d;
+    const T value = is_k1 ? -d : is_k2 ? half_square : k3_of_d;
+    const T slope = is_k1 ? T{1} : is_k2 ? -d : T{1} - exp;
+    b.loss[i] += coef != T{0} ? coef * value : T{0};  // coefficient 0: nothing, not 0 * infinity
+    b.gradient[i] += coef != T{0} ? coef * slope : T{0};
+  }
+  totals.ref_k1 += k1;
+  totals.ref_k2 += k2;
+  totals.ref_k3 += k3;
+}
+
+// Stores the gradient and adds the loss.
+template <typename T>
+RFT_VEC_INLINE void Finish(const RowValues& row, Block<T>& b, FusedClipTotals& totals) {
+  const T share = static_cast<T>(row.share);
+  T sum{}, num_live{};
+  RFT_TOKENS(reduction(+ : sum, num_live))
+  for (int i = 0; i < b.n; ++i) {
+    const T mask = b.mask[i], gradient = b.gradient[i] * share, loss = b.loss[i];
+    b.out[i] = mask > T{0} ? gradient : T{0};
+    sum += mask > T{0} ? loss : T{0};
+    num_live += b.live[i];
+  }
+  totals.sum += static_cast<double>(sum) * row.share;
+  totals.live += num_live;
 }
 
 template <typename T>
 RFT_VEC_INLINE FusedClipTotals Rows(const FusedClipArrays<T>& a, const Knobs& k, int64_t first_row,
                                     int64_t last_row) {
-  Sums sums;
-  double sum = 0.0, num_tokens = 0.0, num_rows = 0.0;
+  const bool plain_ratio = !k.row_ratio && !k.from_sampling && k.cap == kMetricLogRatioCap &&
+                           k.cap_max == kMetricLogRatioCap;
+  FusedClipTotals totals;
+  Block<T> b;
   for (int64_t r = first_row; r < last_row; ++r) {
     const int64_t begin = a.row_offsets[r], end = a.row_offsets[r + 1];
-    const int64_t whole = begin + (end - begin) / kWidth * kWidth;
-    Tail<T> tail(a, whole, end - whole);
-    const FusedClipArrays<T> tail_arrays = tail.Arrays(a);
-    RowSums row_sums;
-    for (int64_t at = begin; at < whole; at += kWidth) AddRowSums(a, at, k, row_sums);
-    AddRowSums(tail_arrays, 0, k, row_sums);
-    const RowValues row = ValuesOf(row_sums, k);
-
-    Doubles losses = {};
-    for (int64_t at = begin; at < whole; at += kWidth) losses += Step(a, at, k, row, sums);
-    losses += Step(tail_arrays, 0, k, row, sums);
-    std::copy_n(tail.gradient, end - whole, a.gradient + whole);
-    sum += vec::Sum(losses) * row.share;
-    num_tokens += row.count;
-    num_rows += row.count > 0 ? 1.0 : 0.0;
+    const RowValues row = ValuesOf(a, k, begin, end);
+    for (int64_t at = begin; at < end; at += kBlock) {
+      b.n = static_cast<int>(std::min<int64_t>(kBlock, end - at));
+      b.lp = a.logprobs + at;
+      b.old = a.old_logprobs + at;
+      b.sampling = a.sampling_logprobs == nullptr ? nullptr : a.sampling_logprobs + at;
+      b.ref = a.ref_logprobs == nullptr ? nullptr : a.ref_logprobs + at;
+      b.advantages = a.advantages + at;
+      b.mask = a.mask + at;
+      b.out = a.gradient + at;
+      if (plain_ratio) {
+        Clip<true>(k, b, totals);
+      } else {
+        Ratio(k, row, b);
+        Clip<false>(k, b, totals);
+      }
+      if (k.has_dual) DualClip(k, b, totals);
+      if (b.sampling != nullptr) Mismatch(b, totals);
+      if (k.has_correction) {
+        Weights(k, row, b);
+        Correct(k, b, totals);
+      }
+      if (b.ref != nullptr) ReferenceKl(k, b, totals);
+      Finish(row, b, totals);
+    }
+    totals.num_tokens += row.count;
+    totals.num_rows += row.count > 0 ? 1.0 : 0.0;
   }
-  FusedClipTotals totals = Finish(sums);
-  totals.sum = sum;
-  totals.num_tokens = num_tokens;
-  totals.num_rows = num_rows;
+  if (a.sampling_logprobs == nullptr && totals.num_tokens > 0) totals.mismatch_max = 0.0;
   return totals;
 }
 
@@ -358,7 +403,7 @@ void FusedClipTotals::Add(const FusedClipTotals& o) {
 template <typename T>
 FusedClipTotals RunFusedClip(const FusedClipArrays<T>& arrays, const LossConfig& config,
                              int64_t first_row, int64_t last_row) {
-  const Knobs k = KnobsOf(config);
+  const Knobs k = KnobsOf(config, arrays.sampling_logprobs != nullptr);
 #ifdef RFT_FUSED_TARGETS
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl"))

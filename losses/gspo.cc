@@ -8,10 +8,7 @@ namespace rft {
 namespace {
 
 void GspoDefaults(LossConfig& config) {
-  config.ratio_level = RatioLevel::kSequence;
-  config.clip_low = 3e-4;
-  config.clip_high = 4e-4;
-  config.log_ratio_cap_max = 10.0;
+  RowRatioDefaults(RatioLevel::kSequence, config);
   config.correction = ImportanceCorrection{};
 }
 

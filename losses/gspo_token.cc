@@ -12,10 +12,7 @@ namespace rft {
 namespace {
 
 void GspoTokenDefaults(LossConfig& config) {
-  config.ratio_level = RatioLevel::kSequenceToken;
-  config.clip_low = 3e-4;
-  config.clip_high = 4e-4;
-  config.log_ratio_cap_max = 10.0;
+  RowRatioDefaults(RatioLevel::kSequenceToken, config);
   config.correction = ImportanceCorrection{};
 }
 

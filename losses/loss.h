@@ -2,7 +2,8 @@
 //
 // Shapes: T tokens of R rows packed one after another, row_offsets_R1 (int64, R + 1 entries, row r
 // is [off[r], off[r+1])).
-// dtypes: all float32, or all float64. Never bf16. Policy losses compute in float64 either way.
+// dtypes: all float32, or all float64. Never bf16. Policy losses compute in float64 either way
+// (fused_clip.h: in the dtype of the input).
 // Gradient: only through logprobs_T.  Invariant to the order of rows and to how rows are split over
 // calls: the caller adds the sums and the denominators of all calls of a step and divides once.
 // Errors: c10::Error on shape or dtype mismatch, on a missing constant, and on an unknown name.

@@ -8,7 +8,7 @@
 // Cross-entropy counts tokens by sft_weights_T, or those of positive advantage (2504.05118).
 //
 // float64 throughout, whatever the input. On a CPU, losses built on ClipSurrogate without the
-// rarer knobs take one fused pass instead (fused_clip.h); same numbers.
+// rarer knobs take one fused pass instead, in the dtype of the input (fused_clip.h).
 // Metrics: docs/losses.md. Errors: c10::Error on a bad input or knob, before anything is computed.
 #pragma once
 

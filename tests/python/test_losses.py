@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import rft
+from rft import loss_check
 from rft.bench import BenchOptions, check_losses
 
 
@@ -129,6 +130,7 @@ def broken(change):
 def test_check_loss_says_what_is_broken(name: str, loss) -> None:
     report = rft.check_loss(loss, quiet=True)
     assert name in {one.name for one in report.findings if not one.ok}, str(report)
+    assert loss_check.HINTS[name] in str(report)
 
 
 def test_check_losses_asks_for_an_oracle() -> None:

@@ -30,6 +30,17 @@ from typing import Any
 
 NAMES = ("logprobs", "old_logprobs", "sampling_logprobs", "ref_logprobs", "entropy", "advantages", "mask")
 TOLERANCE = 1e-9
+# What to do about a broken property.
+HINTS = {
+    "mask": "multiply every token's loss by `mask`, and divide by mask.sum() instead of taking a mean",
+    "nan": "read masked tokens through torch.where(mask > 0, x, 0.0): 0 * NaN is NaN, and so is its gradient",
+    "padding": "divide by what `mask` counts, not by the shape: mean() counts padding",
+    "order": "use nothing that depends on a row's position in the batch",
+    "split": "return (sum, denominator), each a plain sum over rows, and let the step divide once",
+    "slope": "some of the value does not reach the gradient: look for .data, .item(), numpy or an in-place change",
+    "extreme": "clamp the log ratio before exp, for example to +-20",
+    "empty": "divide by mask.sum().clamp(min=1)",
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,12 @@ class LossReport:
         return self.ok
 
     def __str__(self) -> str:
-        return "\n".join(f"{'ok    ' if one.ok else 'BROKEN'} {one.name:8s} {one.detail}" for one in self.findings)
+        lines = []
+        for one in self.findings:
+            lines.append(f"{'ok    ' if one.ok else 'BROKEN'} {one.name:8s} {one.detail}")
+            if not one.ok:
+                lines.append(f"{'':15s} -> {HINTS[one.name]}")
+        return "\n".join(lines)
 
 
 def check_loss(fn: Callable[..., Any] | str, *, seed: int = 0, quiet: bool = False) -> LossReport:
@@ -241,7 +257,9 @@ def _same(name: str, what: str, a: _Outcome, b: _Outcome, columns: int | None = 
     gradient = a.gradient if columns is None else a.gradient[:, :columns]
     value, slope = _difference(a.value, b.value), _difference(gradient, b.gradient)
     ok = value <= TOLERANCE and slope <= TOLERANCE
-    return Finding(name, ok, f"{what} changes {'nothing' if ok else f'the loss by {value:.1e}, a gradient by {slope:.1e}'}")
+    changed = "the loss or its gradient to NaN or infinity" if max(value, slope) == float("inf") else (
+        f"the loss by {value:.1e}, a gradient by {slope:.1e}")
+    return Finding(name, ok, f"{what} changes {'nothing' if ok else changed}")
 
 
 def _fill(batch: _Batch, fill: Callable[[str, Any], Any]) -> _Batch:
@@ -299,8 +317,7 @@ def _check_split(subject: Any, batch: _Batch) -> Finding:
         total = sum(w * float(p.value) for w, p in zip(weights, parts, strict=True)) / scale
         if abs(total - float(whole.value)) <= TOLERANCE * max(1.0, abs(total)):
             return Finding("split", True, f"it is {meaning}: weigh micro-batches accordingly, or return (sum, denominator)")
-    return Finding("split", False, "micro-batches do not add up to the step under any usual denominator; return (sum, denominator) "
-                                   "with both added up over the step")
+    return Finding("split", False, "micro-batches do not add up to the step under any usual denominator")
 
 
 def _check_slope(subject: Any, batch: _Batch) -> Finding:
@@ -313,7 +330,8 @@ def _check_slope(subject: Any, batch: _Batch) -> Finding:
         down[i, t] -= step
         slope = (value(up) - value(down)) / (2 * step)
         worst = max(worst, abs(slope - float(gradient[i, t])) / max(1.0, abs(slope)))
-    return Finding("slope", worst <= 1e-6, f"gradient and finite differences agree to {worst:.1e}")
+    ok = worst <= 1e-6
+    return Finding("slope", ok, f"gradient and finite differences {'agree to' if ok else 'differ by'} {worst:.1e}")
 
 
 def _check_extreme(subject: Any, batch: _Batch) -> Finding:
@@ -325,7 +343,7 @@ def _check_extreme(subject: Any, batch: _Batch) -> Finding:
             out = subject(moved.change(lambda _, x: x.float()))
             if not bool(torch.isfinite(out.value)) or not bool(torch.isfinite(out.gradient).all()):
                 return Finding("extreme", False, f"old_logprobs moved by {sign * nats:+.0f} nats make the float32 loss or gradient "
-                                                 "infinite or NaN; clamp the log ratio before exp")
+                                                 "infinite or NaN")
     return Finding("extreme", True, "moves of up to 200 nats stay finite in float32")
 
 

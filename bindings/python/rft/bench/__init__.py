@@ -37,6 +37,7 @@ CHECKS = {
     "model": "rft.bench.check_model",
     "oracle": "rft.bench.check_oracle",
     "parity": "rft.bench.check_parity",
+    "trl": "rft.bench.check_trl",
 }
 DEFAULT_MODEL = Path("models/smollm2-135m-instruct")
 
