@@ -38,6 +38,8 @@ struct Codes {
   }
 };
 
+constexpr float kLeastScale = 1e-18f;  // its square is still a normal number
+
 // 16 random bits of (seed, position): a 64-bit finaliser (Steele et al. 2014, "splitmix").
 uint32_t RandomBits(uint64_t seed, uint64_t position) {
   uint64_t z = seed * 0x9E3779B97F4A7C15u + position * 0xBF58476D1CE4E5B9u;
@@ -93,8 +95,10 @@ void Moment::Read(int64_t begin, int64_t count, float* out) const {
   } else {
     const Codes& codes = Codes::Get(is_signed_);
     const uint8_t* stored = Data<uint8_t>(storage_) + begin;
-    for (int64_t i = 0; i < count; ++i)
-      out[i] = codes.value[stored[i]] * Data<float>(scales_)[(begin + i) / kBlock];
+    for (int64_t i = 0; i < count; ++i) {
+      const float x = codes.value[stored[i]] * Data<float>(scales_)[(begin + i) / kBlock];
+      out[i] = is_signed_ ? x : x * x;
+    }
   }
 }
 
@@ -113,9 +117,14 @@ void Moment::Write(int64_t begin, int64_t count, const float* values, uint64_t s
       const int64_t size = std::min(kBlock, count - b);
       float largest = 0.0f;
       for (int64_t i = 0; i < size; ++i) largest = std::max(largest, std::abs(values[b + i]));
+      if (!is_signed_) largest = std::sqrt(largest);
+      if (largest < kLeastScale) largest = 0.0f;
       Data<float>(scales_)[(begin + b) / kBlock] = largest;
       const float divisor = largest > 0.0f ? largest : 1.0f;
-      for (int64_t i = 0; i < size; ++i) out[b + i] = codes.CodeOf(values[b + i] / divisor);
+      for (int64_t i = 0; i < size; ++i) {
+        const float x = largest == 0.0f ? 0.0f : values[b + i];
+        out[b + i] = codes.CodeOf((is_signed_ ? x : std::sqrt(x)) / divisor);
+      }
     }
   }
 }

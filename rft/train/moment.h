@@ -5,7 +5,8 @@
 //          added; a value that bf16 has stays as it is
 //   int8   1 byte and a float32 scale per 256 numbers: blockwise dynamic quantisation (Dettmers et al., 2110.02861, sec. 2);
 //          the codes are those of bitsandbytes' dynamic map, with -1 in place of the most negative one, so that writing what
-//          was read gives the same codes
+//          was read gives the same codes. Of numbers that are never negative the root is coded: a mean square would otherwise
+//          round to 0 where the mean itself does not, and AdamW divides one by the other
 //
 // Ranges are handled in whole blocks. Thread-safe for disjoint ranges.
 #pragma once
