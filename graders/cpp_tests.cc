@@ -71,7 +71,6 @@ class CppTests : public CodeGrader {
     CodeGraderOptions options = ReadOptions(params, spec);
     options.num_warm = 0;  // no interpreter is needed
     auto grader = std::make_unique<CppTests>(std::move(options));
-    grader->tests_ = ReadTemplate(params, "tests");
     grader->compiler_ = params.String("compiler", "/usr/bin/g++");
     if (grader->compiler_.find('/') == std::string::npos)
       grader->compiler_ = "/usr/bin/" + grader->compiler_;
@@ -81,40 +80,19 @@ class CppTests : public CodeGrader {
     }
     grader->ReadFlags(params);
     grader->compile_deadline_s_ = params.Double("compile_deadline_s", 30.0, 0.1);
-    grader->fenced_ = params.Choice("code", {"fenced", "all"}, "fenced") == "fenced";
-    grader->fraction_ = params.Choice("score", {"all", "fraction"}, "all") == "fraction";
     RFT_RETURN_IF_ERROR(params.Finish());
     return grader;
   }
 
  protected:
-  Grade Execute(const GradeJob& job, SandboxPool::Bench& bench, CodeClock& clock) const override {
-    absl::StatusOr<TestOutcome> outcome = Judge(job, bench.sandbox(), clock);
-    if (!outcome.ok()) return GradeError{std::string(outcome.status().message())};
-    return outcome->ToScore(fraction_);
-  }
-
- private:
-  void ReadFlags(ParamReader& params) {
-    const absl::StatusOr<json::value> list =
-        ParseJson(params.String("flags", R"(["-std=c++20", "-O1"])"));
-    const json::array* flags = list.ok() ? list->if_array() : nullptr;
-    bool good = flags != nullptr;
-    for (size_t i = 0; good && i < flags->size(); ++i) {
-      good = (*flags)[i].is_string();
-      if (good) flags_.emplace_back((*flags)[i].get_string());
-    }
-    if (!good) params.AddError("flags", "must be a list of texts");
-  }
-
-  absl::StatusOr<TestOutcome> Judge(const GradeJob& job, const Sandbox& sandbox,
-                                    CodeClock& clock) const {
-    RFT_ASSIGN_OR_RETURN(const std::string tests_text, tests_.Render(job.Input()));
+  absl::StatusOr<TestOutcome> Judge(const GradeJob& job, SandboxPool::Bench& bench,
+                                    CodeClock& clock) const override {
+    const Sandbox& sandbox = bench.sandbox();
+    RFT_ASSIGN_OR_RETURN(const std::string tests_text, TestsFor(job));
     RFT_ASSIGN_OR_RETURN(const CodeTests tests, ParseTests(tests_text, ""));
     if (tests.stdio.empty())
       return absl::InvalidArgumentError("cpp_tests takes cases of input and output");
-    const std::string code =
-        fenced_ ? ExtractCode(job.completion, {"cpp", "c++", "cc", "cxx"}) : job.completion;
+    const std::string code = CodeOf(job, {"cpp", "c++", "cc", "cxx"});
     const BoxFolder folder;
     if (folder.path().empty() || !folder.Write(code, sandbox.run_as_id())) {
       return absl::ResourceExhaustedError("can't make a temporary folder");
@@ -137,6 +115,19 @@ class CppTests : public CodeGrader {
           return SandboxProcess::Start(command.spawn);
         },
         clock);
+  }
+
+ private:
+  void ReadFlags(ParamReader& params) {
+    const absl::StatusOr<json::value> list =
+        ParseJson(params.String("flags", R"(["-std=c++20", "-O1"])"));
+    const json::array* flags = list.ok() ? list->if_array() : nullptr;
+    bool good = flags != nullptr;
+    for (size_t i = 0; good && i < flags->size(); ++i) {
+      good = (*flags)[i].is_string();
+      if (good) flags_.emplace_back((*flags)[i].get_string());
+    }
+    if (!good) params.AddError("flags", "must be a list of texts");
   }
 
   // "" or why it did not compile.
@@ -171,12 +162,9 @@ class CppTests : public CodeGrader {
                             error, std::min<size_t>(300, printed.find('\n', error) - error))));
   }
 
-  Template tests_;
   std::string compiler_;
   std::vector<std::string> flags_;
   double compile_deadline_s_ = 30.0;
-  bool fenced_ = true;
-  bool fraction_ = false;
 };
 
 }  // namespace

@@ -34,32 +34,21 @@ class PythonTests : public CodeGrader {
   static absl::StatusOr<std::unique_ptr<Grader>> Create(const GraderSpec& spec) {
     ParamReader params(spec);
     auto grader = std::make_unique<PythonTests>(ReadOptions(params, spec));
-    grader->tests_ = ReadTemplate(params, "tests");
     if (params.Has("entry_point")) grader->entry_point_ = ReadTemplate(params, "entry_point");
     if (params.Has("setup")) grader->setup_ = ReadTemplate(params, "setup");
-    grader->fenced_ = params.Choice("code", {"fenced", "all"}, "fenced") == "fenced";
-    grader->fraction_ = params.Choice("score", {"all", "fraction"}, "all") == "fraction";
     RFT_RETURN_IF_ERROR(params.Finish());
     return grader;
   }
 
  protected:
-  Grade Execute(const GradeJob& job, SandboxPool::Bench& bench, CodeClock& clock) const override {
-    absl::StatusOr<TestOutcome> outcome = Judge(job, bench, clock);
-    if (!outcome.ok()) return GradeError{std::string(outcome.status().message())};
-    return outcome->ToScore(fraction_);
-  }
-
- private:
   absl::StatusOr<TestOutcome> Judge(const GradeJob& job, SandboxPool::Bench& bench,
-                                    CodeClock& clock) const {
+                                    CodeClock& clock) const override {
     const GradeInput input = job.Input();
-    RFT_ASSIGN_OR_RETURN(const std::string tests_text, tests_.Render(input));
+    RFT_ASSIGN_OR_RETURN(const std::string tests_text, TestsFor(job));
     RFT_ASSIGN_OR_RETURN(const std::string entry_point, entry_point_.Render(input));
     RFT_ASSIGN_OR_RETURN(const std::string setup, setup_.Render(input));
     RFT_ASSIGN_OR_RETURN(const CodeTests tests, ParseTests(tests_text, entry_point));
-    const std::string code =
-        fenced_ ? ExtractCode(job.completion, {"python", "py", "python3"}) : job.completion;
+    const std::string code = CodeOf(job, {"python", "py", "python3"});
     if (tests.stdio.empty()) return RunTestSession({tests, entry_point, setup, code}, bench, clock);
     const std::string message = boost::json::serialize(boost::json::object{
         {"role", "program"}, {"source", code}, {"done", std::string(kProgramDone)}});
@@ -73,11 +62,9 @@ class PythonTests : public CodeGrader {
         clock);
   }
 
-  Template tests_;
+ private:
   Template entry_point_;
   Template setup_;
-  bool fenced_ = true;
-  bool fraction_ = false;
 };
 
 }  // namespace

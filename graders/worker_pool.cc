@@ -19,7 +19,13 @@ using Clock = std::chrono::steady_clock;
 // Items are sent ahead so that a worker with quick items never waits for us, but no more than it does in this time, so
 // that a slow item holds up few others.
 constexpr double kAheadSeconds = 0.02;
-constexpr size_t kMaxInFlight = 64;
+constexpr size_t kMaxInFlight = 16;
+// Spare workers: an item that usually takes less than kQuickSeconds is taken to hang after kStuckSeconds.
+constexpr double kQuickSeconds = 0.005;
+constexpr auto kStuck = std::chrono::milliseconds(50);
+constexpr double kQuickStartSeconds = 1.0;
+constexpr size_t kMaxSpares = 8;
+constexpr double kSpareIdleSeconds = 5.0;
 constexpr size_t kMaxBatchBytes = kMaxFrameBytes / 2;
 constexpr int kMaxFailedStarts = 3;
 constexpr double kRetryDelaySeconds = 0.2;
@@ -130,6 +136,28 @@ void WorkerPool::Enqueue(std::vector<Item> items) {
     }
   }
   FillAll();
+  StartSpareIfStuck();
+}
+
+bool WorkerPool::Stuck(const Worker& worker) const {
+  return worker.connection == nullptr ||
+         (!worker.in_flight.empty() && Clock::now() - worker.since >= kStuck);
+}
+
+void WorkerPool::StartSpareIfStuck() {
+  const bool quick = usual_item_s_ > 0 && usual_item_s_ < kQuickSeconds;
+  if (queue_.empty() || !quick || start_s_ > kQuickStartSeconds || stopping_ || broken_.has_value())
+    return;
+  Worker* spare = nullptr;
+  for (auto& worker : workers_) {
+    if (!Stuck(*worker)) return;  // it can go on with the queue, or is starting
+    if (worker->spare && worker->connection == nullptr) spare = worker.get();
+  }
+  if (spare == nullptr) {
+    if (workers_.size() >= static_cast<size_t>(options_.num_workers) + kMaxSpares) return;
+    spare = workers_.emplace_back(std::make_unique<Worker>(io_, /*spare=*/true)).get();
+  }
+  StartWorker(*spare);
 }
 
 void WorkerPool::StartWorker(Worker& worker) {
@@ -146,6 +174,7 @@ void WorkerPool::StartWorker(Worker& worker) {
     ++stats_.num_started;
   }
   worker.connection = *std::move(connection);
+  worker.since = Clock::now();
   worker.ready = false;
   worker.item_s = 0.0;
   worker.connection->Send(options_.init_message);
@@ -168,13 +197,15 @@ void WorkerPool::OnFrame(Worker& worker, std::string_view payload) {
     }
     worker.failed_starts = 0;
     const double took_s = std::chrono::duration<double>(Clock::now() - worker.since).count();
-    worker.item_s = worker.item_s == 0.0 ? took_s : 0.8 * worker.item_s + 0.2 * took_s;
+    for (double* smoothed : {&worker.item_s, &usual_item_s_})
+      *smoothed = *smoothed == 0.0 ? took_s : 0.8 * *smoothed + 0.2 * took_s;
     const std::string output = worker.connection->TakeOutput();
     if (auto* error = std::get_if<GradeError>(&graded->grade))
       error->message = WithOutput(error->message, output);
     FinishCurrent(worker, std::move(graded->grade));
     return Fill(worker);
   }
+  start_s_ = std::chrono::duration<double>(Clock::now() - worker.since).count();
   worker.ready = true;
   worker.batch = std::get<WorkerReady>(*message).batch;
   CancelTimer(worker);
@@ -217,6 +248,7 @@ void WorkerPool::OnItemDeadline(Worker& worker) {
 // Also a worker that died with nothing to do: nobody's item is to blame.
 void WorkerPool::OnStartFailed(Worker& worker, const std::string& why) {
   Stop(worker);
+  if (worker.spare) return;
   if (++worker.failed_starts >= kMaxFailedStarts) {
     return FailAll(absl::StrCat("workers don't start (", kMaxFailedStarts, " attempts): ", why));
   }
@@ -241,6 +273,7 @@ void WorkerPool::CancelTimer(Worker& worker) {
 
 void WorkerPool::Stop(Worker& worker) {
   CancelTimer(worker);
+  worker.slow_timer.cancel();
   if (worker.connection != nullptr) {
     worker.connection->Kill();
     dying_.push_back(worker.connection->pid());
@@ -276,7 +309,11 @@ bool WorkerPool::RetryEachAlone(Worker& worker) {
 
 size_t WorkerPool::NumToSend(const Worker& worker) const {
   // The others get their share of a short queue.
-  const size_t share = (queue_.size() + workers_.size() - 1) / workers_.size();
+  const auto running =
+      static_cast<size_t>(std::count_if(workers_.begin(), workers_.end(), [](const auto& other) {
+        return !other->spare || other->connection != nullptr;
+      }));
+  const size_t share = (queue_.size() + running - 1) / running;
   if (worker.batch) {
     if (!worker.in_flight.empty()) return 0;
     if (options_.groups) return queue_.front().group;
@@ -295,7 +332,12 @@ size_t WorkerPool::NumToSend(const Worker& worker) const {
 }
 
 void WorkerPool::Fill(Worker& worker) {
-  if (worker.connection == nullptr || !worker.ready || queue_.empty()) return;
+  if (worker.connection == nullptr || !worker.ready) return;
+  if (queue_.empty()) {
+    if (worker.spare && worker.in_flight.empty())
+      ArmTimer(worker, kSpareIdleSeconds, [this, &worker] { Stop(worker); });
+    return;
+  }
   const size_t count = NumToSend(worker);
   const bool was_idle = worker.in_flight.empty();
   std::vector<std::string> batch;
@@ -315,6 +357,10 @@ void WorkerPool::Fill(Worker& worker) {
 void WorkerPool::StartClock(Worker& worker) {
   worker.since = Clock::now();
   ArmTimer(worker, options_.deadline_s, [this, &worker] { OnItemDeadline(worker); });
+  worker.slow_timer.expires_after(kStuck);
+  worker.slow_timer.async_wait([this](const boost::system::error_code& error) {
+    if (!error) StartSpareIfStuck();
+  });
 }
 
 void WorkerPool::FillAll() {

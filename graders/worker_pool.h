@@ -14,6 +14,10 @@
 // of its own, so that the one to blame is found and the others get their grade. Groups are judged as a whole: they get one call,
 // and fail together.
 //
+// Where items usually take milliseconds, one that does not come back soon is likely to hang: while it waits for its deadline, a
+// spare worker goes on with the queue (if workers start quickly: a function that loads much is not loaded again). So a few calls
+// that hang cost one deadline, not one each. A spare with nothing to do ends after a while.
+//
 // Thread safety: Submit, WaitReady and stats from any thread; Shutdown from any thread but the pool's.
 #pragma once
 
@@ -89,20 +93,25 @@ class WorkerPool {
     size_t group = 1;    // that many, from this one on, are one call
   };
   struct Worker {
-    explicit Worker(boost::asio::io_context& io) : timer(io) {}
+    explicit Worker(boost::asio::io_context& io, bool spare = false)
+        : spare(spare), timer(io), slow_timer(io) {}
+    const bool spare;
     std::shared_ptr<WorkerConnection> connection;  // null: not running
     bool ready = false;
     bool batch = false;          // all items in flight are one call
     std::deque<Item> in_flight;  // front = current
     boost::asio::steady_timer
-        timer;               // start-up, deadline of the current item, or delay before a retry
-    uint64_t timer_use = 0;  // a timer that fired before it was re-armed must not act
+        timer;  // start-up, deadline of the current item, or delay before a retry
+    boost::asio::steady_timer slow_timer;  // the current item takes longer than usual
+    uint64_t timer_use = 0;                // a timer that fired before it was re-armed must not act
     std::chrono::steady_clock::time_point since;  // the current item's start
     double item_s = 0.0;                          // smoothed time per item; 0 = not known yet
     int failed_starts = 0;                        // since it last graded something
   };
 
   void StartWorker(Worker& worker);
+  bool Stuck(const Worker& worker) const;
+  void StartSpareIfStuck();
   void OnFrame(Worker& worker, std::string_view payload);
   void OnDeath(Worker& worker, const std::string& cause);
   void OnItemDeadline(Worker& worker);
@@ -129,6 +138,8 @@ class WorkerPool {
   // Pool thread only.
   std::vector<std::unique_ptr<Worker>> workers_;
   std::deque<Item> queue_;
+  double usual_item_s_ = 0.0;          // smoothed, of all workers; 0 = not known yet
+  double start_s_ = 0.0;               // how long the latest start took
   std::vector<pid_t> dying_;           // killed, not yet reaped
   std::optional<std::string> broken_;  // why nothing can be graded any more
   bool stopping_ = false;

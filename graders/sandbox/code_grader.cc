@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "graders/sandbox/code_text.h"
 #include "rft/core/log.h"
 #include "rft/core/status_macros.h"
 
@@ -45,7 +46,25 @@ CodeGraderOptions CodeGrader::ReadOptions(ParamReader& params, const GraderSpec&
   options.sandbox.python = params.String("python", "");
   options.sandbox.bwrap = params.String("bwrap", "bwrap");
   options.sandbox.allow_unisolated = params.Bool("allow_unisolated_code", false);
+  options.tests = ReadTemplate(params, "tests");
+  options.fenced = params.Choice("code", {"fenced", "all"}, "fenced") == "fenced";
+  options.fraction = params.Choice("score", {"all", "fraction"}, "all") == "fraction";
   return options;
+}
+
+absl::StatusOr<std::string> CodeGrader::TestsFor(const GradeJob& job) const {
+  return options_.tests.Render(job.Input());
+}
+
+std::string CodeGrader::CodeOf(const GradeJob& job,
+                               const std::vector<std::string>& languages) const {
+  return options_.fenced ? ExtractCode(job.completion, languages) : job.completion;
+}
+
+Grade CodeGrader::Execute(const GradeJob& job, SandboxPool::Bench& bench, CodeClock& clock) const {
+  const absl::StatusOr<TestOutcome> outcome = Judge(job, bench, clock);
+  if (!outcome.ok()) return GradeError{std::string(outcome.status().message())};
+  return outcome->ToScore(options_.fraction);
 }
 
 absl::Status CodeGrader::Begin() const {

@@ -12,10 +12,13 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "graders/async_grader.h"
 #include "graders/param_reader.h"
 #include "graders/sandbox/sandbox_pool.h"
+#include "graders/sandbox/test_outcome.h"
+#include "graders/template.h"
 
 namespace rft {
 
@@ -47,6 +50,9 @@ struct CodeGraderOptions {
   double deadline_s = 10.0;
   int num_workers = 2;  // executions at once
   int num_warm = 2;     // Python sandboxes kept ready by each
+  Template tests;
+  bool fenced = true;     // the code is the last fenced block, if there is one
+  bool fraction = false;  // score: the share of tests that passed
 };
 
 class CodeGrader : public AsyncGrader {
@@ -58,14 +64,20 @@ class CodeGrader : public AsyncGrader {
   void Start(std::shared_ptr<const GradeJob> job, std::function<void(Grade)> done) const override;
   void Shutdown() const override;
 
-  // Reads the keys that all of them have: workers, memory_limit_mb, python, bwrap, allow_unisolated_code.
+  // Reads the keys that all of them have: tests, code, score, workers, memory_limit_mb, python, bwrap, allow_unisolated_code.
   static CodeGraderOptions ReadOptions(ParamReader& params, const GraderSpec& spec);
 
  protected:
-  virtual Grade Execute(const GradeJob& job, SandboxPool::Bench& bench, CodeClock& clock) const = 0;
+  virtual absl::StatusOr<TestOutcome> Judge(const GradeJob& job, SandboxPool::Bench& bench,
+                                            CodeClock& clock) const = 0;
+
+  absl::StatusOr<std::string> TestsFor(const GradeJob& job) const;
+  // What the completion has to run; `languages` as of ExtractCode.
+  std::string CodeOf(const GradeJob& job, const std::vector<std::string>& languages) const;
 
  private:
   absl::Status Begin() const;  // under mutex_
+  Grade Execute(const GradeJob& job, SandboxPool::Bench& bench, CodeClock& clock) const;
 
   const CodeGraderOptions options_;
   mutable std::mutex mutex_;

@@ -1,8 +1,9 @@
-"""Python graders that judge a group at once, rft.Grade, and models of our own as judges."""
+"""Python graders that judge a group at once, calls that hang, rft.Grade, and models of our own as judges."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,18 @@ def test_a_grade_says_no_opinion_with_a_reason() -> None:
 
     assert grade(unsure, ["a", "b"])[0] | {"seconds": 0} == {
         "grader": "unsure", "kind": "abstain", "score": None, "reason": "too short to tell", "sub_scores": {}, "seconds": 0}
+
+
+@rft.grader(deadline_s=2)
+def busy(completion):
+    while completion == "hang":
+        pass
+    return 1.0
+
+
+def test_calls_that_hang_wait_for_their_deadline_side_by_side() -> None:
+    completions = ["hang" if i in (20, 70, 120) else "fine" for i in range(150)]
+    start = time.perf_counter()
+    kinds = [one["kind"] for one in grade(busy, completions, rows=[ROWS[0]] * 150)]
+    assert [i for i, kind in enumerate(kinds) if kind == "timeout"] == [20, 70, 120] and kinds.count("score") == 147
+    assert time.perf_counter() - start < 5.5  # one after the other: more than 6 s

@@ -3,6 +3,8 @@
 Rows:
     graders/native/<name>     grades/s of CPU time on one core: Grader::Run in a loop, against f(prompts, completions, completion_ids, **columns)
     graders/python/overhead_us   what the worker path adds to a grade of a Python function, in batches; the limit is the goal
+    graders/python/hanging_calls_s   what it costs a step of 300 completions that 1 % of the calls are `while True: pass`; the limit is
+                                     the deadline of one call
     graders/sampling_while_grading   tokens/s of sampling while the completions before are graded, against sampling alone
 Peers are Python packages where people use one (rapidfuzz, sacrebleu, rouge-score, jsonschema, math-verify), else plain Python
 (tests/bench/peers/trl_rewards.py). `limit` of a native row is what 20 times the peer would be; `disagree` says on how many of the
@@ -28,6 +30,8 @@ from rft.bench.peer import Peer
 GOAL = 20  # times the peer
 OVERHEAD_GOAL_US = 100
 COMPLETIONS = 200
+STEP = 300
+HANG_DEADLINE_S = 1.0
 WORDS = ("we first add the two numbers then divide by three which gives a value that is close to but not equal to what was asked so the "
          "result must be checked again before it is written down").split()
 
@@ -37,6 +41,8 @@ def run(options: BenchOptions, log: Log) -> Iterator[Row]:
     yield from native_rows(options, log)
     if options.only in "graders/python/overhead_us":
         yield overhead_row(options, log)
+    if options.only in "graders/python/hanging_calls_s":
+        yield hanging_row(options, log)
     if options.only in "graders/sampling_while_grading":
         yield sampling_row(options, log)
 
@@ -158,6 +164,38 @@ def overhead_row(options: BenchOptions, log: Log) -> Row:
         log(f"graders/python/overhead_us: round {index + 1}: {found[-1]:.1f} us")
     return row("graders/python/overhead_us", statistics.median(found), None, "us", OVERHEAD_GOAL_US, smaller_is_better=True,
                ours_all=[round(value, 1) for value in found])
+
+
+def half_unless_told_to_hang(completion: str) -> float:
+    """1 % of the calls of hanging_row never return."""
+    while completion == "hang":
+        pass
+    return 0.5
+
+
+def hanging_row(options: BenchOptions, log: Log) -> Row:
+    """One worker; how much longer a step takes when three of its calls hang, at places that differ by round."""
+    from rft import _native
+    from rft.graders import grader_spec
+
+    native = _native.load()
+    spec = grader_spec(half_unless_told_to_hang) | {"deadline_s": HANG_DEADLINE_S}
+    rows = [json.dumps({"answer": "1"})] * STEP
+
+    def seconds(hanging: int, seed: int) -> float:
+        places = random.Random(seed).sample(range(STEP), hanging)
+        texts = ["hang" if i in places else "fine" for i in range(STEP)]
+        start = time.perf_counter()
+        kinds = [grades[0]["kind"] for grades in native.grade_rows([spec], rows, texts)]
+        if kinds.count("timeout") != hanging or kinds.count("score") != STEP - hanging:
+            raise RuntimeError(f"of {STEP} calls, {hanging} of which hang, {kinds.count('score')} were graded")
+        return time.perf_counter() - start
+
+    found = []
+    for index in range(options.rounds):
+        found.append(seconds(STEP // 100, index) - seconds(0, index))
+        log(f"graders/python/hanging_calls_s: round {index + 1}: {found[-1]:.2f} s")
+    return row("graders/python/hanging_calls_s", statistics.median(found), None, "s", HANG_DEADLINE_S, smaller_is_better=True)
 
 
 def sampling_row(options: BenchOptions, log: Log) -> Row:
