@@ -58,7 +58,7 @@ def test_a_run_replays_as_it_is_told(moe_dir: Path, tmp_path: Path, mode: str, p
         assert line["loss/router_entropy"] > 0.0 and line["loss/router_max_load"] >= 1.0
         assert ("loss/routing_changed" in line) == (mode != "off")  # a share of what was replayed
         if mode != "off":
-            assert 0.0 < line["loss/routing_changed"] < 0.5 and line["loss/routing_weight_drift"] > 0.0  # from the second update on
+            assert 0.0 < line["loss/routing_changed"] <= 0.5 and line["loss/routing_weight_drift"] > 0.0  # from the second update on
     lines = [json.loads(line) for line in (run.dir / "rollouts.jsonl").read_text().splitlines()]
     assert len(lines) >= 3 * 2 * 4
 
