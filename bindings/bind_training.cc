@@ -167,8 +167,8 @@ void BindTraining(py::module_& m) {
           py::arg("token_budget") = TrainerOptions{}.token_budget,
           py::arg("temperature") = TrainerOptions{}.temperature, py::arg("checkpoint_every") = 0,
           py::arg("optimizer") = "adamw", py::arg("decay_vectors") = true,
-          py::arg("optimizer_state") = "fp32", py::arg("frozen") = false, py::arg("router_load_balance_coef") = 0.0,
-          py::arg("router_z_coef") = 0.0,
+          py::arg("optimizer_state") = "fp32", py::arg("frozen") = false,
+          py::arg("router_load_balance_coef") = 0.0, py::arg("router_z_coef") = 0.0,
           "adapter: train this adapter of the model; the model itself stays as it is. "
           "optimizer: adamw, muon or sgd; optimizer_state: fp32, or bf16 or int8 for adamw. "
           "decay_vectors: weight decay on norms and biases, too. "

@@ -249,8 +249,9 @@ class LocalTrainer : public Trainer {
         const ops::CheckpointScope scope(options_.checkpoint_every);
         const TeacherTokens tokens = TeacherTokensOf(datums, batch, teacher);
         Routing routing = MakeRouting(datums, batch);
-        const at::Tensor student_NK = ops::TokenLogprobs(
-            WantedStates(*weights, batch, routing), weights->head, tokens.ids_NK, options_.temperature);
+        const at::Tensor student_NK =
+            ops::TokenLogprobs(WantedStates(*weights, batch, routing), weights->head, tokens.ids_NK,
+                               options_.temperature);
         const at::Tensor sum =
             (DistillationDivergence(student_NK, tokens.logprobs_NK, config) * tokens.weights_N)
                 .sum();
