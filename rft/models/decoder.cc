@@ -232,20 +232,21 @@ at::Tensor Decoder::FeedForward(const LayerParameters& p, const ModelWeights& we
     const at::Tensor only_T1 = at::zeros({h_TH.size(0), 1}, at::kInt);
     const at::Tensor gate_T1 =
         ops::GateWeights(ops::Linear(h_TH.to(at::kFloat), w.shared_gate), only_T1, kSharedGate);
-    x_TH = ops::ExpertsAdd(h_TH, only_T1, gate_T1, w.gated_shared, x_TH);
+    x_TH = LoraExpertsAdd(h_TH, only_T1, gate_T1, w.gated_shared, x_TH, weights);
   }
-  return p.sparse ? Experts(w, h_TH, x_TH, sparse_index, routing) : x_TH;
+  return p.sparse ? Experts(weights, w, h_TH, x_TH, sparse_index, routing) : x_TH;
 }
 
-at::Tensor Decoder::Experts(const ModelWeights::Layer& w, const at::Tensor& h_TH,
-                            const at::Tensor& x_TH, int64_t sparse_index, Routing* routing) const {
+at::Tensor Decoder::Experts(const ModelWeights& weights, const ModelWeights::Layer& w,
+                            const at::Tensor& h_TH, const at::Tensor& x_TH, int64_t sparse_index,
+                            Routing* routing) const {
   const RouterConfig& router = config_.moe->router;
-  const at::Tensor logits_TE = ops::Linear(h_TH.to(at::kFloat), w.router);
+  const at::Tensor logits_TE = LoraLinear(h_TH.to(at::kFloat), w.router, weights);
   const at::Tensor experts_TK = ChooseOrReplay(logits_TE.detach(), w.correction_bias_E, router,
                                                sparse_index, num_sparse_layers(), routing);
   const at::Tensor weights_TK =
       ops::GateWeights(WithPenalty(logits_TE, router, routing), experts_TK, router);
-  return ops::ExpertsAdd(h_TH, experts_TK, weights_TK, w.experts, x_TH);
+  return LoraExpertsAdd(h_TH, experts_TK, weights_TK, w.experts, x_TH, weights);
 }
 
 }  // namespace rft

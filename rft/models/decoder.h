@@ -40,8 +40,9 @@ class Decoder : public CausalLm {
   at::Tensor FeedForward(const LayerParameters& p, const ModelWeights& weights,
                          const ModelWeights::Layer& w, at::Tensor x_TH, int64_t sparse_index,
                          Routing* routing) const;
-  at::Tensor Experts(const ModelWeights::Layer& w, const at::Tensor& h_TH, const at::Tensor& x_TH,
-                     int64_t sparse_index, Routing* routing) const;
+  at::Tensor Experts(const ModelWeights& weights, const ModelWeights::Layer& w,
+                     const at::Tensor& h_TH, const at::Tensor& x_TH, int64_t sparse_index,
+                     Routing* routing) const;
 
   DecoderFeatures features_;
   HeadLayout layout_;

@@ -26,38 +26,45 @@ std::string_view ModuleName(std::string_view parameter) {
   return parameter.substr(parameter.rfind('.') + 1);
 }
 
-const std::vector<std::string>& Group(const std::string& target) {
+const std::vector<std::string>& Modules(const std::string& group) {
   static const std::vector<std::string> kNone,
       kAttention = {"q_proj", "k_proj", "v_proj", "o_proj"},
       kMlp = {"gate_proj", "up_proj", "down_proj"},
       kAll = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
-  if (target == "attention") return kAttention;
-  if (target == "mlp") return kMlp;
-  return target == "all" ? kAll : kNone;
+  if (group == "attention") return kAttention;
+  if (group == "mlp") return kMlp;
+  return group == "all" ? kAll : kNone;
+}
+
+bool IsWanted(const std::string& parameter, const std::string& target) {
+  const std::string_view module = ModuleName(parameter);
+  const bool expert = parameter.find(".experts.") != std::string::npos;
+  if (target == "experts") return expert;
+  if (target == "router") return module == "gate";
+  const std::vector<std::string>& group = Modules(target);
+  if (group.empty()) return module == target;
+  return !expert && std::find(group.begin(), group.end(), module) != group.end();
 }
 
 absl::StatusOr<std::vector<Parameter*>> FindTargets(CausalLm& base, const LoraConfig& config) {
-  const std::vector<const Weight*> weights = LinearWeights(*base.weights());
-  std::set<std::string, std::less<>> present, wanted;
-  for (const Weight* weight : weights)
-    for (const Parameter* part : weight->parts) present.emplace(ModuleName(part->name));
-  for (const std::string& target : config.targets) {
-    const std::vector<std::string>& group = Group(target);
-    wanted.insert(group.begin(), group.end());  // of a group, those that the model has
-    if (group.empty()) wanted.insert(target);
-    const bool found = group.empty() ? present.contains(target)
-                                     : std::any_of(group.begin(), group.end(), [&](const auto& n) {
-                                         return present.contains(n);
-                                       });
-    if (!found)
+  std::vector<Parameter*> all, targets;
+  std::set<std::string, std::less<>> present;
+  for (const Weight* weight : LinearWeights(*base.weights()))
+    for (Parameter* part : weight->parts) {
+      all.push_back(part);
+      present.emplace(ModuleName(part->name));
+    }
+  for (const std::string& target : config.targets)
+    if (std::none_of(all.begin(), all.end(),
+                     [&](const Parameter* p) { return IsWanted(p->name, target); }))
       return absl::InvalidArgumentError(absl::StrCat(
           "lora.targets: the model has no module '", target, "' that can be adapted; it has ",
-          absl::StrJoin(present, ", "), ", and the groups attention, mlp, all"));
-  }
-  std::vector<Parameter*> targets;
-  for (const Weight* weight : weights)
-    for (Parameter* part : weight->parts)
-      if (wanted.contains(ModuleName(part->name))) targets.push_back(part);
+          absl::StrJoin(present, ", "), ", and the groups attention, mlp, all",
+          base.num_sparse_layers() > 0 ? ", experts, router" : ""));
+  for (Parameter* p : all)
+    if (std::any_of(config.targets.begin(), config.targets.end(),
+                    [&](const std::string& target) { return IsWanted(p->name, target); }))
+      targets.push_back(p);
   if (targets.empty())
     return absl::InvalidArgumentError(
         "lora.targets: is empty; name modules, or attention, mlp, all");
@@ -142,7 +149,7 @@ void LoraAdapter::Pack(LoraWeights& weights, const ModelWeights& base) const {
     low_rank.rank = config_.rank;
     low_rank.k = weight->k;
     low_rank.scale = static_cast<float>(config_.scale());
-    low_rank.dtype = base_->dtype();
+    low_rank.dtype = weight->packed.scalar_type();  // a router is float32
     low_rank.site = site++;
     int64_t column = 0;
     for (const Parameter* part : weight->parts) {
@@ -155,6 +162,21 @@ void LoraAdapter::Pack(LoraWeights& weights, const ModelWeights& base) const {
     low_rank.Repack();
     weights.by_weight.emplace(weight->parts[0], std::move(low_rank));
   }
+  const auto find = [&](const Weight& weight) -> const LowRank* {
+    const auto it = weights.by_weight.find(weight.parts[0]);
+    return it == weights.by_weight.end() ? nullptr : &it->second;  // stays where it is
+  };
+  for (const ModelWeights::Layer& layer : base.layers)
+    for (const ExpertWeights* experts : {&layer.gated_shared, &layer.experts}) {
+      ExpertLowRank low_rank;
+      bool any = false;
+      for (int64_t e = 0; e < experts->num_experts(); ++e) {
+        low_rank.gate_up.push_back(find(experts->gate_up[e]));
+        low_rank.down.push_back(find(experts->down[e]));
+        any = any || low_rank.gate_up.back() || low_rank.down.back();
+      }
+      if (any) weights.by_experts.emplace(experts->gate_up[0].parts[0], std::move(low_rank));
+    }
 }
 
 std::shared_ptr<const ModelWeights> LoraAdapter::PackNewVersion() {
@@ -232,6 +254,18 @@ at::Tensor LoraLinearAdd(const at::Tensor& x_TK, const Weight& weight,
   at::Tensor y = ops::LinearAdd(x_TK, weight, residual_TN);
   AddAdapters(y, x_TK, weight, weights);
   return y;
+}
+
+at::Tensor LoraExpertsAdd(const at::Tensor& x_TH, const at::Tensor& experts_TK,
+                          const at::Tensor& weights_TK, const ExpertWeights& experts,
+                          const at::Tensor& residual_TH, const ModelWeights& weights) {
+  std::vector<ExpertAdapter> adapters;
+  for (const ModelWeights::Lora& lora : weights.lora) {
+    const auto it = lora.weights->by_experts.find(experts.gate_up[0].parts[0]);
+    if (it == lora.weights->by_experts.end()) continue;
+    adapters.push_back({lora.begin, lora.count, &it->second, lora.dropout.get()});
+  }
+  return ops::ExpertsAdd(x_TH, experts_TK, weights_TK, experts, residual_TH, adapters);
 }
 
 }  // namespace rft

@@ -25,8 +25,8 @@ struct LoraConfig {
   int64_t rank = 16;
   double alpha = 32.0;
   double dropout = 0.0;  // on the adapter's input, in training only
-  // Module names ("q_proj") or groups: "attention" (q, k, v, o), "mlp" (gate, up, down), "all" (both): of a
-  // group, what the model has. The experts of sparse layers and their router are not adapted.
+  // Module names ("q_proj"; experts' included) or groups: "attention" (q, k, v, o), "mlp" (gate, up, down of dense layers and
+  // shared experts), "all" (both), "experts" (each routed one has its own), "router": of a group, what the model has.
   std::vector<std::string> targets = {"all"};
   bool rslora = false;  // scale alpha / sqrt(rank) instead of alpha / rank
   uint64_t seed = 0;    // of A's initial values; B starts at 0
@@ -37,6 +37,8 @@ struct LoraConfig {
 // One version's packed adapter, found by the first parameter of the stacked weight that it adds to.
 struct LoraWeights {
   std::unordered_map<const Parameter*, LowRank> by_weight;
+  // Those of a sparse layer's experts together, by the first parameter of the first expert.
+  std::unordered_map<const Parameter*, ExpertLowRank> by_experts;
 };
 
 class LoraAdapter {
@@ -95,5 +97,9 @@ const ModelWeights* BaseOf(const ModelWeights& weights);
 at::Tensor LoraLinear(const at::Tensor& x_TK, const Weight& weight, const ModelWeights& weights);
 at::Tensor LoraLinearAdd(const at::Tensor& x_TK, const Weight& weight,
                          const at::Tensor& residual_TN, const ModelWeights& weights);
+// The same in place of ops::ExpertsAdd.
+at::Tensor LoraExpertsAdd(const at::Tensor& x_TH, const at::Tensor& experts_TK,
+                          const at::Tensor& weights_TK, const ExpertWeights& experts,
+                          const at::Tensor& residual_TH, const ModelWeights& weights);
 
 }  // namespace rft

@@ -4,10 +4,14 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "rft/tensor/dispatch.h"
+#include "rft/tensor/expert_adapters.h"
+#include "rft/tensor/experts_grouping.h"
 #include "rft/tensor/grouped_gemm.h"
 #include "rft/tensor/linear_backward.h"
 #include "rft/tensor/ops.h"
@@ -34,16 +38,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-// Pairs sorted by expert, then token.
-struct Grouping {
-  at::Tensor offsets_E1;  // int64: pairs of expert e are offsets[e] .. offsets[e + 1] - 1
-  at::Tensor token_P;     // int32: the pair's token
-  at::Tensor slot_P;      // int64: the pair's place in [T, K]
-  int64_t pairs() const { return token_P.size(0); }
-  int64_t begin(int64_t e) const { return Data<int64_t>(offsets_E1)[e]; }
-  int64_t count(int64_t e) const { return begin(e + 1) - begin(e); }
-};
 
 Grouping GroupByExpert(const at::Tensor& experts, int64_t num_experts) {
   const int64_t pairs = experts.numel(), k = experts.size(1);
@@ -128,26 +122,55 @@ void AccumulateGradients(const at::Tensor& x, const at::Tensor& dy,
     for (int64_t e = 0; e < num; ++e) one(e);
 }
 
-template <typename T>
-at::Tensor GateUp(const at::Tensor& x, const ExpertWeights& weights, const Grouping& g) {
-  const at::Tensor rows = GatherRows<T>(x, g);
+// residual += the experts' outputs; returns [gate | up] of the pairs.
+at::Tensor AddInto(const at::Tensor& x, const at::Tensor& gate_weights, const Grouping& g,
+                   const ExpertWeights& weights, const PairAdapters& adapters,
+                   const at::Tensor& residual) {
   at::Tensor gate_up = at::empty({g.pairs(), weights.gate_up[0].n}, x.options());
-  GroupedGemm(Data<T>(rows), Matrices<T>(weights.gate_up, g), Data<T>(gate_up));
+  const std::vector<float> pair_weights = PairWeights(gate_weights, g);
+  DispatchFloat(x.scalar_type(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const at::Tensor rows = GatherRows<T>(x, g);
+    GroupedGemm(Data<T>(rows), Matrices<T>(weights.gate_up, g), Data<T>(gate_up));
+    adapters.GateUp(rows, gate_up);
+    const at::Tensor activation = SwiGlu(gate_up);
+    GroupedGemmAdd(Data<T>(activation), Matrices<T>(weights.down, g), Data<int32_t>(g.token_P),
+                   pair_weights.data(), x.size(0), Data<float>(residual));
+    if (const at::Tensor delta = adapters.Down(activation); delta.defined())
+      adapters.Scatter(delta, pair_weights.data(), residual);
+  });
   return gate_up;
 }
 
-// residual += the experts' outputs; returns [gate | up] of the pairs.
-at::Tensor AddInto(const at::Tensor& x, const at::Tensor& gate_weights, const Grouping& g,
-                   const ExpertWeights& weights, const at::Tensor& residual) {
-  at::Tensor gate_up;
-  DispatchFloat(x.scalar_type(), [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    gate_up = GateUp<T>(x, weights, g);
-    const at::Tensor activation = SwiGlu(gate_up);
-    GroupedGemmAdd(Data<T>(activation), Matrices<T>(weights.down, g), Data<int32_t>(g.token_P),
-                   PairWeights(gate_weights, g).data(), x.size(0), Data<float>(residual));
+// What adapters on the down projection add to the backward. `own` is d(out)/d(weight) of their part.
+struct DownGradients {
+  std::vector<float> own;     // P; empty: no adapters
+  at::Tensor dactivation_PI;  // weighted, x's dtype
+};
+
+template <typename T>
+DownGradients AdapterDownBackward(const at::Tensor& gate_up, const at::Tensor& dy,
+                                  const std::vector<float>& pair_weights,
+                                  const PairAdapters& adapters) {
+  DownGradients result;
+  if (!adapters.adapts_down()) return result;
+  const int64_t pairs = dy.size(0), h = dy.size(1);
+  const at::Tensor activation = SwiGlu(gate_up), delta = adapters.Down(activation),
+                   weighted = at::empty_like(dy);
+  const auto& kernels = GetKernels().typed<T>();
+  result.own.resize(pairs);
+  ParallelFor(pairs, GrainFor(4 * h), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      const T* row = Data<T>(dy) + p * h;
+      double sum = 0.0;
+      for (int64_t c = 0; c < h; ++c) sum += ToFloat(row[c]) * Data<float>(delta)[p * h + c];
+      result.own[p] = static_cast<float>(sum);
+      kernels.scale(row, pair_weights[p], h, Data<T>(weighted) + p * h);
+    }
   });
-  return gate_up;
+  result.dactivation_PI = at::zeros_like(activation);
+  adapters.DownBackward(activation, weighted, result.dactivation_PI);
+  return result;
 }
 
 struct Gradients {
@@ -157,7 +180,8 @@ struct Gradients {
 // d(out)/d(weight of a pair) is its expert's output, which isn't kept: <dout, down(act)> = <dout W_down, act>.
 template <typename T>
 Gradients BackwardOf(const at::Tensor& x, const at::Tensor& gate_weights, const at::Tensor& gate_up,
-                     const at::Tensor& dout, const Grouping& g, const ExpertWeights& weights) {
+                     const at::Tensor& dout, const Grouping& g, const ExpertWeights& weights,
+                     const PairAdapters& adapters) {
   const int64_t h = x.size(1), i = gate_up.size(1) / 2, pairs = g.pairs();
   const auto& kernels = GetKernels().typed<T>();
   const at::ScalarType dtype = x.scalar_type();
@@ -170,6 +194,8 @@ Gradients BackwardOf(const at::Tensor& x, const at::Tensor& gate_weights, const 
   });
   at::Tensor dactivation = at::empty({pairs, i}, x.options());
   GroupedGemm(Data<T>(dy), Transposed<T>(weights.down, g, dtype, packed), Data<T>(dactivation));
+  const DownGradients of_adapters =
+      AdapterDownBackward<T>(gate_up, dy, PairWeights(gate_weights, g), adapters);
   at::Tensor weighted = at::empty({pairs, i}, x.options()),
              dgate_up = at::empty({pairs, 2 * i}, x.options()),
              dweights = at::empty(gate_weights.sizes(), gate_weights.options());
@@ -183,28 +209,57 @@ Gradients BackwardOf(const at::Tensor& x, const at::Tensor& gate_weights, const 
       Data<float>(dweights)[slot] = kernels.dot(act, dact, i);
       kernels.scale(act, w, i, act);
       kernels.scale(dact, w, i, dact);
+      if (!of_adapters.own.empty()) {
+        Data<float>(dweights)[slot] += of_adapters.own[p];
+        const T* more = Data<T>(of_adapters.dactivation_PI) + p * i;
+        for (int64_t c = 0; c < i; ++c) dact[c] = FromFloat<T>(ToFloat(dact[c]) + ToFloat(more[c]));
+      }
       T* out = Data<T>(dgate_up) + p * 2 * i;
       kernels.swiglu_backward(gate, gate + i, dact, i, out, out + i);
     }
   });
   AccumulateGradients(weighted, dy, weights.down, g);
-  AccumulateGradients(GatherRows<T>(x, g), dgate_up, weights.gate_up, g);
+  const at::Tensor rows = GatherRows<T>(x, g);
+  AccumulateGradients(rows, dgate_up, weights.gate_up, g);
   at::Tensor dx = at::zeros(x.sizes(), x.options().dtype(at::kFloat));
   GroupedGemmAdd(Data<T>(dgate_up), Transposed<T>(weights.gate_up, g, dtype, packed),
                  Data<int32_t>(g.token_P), nullptr, x.size(0), Data<float>(dx));
+  if (adapters.adapts_gate_up()) {
+    const at::Tensor drows = at::zeros(rows.sizes(), dx.options());
+    adapters.GateUpBackward(rows, dgate_up, drows);
+    adapters.Scatter(drows, nullptr, dx);
+  }
   return {dx.to(dtype), dweights};
+}
+
+// Autograd keeps integers: four of each adapter.
+std::vector<int64_t> ToInts(const std::vector<ExpertAdapter>& adapters) {
+  std::vector<int64_t> ints;
+  for (const ExpertAdapter& a : adapters)
+    ints.insert(ints.end(), {a.begin, a.count, reinterpret_cast<int64_t>(a.experts),
+                             reinterpret_cast<int64_t>(a.dropout)});
+  return ints;
+}
+std::vector<ExpertAdapter> FromInts(const std::vector<int64_t>& ints) {
+  std::vector<ExpertAdapter> adapters;
+  for (size_t i = 0; i < ints.size(); i += 4)
+    adapters.push_back({ints[i], ints[i + 1], reinterpret_cast<const ExpertLowRank*>(ints[i + 2]),
+                        reinterpret_cast<const LowRankDropout*>(ints[i + 3])});
+  return adapters;
 }
 
 struct ExpertsFunction : torch::autograd::Function<ExpertsFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& experts,
                             const at::Tensor& gate_weights, const at::Tensor& residual,
-                            int64_t weights_ptr) {
+                            int64_t weights_ptr, std::vector<int64_t> adapters) {
     const auto& weights = *reinterpret_cast<const ExpertWeights*>(weights_ptr);
     const Grouping g = GroupByExpert(experts, weights.num_experts());
     at::Tensor y = residual.clone();
-    const at::Tensor gate_up = AddInto(x, gate_weights, g, weights, y);
+    const at::Tensor gate_up =
+        AddInto(x, gate_weights, g, weights, PairAdapters(FromInts(adapters), g), y);
     ctx->save_for_backward({x, gate_weights, gate_up, g.offsets_E1, g.token_P, g.slot_P});
     ctx->saved_data["weights"] = weights_ptr;
+    ctx->saved_data["adapters"] = adapters;
     return y;
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -212,12 +267,14 @@ struct ExpertsFunction : torch::autograd::Function<ExpertsFunction> {
     const auto& weights =
         *reinterpret_cast<const ExpertWeights*>(ctx->saved_data["weights"].toInt());
     const Grouping g{saved[3], saved[4], saved[5]};
+    const PairAdapters adapters(FromInts(ctx->saved_data["adapters"].toIntVector()), g);
     Gradients result;
     DispatchFloat(saved[0].scalar_type(), [&](auto tag) {
       using T = typename decltype(tag)::type;
-      result = BackwardOf<T>(saved[0], saved[1], saved[2], grads[0].contiguous(), g, weights);
+      result =
+          BackwardOf<T>(saved[0], saved[1], saved[2], grads[0].contiguous(), g, weights, adapters);
     });
-    return {result.dx, at::Tensor(), result.dweights, grads[0], at::Tensor()};
+    return {result.dx, at::Tensor(), result.dweights, grads[0], at::Tensor(), at::Tensor()};
   }
 };
 
@@ -225,7 +282,7 @@ struct ExpertsFunction : torch::autograd::Function<ExpertsFunction> {
 
 at::Tensor ExpertsAdd(const at::Tensor& x_TH, const at::Tensor& experts_TK,
                       const at::Tensor& weights_TK, const ExpertWeights& weights,
-                      const at::Tensor& residual_TH) {
+                      const at::Tensor& residual_TH, const std::vector<ExpertAdapter>& adapters) {
   TORCH_CHECK(weights.num_experts() > 0 && x_TH.dim() == 2 &&
                   x_TH.size(1) == weights.gate_up[0].k && x_TH.is_contiguous() &&
                   x_TH.scalar_type() == weights.gate_up[0].packed.scalar_type(),
@@ -241,8 +298,9 @@ at::Tensor ExpertsAdd(const at::Tensor& x_TH, const at::Tensor& experts_TK,
               "experts: the residual must be a contiguous float32 ", x_TH.sizes());
   if (at::GradMode::is_enabled() && x_TH.requires_grad())
     return ExpertsFunction::apply(x_TH, experts_TK, weights_TK, residual_TH,
-                                  reinterpret_cast<int64_t>(&weights));
-  AddInto(x_TH, weights_TK, GroupByExpert(experts_TK, weights.num_experts()), weights, residual_TH);
+                                  reinterpret_cast<int64_t>(&weights), ToInts(adapters));
+  const Grouping g = GroupByExpert(experts_TK, weights.num_experts());
+  AddInto(x_TH, weights_TK, g, weights, PairAdapters(adapters, g), residual_TH);
   return residual_TH;
 }
 

@@ -8,6 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "rft/tensor/low_rank.h"
 #include "rft/tensor/weight.h"
 
 namespace rft {
@@ -21,6 +22,19 @@ struct ExpertWeights {
             const std::vector<Parameter*>& down_parts, at::ScalarType dtype);
 };
 
+// Low-rank adapters of a layer's experts, by expert; null: this one has none.
+struct ExpertLowRank {
+  std::vector<const LowRank*> gate_up, down;  // E
+};
+
+// Tokens [begin, begin + count) (count -1: to the end) use these adapters. Tokens that no adapter covers have the bits they
+// would have without any. All pointers must outlive the backward.
+struct ExpertAdapter {
+  int64_t begin = 0, count = -1;
+  const ExpertLowRank* experts = nullptr;
+  const LowRankDropout* dropout = nullptr;  // keyed by token; null outside of training
+};
+
 namespace ops {
 
 // residual_TH (float32) + sum over j of weights_TK[t, j] * down(silu(gate(x)) * up(x)) of expert experts_TK[t, j].
@@ -29,7 +43,8 @@ namespace ops {
 // Errors: c10::Error on a shape, dtype or expert id out of range.
 at::Tensor ExpertsAdd(const at::Tensor& x_TH, const at::Tensor& experts_TK,
                       const at::Tensor& weights_TK, const ExpertWeights& weights,
-                      const at::Tensor& residual_TH);
+                      const at::Tensor& residual_TH,
+                      const std::vector<ExpertAdapter>& adapters = {});
 
 }  // namespace ops
 }  // namespace rft

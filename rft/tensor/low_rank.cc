@@ -186,11 +186,9 @@ at::Tensor ProjectBackward(const at::Tensor& dh, const at::Tensor& x, const LowR
 struct LowRankFunction : torch::autograd::Function<LowRankFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& y, const at::Tensor& x,
                             int64_t adapter, int64_t begin, int64_t count, int64_t dropout) {
-    const auto& w = *reinterpret_cast<const LowRank*>(adapter);
-    const at::Tensor input =
-        Input(x, {begin, count}, reinterpret_cast<const LowRankDropout*>(dropout), w.site);
-    const at::Tensor h = Project(input, w);
-    AddExpanded(h, w, {begin, count}, y);
+    const LowRankRows rows{reinterpret_cast<const LowRank*>(adapter), begin, count};
+    const at::Tensor h =
+        ops::LowRankForward(y, x, rows, reinterpret_cast<const LowRankDropout*>(dropout));
     ctx->mark_dirty({y});
     ctx->save_for_backward({x, h});
     ctx->saved_data["adapter"] = adapter;
@@ -200,20 +198,14 @@ struct LowRankFunction : torch::autograd::Function<LowRankFunction> {
     return y;
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const auto& w = *reinterpret_cast<const LowRank*>(ctx->saved_data["adapter"].toInt());
-    const Rows rows{ctx->saved_data["begin"].toInt(), ctx->saved_data["count"].toInt()};
-    const auto* dropout =
-        reinterpret_cast<const LowRankDropout*>(ctx->saved_data["dropout"].toInt());
+    const LowRankRows rows{reinterpret_cast<const LowRank*>(ctx->saved_data["adapter"].toInt()),
+                           ctx->saved_data["begin"].toInt(), ctx->saved_data["count"].toInt()};
     const auto saved = ctx->get_saved_variables();
     const at::Tensor &x = saved[0], &h = saved[1];
-    const at::Tensor dy = grads[0].contiguous().to(w.dtype);
-    const at::Tensor input = Input(x, rows, dropout, w.site);
-    at::Tensor part = ProjectBackward(ExpandBackward(dy, h, w, rows), input, w);
-    if (dropout != nullptr && dropout->p > 0.0) {  // the same mask and factor as x had
-      const LowRankDropout of_rows{dropout->p, dropout->seed,
-                                   dropout->keys_T.narrow(0, rows.begin, rows.count)};
-      part = Input(part, {0, rows.count}, &of_rows, w.site);
-    }
+    const at::Tensor dy = grads[0].contiguous().to(rows.adapter->dtype);
+    const at::Tensor part = ops::LowRankBackward(
+        dy, h, x, rows,
+        reinterpret_cast<const LowRankDropout*>(ctx->saved_data["dropout"].toInt()));
     at::Tensor dx = part;
     if (rows.count != x.size(0)) {
       dx = at::zeros_like(x);
@@ -246,6 +238,29 @@ void LowRank::Repack() {
 
 namespace ops {
 
+at::Tensor LowRankForward(const at::Tensor& y_TN, const at::Tensor& x_TK, const LowRankRows& rows,
+                          const LowRankDropout* dropout) {
+  const LowRank& w = *rows.adapter;
+  const at::Tensor h = Project(Input(x_TK, {rows.begin, rows.count}, dropout, w.site), w);
+  AddExpanded(h, w, {rows.begin, rows.count}, y_TN);
+  return h;
+}
+
+at::Tensor LowRankBackward(const at::Tensor& dy_TN, const at::Tensor& h, const at::Tensor& x_TK,
+                           const LowRankRows& rows, const LowRankDropout* dropout) {
+  const LowRank& w = *rows.adapter;
+  const Rows range{rows.begin, rows.count};
+  const at::Tensor input = Input(x_TK, range, dropout, w.site);
+  const at::Tensor projected = h.defined() ? h : Project(input, w);
+  at::Tensor dx = ProjectBackward(ExpandBackward(dy_TN, projected, w, range), input, w);
+  if (dropout != nullptr && dropout->p > 0.0) {  // the same mask and factor as x had
+    const LowRankDropout of_rows{dropout->p, dropout->seed,
+                                 dropout->keys_T.narrow(0, rows.begin, rows.count)};
+    dx = Input(dx, {0, rows.count}, &of_rows, w.site);
+  }
+  return dx;
+}
+
 at::Tensor AddLowRank(const at::Tensor& y_TN, const at::Tensor& x_TK, const LowRank& adapter,
                       int64_t begin, int64_t count, const LowRankDropout* dropout) {
   TORCH_CHECK(x_TK.dim() == 2 && x_TK.size(1) == adapter.k && x_TK.is_contiguous() &&
@@ -259,8 +274,7 @@ at::Tensor AddLowRank(const at::Tensor& y_TN, const at::Tensor& x_TK, const LowR
   if (at::GradMode::is_enabled() && x_TK.requires_grad())
     return LowRankFunction::apply(y_TN, x_TK, reinterpret_cast<int64_t>(&adapter), begin, count,
                                   reinterpret_cast<int64_t>(dropout));
-  const at::Tensor input = Input(x_TK, {begin, count}, dropout, adapter.site);
-  AddExpanded(Project(input, adapter), adapter, {begin, count}, y_TN);
+  LowRankForward(y_TN, x_TK, {&adapter, begin, count}, dropout);
   return y_TN;
 }
 

@@ -45,7 +45,21 @@ struct LowRankDropout {
   at::Tensor keys_T;  // int64, one per token of the packed stream
 };
 
+// One adapter on rows [begin, begin + count) of x and y.
+struct LowRankRows {
+  const LowRank* adapter = nullptr;
+  int64_t begin = 0, count = 0;
+};
+
 namespace ops {
+
+// The two directions without autograd, for operations that have adapters inside (rft/tensor/experts.h).
+// Forward: adds to the rows of y and returns h = s x A^T of them. Backward: dy [T, N] of dtype C, contiguous; adds to A's and
+// B's gradients and returns dx of the rows, [count, K]. An undefined h is computed again.
+at::Tensor LowRankForward(const at::Tensor& y_TN, const at::Tensor& x_TK, const LowRankRows& rows,
+                          const LowRankDropout* dropout);
+at::Tensor LowRankBackward(const at::Tensor& dy_TN, const at::Tensor& h, const at::Tensor& x_TK,
+                           const LowRankRows& rows, const LowRankDropout* dropout);
 
 // Adds the adapter's part to rows [begin, begin + count) of y_TN, in place, and returns y_TN.
 // `dropout` may be null. Both pointers must outlive the backward.

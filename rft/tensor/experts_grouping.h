@@ -1,0 +1,23 @@
+// The (token, expert) pairs of a mixture-of-experts layer, sorted by expert: what experts.cc and expert_adapters.cc share.
+#pragma once
+
+#include <cstdint>
+
+#include <ATen/core/Tensor.h>
+
+#include "rft/tensor/dispatch.h"
+
+namespace rft::ops {
+
+// Pairs sorted by expert, then token.
+struct Grouping {
+  at::Tensor offsets_E1;  // int64: pairs of expert e are offsets[e] .. offsets[e + 1] - 1
+  at::Tensor token_P;     // int32: the pair's token
+  at::Tensor slot_P;      // int64: the pair's place in [T, K]
+  int64_t pairs() const { return token_P.size(0); }
+  int64_t num_experts() const { return offsets_E1.size(0) - 1; }
+  int64_t begin(int64_t e) const { return Data<int64_t>(offsets_E1)[e]; }
+  int64_t count(int64_t e) const { return begin(e + 1) - begin(e); }
+};
+
+}  // namespace rft::ops
