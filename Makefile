@@ -10,7 +10,7 @@ TINY ?=
 SEED ?=
 CPP_SOURCES = $$(git ls-files -co --exclude-standard -- '*.h' '*.cc')
 
-.PHONY: help setup build test test-cpp test-python demo peers bench faults docs format lint asan tsan clean
+.PHONY: help setup build build-tests test test-cpp test-python demo peers bench faults docs format lint asan tsan clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,14 +18,17 @@ help:  ## this list
 setup:  ## system packages, .venv, torch (does nothing when all is there)
 	@scripts/setup.sh
 
-build: setup  ## compile librft.so, the Python extension and the tests into build/release
+build: setup  ## compile librft.so and the Python extension into build/release
 	@[ -f $(BUILD)/build.ninja ] || cmake --preset release
+	@cmake --build $(BUILD) -j $(JOBS) --target rft_runtime
+
+build-tests: build  ## compile the C++ tests and the examples' programs, too
 	@cmake --build $(BUILD) -j $(JOBS)
 
 test: test-cpp test-python  ## set up and build if needed, then every test: GoogleTest, then pytest
 	@echo "make test: all C++ and Python tests passed"
 
-test-cpp: build
+test-cpp: build-tests
 	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error --progress
 
 test-python: build
@@ -40,7 +43,7 @@ peers:  ## .venv-peers: the programs that the benchmarks compare with (once)
 bench: build  ## all benchmarks, one JSON line per figure; with the peers where .venv-peers is there
 	@for name in $$(.venv/bin/rft bench list); do .venv/bin/rft bench $$name $(if $(wildcard .venv-peers/.rft-peers),--peers) || exit 1; done
 
-faults: build  ## only the tests that break things: dead workers, full disks, lost writes; each misbehaving grader RUNS=100 times
+faults: build-tests  ## only the tests that break things: dead workers, full disks, lost writes; each misbehaving grader RUNS=100 times
 	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -R '^(PythonGrader|GraderPool|Journal|Manifest)Test'
 	@RFT_FAULT_RUNS=$(or $(RUNS),100) $(BUILD)/tests/rft_tests_core --gtest_brief=1 --gtest_filter='MisbehavingGradersTest.*'
 
