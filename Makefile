@@ -28,8 +28,12 @@ build-tests: build  ## compile the C++ tests and the examples' programs, too
 test: test-cpp test-python  ## set up and build if needed, then every test: GoogleTest, then pytest
 	@echo "make test: all C++ and Python tests passed"
 
+# Suites that only compute share the cores; those with deadlines, processes or sockets run one test at a time.
+COMPUTING := '^(tensor|models|losses|train|parity)$$'
+
 test-cpp: build-tests
-	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error --progress
+	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error --progress -j $(JOBS) -L $(COMPUTING)
+	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error --progress -LE $(COMPUTING)
 
 test-python: build
 	@$(PYTHON) -m pytest
