@@ -23,16 +23,14 @@ template <typename T>
 class PagedAttend {
  public:
   PagedAttend(const PagedCache& cache, const std::vector<PagedSequence>& sequences, int64_t layer,
-              int64_t window, const T* qkv, float scale, T* out)
+              const HeadLayout& layout, const T* qkv, float scale, T* out)
       : cache_(cache),
         sequences_(sequences),
         layer_(layer),
-        layout_(cache.layout()),
+        layout_(layout),
         qkv_(qkv),
         scale_(scale),
-        out_(out) {
-    layout_.window = window;
-  }
+        out_(out) {}
 
   void Run(int64_t begin, int64_t end) const {
     for (int64_t task = begin; task < end; ++task) {
@@ -44,9 +42,9 @@ class PagedAttend {
 
  private:
   const PagedSequence& Sequence(int64_t task) const {
-    return sequences_[task / cache_.layout().num_kv_heads];
+    return sequences_[task / layout_.num_kv_heads];
   }
-  int64_t KvHead(int64_t task) const { return task % cache_.layout().num_kv_heads; }
+  int64_t KvHead(int64_t task) const { return task % layout_.num_kv_heads; }
   const T* Keys(int64_t task, int64_t block) const {
     return cache_.Keys<T>((*Sequence(task).pages)[block], layer_, KvHead(task));
   }
@@ -54,12 +52,17 @@ class PagedAttend {
     return RoundUp(s.start + s.count, kBlockKeys) / kBlockKeys;
   }
 
+  // The first block that any of the task's new tokens sees.
+  int64_t FirstBlock(int64_t task) const {
+    return layout_.FirstKey(Sequence(task).start) / kBlockKeys;
+  }
+
   // The lines that the task's first new key and value go to. A key is spread over all lines of its block.
   void PrefetchSlots(int64_t task) const {
     const PagedSequence& s = Sequence(task);
     const PageId page = (*s.pages)[s.start / kBlockKeys];
-    const int64_t slot = s.start % kBlockKeys, d = cache_.layout().head_dim,
-                  dp = RoundUp(d, kBlockKeys), line = 64 / static_cast<int64_t>(sizeof(T));
+    const int64_t slot = s.start % kBlockKeys, d = layout_.head_dim, dp = RoundUp(d, kBlockKeys),
+                  line = 64 / static_cast<int64_t>(sizeof(T));
     const T* k = cache_.Keys<T>(page, layer_, KvHead(task));
     const T* v = cache_.Values<T>(page, layer_, KvHead(task)) + slot * dp;
     for (int64_t i = 0; i < d * kBlockKeys; i += line) __builtin_prefetch(k + i, 1, 3);
@@ -67,7 +70,7 @@ class PagedAttend {
   }
 
   void Store(int64_t task) const {
-    const HeadLayout& l = cache_.layout();
+    const HeadLayout& l = layout_;
     const PagedSequence& s = Sequence(task);
     const int64_t kv_head = KvHead(task), k_column = (l.num_heads + kv_head) * l.head_dim,
                   v_column = (l.num_heads + l.num_kv_heads + kv_head) * l.head_dim;
@@ -81,7 +84,7 @@ class PagedAttend {
   }
 
   void Attend(int64_t task, int64_t next) const {
-    const HeadLayout& l = cache_.layout();
+    const HeadLayout& l = layout_;
     const PagedSequence& s = Sequence(task);
     const int64_t d = l.head_dim, kv_head = KvHead(task),
                   heads_per_kv = l.num_heads / l.num_kv_heads;
@@ -91,13 +94,14 @@ class PagedAttend {
     const int64_t keys = s.start + s.count, blocks = NumBlocks(s);
     k_blocks.resize(blocks + kBlocksAhead);
     v_blocks.resize(blocks + kBlocksAhead);
-    for (int64_t b = 0; b < blocks; ++b) {
+    for (int64_t b = FirstBlock(task); b < blocks; ++b) {
       k_blocks[b] = cache_.Keys<T>((*s.pages)[b], layer_, kv_head);
       v_blocks[b] = cache_.Values<T>((*s.pages)[b], layer_, kv_head);
     }
     for (int64_t i = 0; i < kBlocksAhead; ++i) {
-      k_blocks[blocks + i] = v_blocks[std::min(i, blocks - 1)];
-      v_blocks[blocks + i] = Keys(next, std::min(i, NumBlocks(Sequence(next)) - 1));
+      k_blocks[blocks + i] = v_blocks[std::min(FirstBlock(task) + i, blocks - 1)];
+      v_blocks[blocks + i] =
+          Keys(next, std::min(FirstBlock(next) + i, NumBlocks(Sequence(next)) - 1));
     }
     rows.clear();
     for (int64_t t = 0; t < s.count; ++t)
@@ -115,7 +119,7 @@ class PagedAttend {
   const PagedCache& cache_;
   const std::vector<PagedSequence>& sequences_;
   int64_t layer_;
-  HeadLayout layout_;
+  const HeadLayout& layout_;  // this layer's window with it
   const T* qkv_;
   float scale_;
   T* out_;
@@ -157,7 +161,7 @@ at::Tensor PagedAttention::Attend(int64_t layer, const at::Tensor& qkv_TX, const
     for (const PagedSequence& s : sequences_) pairs += s.count * (s.start + s.count);
     const int64_t work = 2 * pairs * layout.num_heads * layout.head_dim;
     const int64_t tasks = static_cast<int64_t>(sequences_.size()) * layout.num_kv_heads;
-    const PagedAttend<T> attend(cache_, sequences_, layer, layout.window, Data<T>(qkv_TX),
+    const PagedAttend<T> attend(cache_, sequences_, layer, layout, Data<T>(qkv_TX),
                                 static_cast<float>(scale), Data<T>(out));
     ParallelFor(tasks, GrainFor(work / std::max<int64_t>(tasks, 1)),
                 [&](int64_t begin, int64_t end) { attend.Run(begin, end); });

@@ -16,10 +16,10 @@ template <typename T>
 struct Attention {
   int64_t d, keys, vectors;
   float scale;
-  std::vector<int64_t> limits;
+  std::vector<int64_t> limits, firsts;  // keys that a vector sees: [first, limit)
   std::vector<T> q, k, v;
 
-  Attention(int64_t head_dim, int64_t num_keys, int64_t num_vectors)
+  Attention(int64_t head_dim, int64_t num_keys, int64_t num_vectors, int64_t window = 0)
       : d(head_dim),
         keys(num_keys),
         vectors(num_vectors),
@@ -30,6 +30,8 @@ struct Attention {
     for (int64_t r = 0; r < vectors; ++r)
       limits.push_back(1 + (r * 29 + 5) % keys);  // ragged, 1 .. keys
     limits.back() = keys;
+    for (int64_t limit : limits)
+      firsts.push_back(window > 0 && limit > window ? limit - window : 0);
   }
   int64_t blocks() const { return RoundUp(keys, kBlockKeys) / kBlockKeys; }
 
@@ -39,10 +41,12 @@ struct Attention {
   };
   Result Run(const TypedKernels<T>& kernels, int64_t first, int64_t count) const {
     const int64_t dp = RoundUp(d, kBlockKeys);
-    // NaN where no key is: what a page held before must not matter.
+    const int64_t unseen =
+        *std::min_element(firsts.begin() + first, firsts.begin() + first + count);
+    // NaN where no key is, and in whole blocks before all windows: what a page held before must not matter.
     std::vector<T> kb(blocks() * d * kBlockKeys, FromFloat<T>(NAN)),
         vb(blocks() * kBlockKeys * dp, FromFloat<T>(NAN));
-    for (int64_t j = 0; j < keys; ++j) {
+    for (int64_t j = unseen / kBlockKeys * kBlockKeys; j < keys; ++j) {
       StoreKey(k.data() + j * d, d, j % kBlockKeys, kb.data() + j / kBlockKeys * d * kBlockKeys);
       StoreValue(v.data() + j * d, d, j % kBlockKeys, vb.data() + j / kBlockKeys * kBlockKeys * dp);
     }
@@ -57,7 +61,7 @@ struct Attention {
     std::vector<AttentionRow<T>> rows;
     for (int64_t r = 0; r < count; ++r)
       rows.push_back({q.data() + (first + r) * d, result.out.data() + r * d, limits[first + r],
-                      &result.max[r], &result.sum[r]});
+                      &result.max[r], &result.sum[r], firsts[first + r]});
     std::vector<float> scratch(AttendScratch(keys, d));
     kernels.attend(rows.data(), count, k_blocks.data(), v_blocks.data(), d, scale, scratch.data());
     return result;
@@ -69,7 +73,7 @@ struct Attention {
       double dot = 0.0;
       for (int64_t i = 0; i < d; ++i)
         dot += static_cast<double>(ToFloat(q[r * d + i])) * ToFloat(k[j * d + i]);
-      s.push_back(dot * scale);
+      s.push_back(j < firsts[r] ? -INFINITY : dot * scale);
     }
     const double m = *std::max_element(s.begin(), s.end());
     double total = 0.0;
@@ -90,10 +94,11 @@ struct Attention {
 class AttentionKernelTest : public KernelTest {
  protected:
   template <typename T>
-  void Check(const TypedKernels<T>& kernels, int64_t head_dim, int64_t keys, int64_t vectors) {
-    SCOPED_TRACE(::testing::Message()
-                 << "head dim " << head_dim << ", keys " << keys << ", vectors " << vectors);
-    const Attention<T> a(head_dim, keys, vectors);
+  void Check(const TypedKernels<T>& kernels, int64_t head_dim, int64_t keys, int64_t vectors,
+             int64_t window = 0) {
+    SCOPED_TRACE(::testing::Message() << "head dim " << head_dim << ", keys " << keys
+                                      << ", vectors " << vectors << ", window " << window);
+    const Attention<T> a(head_dim, keys, vectors, window);
     const auto result = a.Run(kernels, 0, vectors);
     for (int64_t r = 0; r < vectors; ++r) {
       double max, sum;
@@ -116,9 +121,17 @@ TEST_P(AttentionKernelTest, MatchesAPlainSoftmaxForEveryHeadDimAndRaggedLimits) 
       }
 }
 
+TEST_P(AttentionKernelTest, ReadsOnlyTheBlocksOfItsWindow) {
+  for (int64_t window : {1, 16, 21})
+    for (int64_t vectors : {1, 7, 13}) {
+      Check(GetParam()->f32, 24, 150, vectors, window);
+      Check(GetParam()->bf16, 24, 150, vectors, window);
+    }
+}
+
 template <typename T>
-void ExpectVectorsAloneEqualTogether(const TypedKernels<T>& kernels) {
-  const Attention<T> a(24, 70, 23);
+void ExpectVectorsAloneEqualTogether(const TypedKernels<T>& kernels, int64_t window) {
+  const Attention<T> a(24, 70, 23, window);
   const auto together = a.Run(kernels, 0, 23);
   for (int64_t r = 0; r < 23; ++r)
     for (int64_t count = 1; count <= std::min<int64_t>(9, 23 - r); ++count)
@@ -128,8 +141,10 @@ void ExpectVectorsAloneEqualTogether(const TypedKernels<T>& kernels) {
 }
 
 TEST_P(AttentionKernelTest, GivesAVectorTheSameBitsWhicheverOthersShareTheTile) {
-  ExpectVectorsAloneEqualTogether(GetParam()->f32);
-  ExpectVectorsAloneEqualTogether(GetParam()->bf16);
+  for (int64_t window : {0, 20}) {
+    ExpectVectorsAloneEqualTogether(GetParam()->f32, window);
+    ExpectVectorsAloneEqualTogether(GetParam()->bf16, window);
+  }
 }
 
 // Gradients of sum(out * dout): dq [vectors][d], dk and dv [keys][d].
@@ -174,10 +189,10 @@ class AttentionBackwardKernelTest : public KernelTest {
       y.insert(y.end(), x.begin() + r * dp, x.begin() + r * dp + d);
     return y;
   }
-  void Check(int64_t d, int64_t keys, int64_t vectors) {
-    SCOPED_TRACE(::testing::Message()
-                 << "head dim " << d << ", keys " << keys << ", vectors " << vectors);
-    const Attention<float> a(d, keys, vectors);
+  void Check(int64_t d, int64_t keys, int64_t vectors, int64_t window = 0) {
+    SCOPED_TRACE(::testing::Message() << "head dim " << d << ", keys " << keys << ", vectors "
+                                      << vectors << ", window " << window);
+    const Attention<float> a(d, keys, vectors, window);
     const std::vector<float> dout = RandomRow(vectors * d, 4);
     const auto forward = a.Run(GetParam()->f32, 0, vectors);
     const int64_t dp = RoundUp(d, kBlockKeys), padded = a.blocks() * kBlockKeys;
@@ -195,7 +210,7 @@ class AttentionBackwardKernelTest : public KernelTest {
       float delta = 0.0f;
       for (int64_t i = 0; i < d; ++i) delta += dout[r * d + i] * forward.out[r * d + i];
       rows.push_back({&q[r * dp], &g[r * dp], delta, forward.max[r], forward.sum[r], a.limits[r],
-                      &dq[r * dp]});
+                      &dq[r * dp], a.firsts[r]});
     }
     GetParam()->attend_backward(rows.data(), vectors,
                                 {d, keys, a.scale, kb.data(), vb.data(), k_rows.data(), dk.data(),
@@ -213,6 +228,11 @@ TEST_P(AttentionBackwardKernelTest, MatchesTheDerivativeForEveryHeadDimAndRagged
   for (int64_t d : {16, 24, 64, 80})
     for (int64_t keys : {1, 16, 17, 40})
       for (int64_t vectors : {1, 4, 7}) Check(d, keys, vectors);
+}
+
+TEST_P(AttentionBackwardKernelTest, GivesNoGradientOutsideOfTheWindow) {
+  for (int64_t window : {1, 16, 21})
+    for (int64_t vectors : {1, 7, 13}) Check(24, 150, vectors, window);
 }
 
 RFT_FOR_ALL_KERNELS(AttentionKernelTest);
