@@ -1,6 +1,7 @@
 #include "rft/engine/route_recorder.h"
 
 #include "rft/tensor/dispatch.h"
+#include "rft/tensor/parallel.h"
 
 namespace rft {
 
@@ -9,12 +10,15 @@ uint8_t* RouteRecorder::At(const EngineSequence& sequence, int64_t position) {
 }
 
 void RouteRecorder::Store(const std::vector<Scheduler::Work>& work, const at::Tensor& used_TMK) {
-  const int32_t* experts = Data<int32_t>(used_TMK);
+  std::vector<uint8_t*> to;  // by row
   for (const auto& w : work)
-    for (int64_t t = w.sequence->num_cached; t < w.sequence->num_cached + w.count; ++t) {
-      codec_.Encode(experts, At(*w.sequence, t));
-      experts += codec_.token_experts();
-    }
+    for (int64_t t = w.sequence->num_cached; t < w.sequence->num_cached + w.count; ++t)
+      to.push_back(At(*w.sequence, t));
+  const int32_t* experts = Data<int32_t>(used_TMK);
+  const int64_t each = codec_.token_experts();
+  ParallelFor(static_cast<int64_t>(to.size()), GrainFor(each), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) codec_.Encode(experts + i * each, to[i]);
+  });
 }
 
 std::vector<uint8_t> RouteRecorder::Last(const EngineSequence& sequence) {

@@ -110,11 +110,12 @@ class CompletionReply : public ReplyWriter {
                      const Completion* finished, bool streamed) {
     if (context_.logprobs == LogprobStyle::kNone) return w.Null();
     const bool with_prompt = echo_ != EchoMode::kNone && finished != nullptr;  // not streamed
-    std::vector<TokenPiece> all = tokens;
+    std::vector<TokenPiece> echoed;
     if (with_prompt) {
-      all = PromptPieces(context_.PromptOf(index), *finished);
-      all.insert(all.end(), tokens.begin(), tokens.end());
+      echoed = PromptPieces(context_.PromptOf(index), *finished);
+      echoed.insert(echoed.end(), tokens.begin(), tokens.end());
     }
+    const std::vector<TokenPiece>& all = with_prompt ? echoed : tokens;
     if (context_.logprobs == LogprobStyle::kLegacy)
       return WriteLegacyLogprobs(w, context_, all, &choices_[static_cast<size_t>(index)].offset);
     WriteContentLogprobs(w, context_, all, streamed || with_prompt ? nullptr : finished);

@@ -1,7 +1,6 @@
 #include "rft/serve/generation_fields.h"
 
 #include <algorithm>
-#include <iterator>
 #include <random>
 #include <utility>
 
@@ -87,18 +86,17 @@ void ReadResponseFormat(Fields& fields, const ServeLimits& limits, GenerationFie
 }
 
 // vLLM's names, in `structured_outputs` and, older, beside it.
-void ReadConstraint(Fields& fields, const char* key, const char* name, const ServeLimits& limits,
-                    GenerationFields& out, Fields& report) {
+void ReadConstraint(Fields& fields, const std::string& key, std::string_view kind,
+                    const ServeLimits& limits, GenerationFields& out) {
   const json::value* given = fields.Any(key);
   if (given == nullptr) return;
   const std::string text = given->is_string() ? std::string(given->get_string().c_str()) : "";
-  const std::string kind = name;
   if (kind == "json")
-    return SetGrammar(report, key, GrammarSpec::Kind::kJsonSchema,
+    return SetGrammar(fields, key, GrammarSpec::Kind::kJsonSchema,
                       given->is_string() ? text : ToJson(*given), limits, out);
   if (kind == "json_object") {
-    if (*given != json::value(true)) return report.Fail(key, "must be true");
-    return SetGrammar(report, key, GrammarSpec::Kind::kJsonSchema, R"({"type": "object"})", limits,
+    if (*given != json::value(true)) return fields.Fail(key, "must be true");
+    return SetGrammar(fields, key, GrammarSpec::Kind::kJsonSchema, R"({"type": "object"})", limits,
                       out);
   }
   if (kind == "choice") {
@@ -106,24 +104,22 @@ void ReadConstraint(Fields& fields, const char* key, const char* name, const Ser
     std::string rule = "root ::= ";
     for (size_t i = 0; i < choices.size(); ++i)
       absl::StrAppend(&rule, i ? " | " : "", JsonQuote(choices[i]));
-    return SetGrammar(report, key, GrammarSpec::Kind::kEbnf, std::move(rule), limits, out);
+    return SetGrammar(fields, key, GrammarSpec::Kind::kEbnf, std::move(rule), limits, out);
   }
-  if (text.empty()) return report.Fail(key, "must be text");
-  SetGrammar(report, key, kind == "regex" ? GrammarSpec::Kind::kRegex : GrammarSpec::Kind::kEbnf,
+  if (text.empty()) return fields.Fail(key, "must be text");
+  SetGrammar(fields, key, kind == "regex" ? GrammarSpec::Kind::kRegex : GrammarSpec::Kind::kEbnf,
              text, limits, out);
 }
 
 void ReadGrammar(Fields& fields, const ServeLimits& limits, GenerationFields& out) {
   ReadResponseFormat(fields, limits, out);
   constexpr const char* kKinds[] = {"json", "json_object", "regex", "grammar", "choice"};
-  constexpr const char* kOlder[] = {"guided_json", "guided_json_object", "guided_regex",
-                                    "guided_grammar", "guided_choice"};
-  for (size_t i = 0; i < std::size(kKinds); ++i)
-    ReadConstraint(fields, kOlder[i], kKinds[i], limits, out, fields);
+  for (const char* kind : kKinds)
+    ReadConstraint(fields, absl::StrCat("guided_", kind), kind, limits, out);
   const json::object* structured = fields.Object("structured_outputs");
   if (structured == nullptr) return;
   Fields inner(*structured, "structured_outputs.");
-  for (const char* kind : kKinds) ReadConstraint(inner, kind, kind, limits, out, inner);
+  for (const char* kind : kKinds) ReadConstraint(inner, kind, kind, limits, out);
   fields.Take(inner.Finish());
 }
 

@@ -74,17 +74,10 @@ class OpenAiService : public HttpService {
   }
 
  private:
-  using Handler = absl::Status (OpenAiService::*)(const Request&, const Client&);
-
   void AddRoutes() {
-    const auto add = [&](const char* method, std::initializer_list<const char*> paths,
-                         Handler handler, bool is_public = false) {
-      for (const char* path : paths)
-        routes_[path] = {method,
-                         [this, handler](const Request& request, const Client& client) {
-                           return (this->*handler)(request, client);
-                         },
-                         is_public};
+    const auto add = [this](const char* method, std::initializer_list<const char*> paths,
+                            Handler<OpenAiService> handler, bool is_public = false) {
+      AddRoute(routes_, *this, method, paths, handler, is_public);
     };
     add("GET", {"/healthz", "/health", "/ping"}, &OpenAiService::Health, /*is_public=*/true);
     add("GET", {"/metrics"}, &OpenAiService::MetricsText);
@@ -137,10 +130,6 @@ class OpenAiService : public HttpService {
     return std::nullopt;
   }
 
-  absl::StatusOr<json::object> Body(const HttpRequest& request) const {
-    return ReadBody(request, options_.limits);
-  }
-
   absl::Status CheckModel(const std::string& name) const {
     const auto& known = options_.model_names;
     if (name.empty() || std::find(known.begin(), known.end(), name) != known.end() ||
@@ -161,7 +150,7 @@ class OpenAiService : public HttpService {
   }
 
   absl::Status Completions(const Request& request, const Client& client) {
-    RFT_ASSIGN_OR_RETURN(const json::object body, Body(*request));
+    RFT_ASSIGN_OR_RETURN(const json::object body, ReadBody(*request, options_.limits));
     Fields f(body, "");
     ReplyContext context;
     context.fields = ReadGenerationFields(f, options_.limits, engine_.max_context());
@@ -210,7 +199,7 @@ class OpenAiService : public HttpService {
   }
 
   absl::Status ChatCompletions(const Request& request, const Client& client) {
-    RFT_ASSIGN_OR_RETURN(json::object body, Body(*request));
+    RFT_ASSIGN_OR_RETURN(json::object body, ReadBody(*request, options_.limits));
     if (json::value* newer = body.if_contains("max_completion_tokens")) {
       if (!newer->is_null()) body["max_tokens"] = *newer;
       body.erase("max_completion_tokens");
@@ -274,6 +263,7 @@ class OpenAiService : public HttpService {
       RFT_RETURN_IF_ERROR(compiled.status());
       grammar = *std::move(compiled);
     }
+    const std::string adapter = adapters_.Has(context.model) ? context.model : "";
     std::vector<GenerateRequest> requests;
     for (const std::vector<TokenId>& prompt : context.prompts) {
       RFT_RETURN_IF_ERROR(CheckVocabulary(prompt, "prompt"));
@@ -284,7 +274,7 @@ class OpenAiService : public HttpService {
       request.want_prompt_logprobs = context.fields.prompt_logprobs || context.fields.want_prompt;
       request.num_prompt_top_logprobs = context.fields.num_prompt_top_logprobs;
       request.grammar = grammar;
-      if (adapters_.Has(context.model)) request.adapter = context.model;
+      request.adapter = adapter;
       request.weight_policy = context.fields.weight_policy;
       request.client = client_id;
       request.rng = {.run_seed = context.fields.seed, .row = requests.size()};
@@ -340,7 +330,7 @@ class OpenAiService : public HttpService {
   }
 
   absl::Status Tokenize(const Request& request, const Client& client) {
-    RFT_ASSIGN_OR_RETURN(const json::object body, Body(*request));
+    RFT_ASSIGN_OR_RETURN(const json::object body, ReadBody(*request, options_.limits));
     Fields f(body, "");
     const std::string model = f.Text("model", 1024).value_or("");
     const bool strings = f.Bool("return_token_strs").value_or(false);
@@ -376,7 +366,7 @@ class OpenAiService : public HttpService {
   }
 
   absl::Status Detokenize(const Request& request, const Client& client) {
-    RFT_ASSIGN_OR_RETURN(const json::object body, Body(*request));
+    RFT_ASSIGN_OR_RETURN(const json::object body, ReadBody(*request, options_.limits));
     Fields f(body, "");
     const std::string model = f.Text("model", 1024).value_or("");
     const auto ids = f.Ids("tokens", static_cast<size_t>(bounds_.max_context));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <string>
@@ -24,6 +25,22 @@ struct Route {
   bool is_public = false;  // needs no key
 };
 using Routes = std::map<std::string, Route, std::less<>>;  // by path
+
+template <typename Service>
+using Handler = absl::Status (Service::*)(const Request&, const Client&);
+
+// `service` must outlive `routes`.
+template <typename Service>
+void AddRoute(Routes& routes, Service& service, const char* method,
+              std::initializer_list<const char*> paths, Handler<Service> handler,
+              bool is_public = false) {
+  for (const char* path : paths)
+    routes[path] = {method,
+                    [&service, handler](const Request& request, const Client& client) {
+                      return (service.*handler)(request, client);
+                    },
+                    is_public};
+}
 
 // The request's body, a JSON object within the limits; {} for an empty one if it is optional. kInvalidArgument.
 absl::StatusOr<json::object> ReadBody(const HttpRequest& request, const ServeLimits& limits,

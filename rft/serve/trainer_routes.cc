@@ -29,11 +29,8 @@ std::string ReadFolder(Fields& f) {
 
 void TrainerRoutes::AddTo(Routes& routes) {
   const auto add = [&](const char* method, std::initializer_list<const char*> paths,
-                       absl::Status (TrainerRoutes::*handler)(const Request&, const Client&)) {
-    for (const char* path : paths)
-      routes[path] = {method, [this, handler](const Request& request, const Client& client) {
-                        return (this->*handler)(request, client);
-                      }};
+                       Handler<TrainerRoutes> handler) {
+    AddRoute(routes, *this, method, paths, handler);
   };
   add("GET", {"/v1/weights"}, &TrainerRoutes::Weights);
   add("POST", {"/update_weights", "/update_weights_from_disk"}, &TrainerRoutes::UpdateWeights);

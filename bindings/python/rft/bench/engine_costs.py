@@ -41,12 +41,9 @@ def run(options: BenchOptions, log: Log) -> Iterator[Row]:
                   if batch * context <= MOST_TOKENS and options.only in row_name(name, batch, context)]
         if not points:
             continue
-        folder = bench_model(name, options, log)
-        config = json.loads((folder / "config.json").read_text())
-        if name == "135M":
-            model = native.Model.load(str(folder), dtype=DTYPE)
-        else:  # random weights either way, and room for the longest context
-            model = native.Model.create(json.dumps({**config, "max_position_embeddings": max(CONTEXTS)}), dtype=DTYPE, seed=1)
+        config = json.loads((bench_model(name, options, log) / "config.json").read_text())
+        config["max_position_embeddings"] = max(CONTEXTS)
+        model = native.Model.create(json.dumps(config), dtype=DTYPE, seed=1)
         rng = random.Random(0)
         texts = [[rng.randrange(3, model.vocab_size) for _ in range(max(CONTEXTS))] for _ in range(max(BATCHES))]
         with native.Engine(model, max_batch=max(BATCHES), max_batch_tokens=4096, kv_memory_mb=3072) as engine:

@@ -52,22 +52,14 @@ def _ragged(native: Any, model: Any, name: str, rounds: int) -> Row:
         def measure() -> float:
             with native.Engine(model, max_batch=SLOTS) as engine:
                 start = time.perf_counter()
-                _generate_each(engine, prompts, wanted)
+                made = engine.generate(prompts, max_tokens=wanted, ignore_eos=True)
+                if [len(c) for (c,) in made] != wanted:
+                    raise RuntimeError("the engine made fewer tokens than it was asked for")
                 return sum(wanted) / (time.perf_counter() - start)
         return measure
 
     ours, uniform = _interleaved(rounds, rate(lengths), rate([mean] * REQUESTS))
     return row(name, ours, uniform, "tokens/s", None, slots=SLOTS)
-
-
-def _generate_each(engine: Any, prompts: list[list[int]], lengths: list[int]) -> None:
-    """Every prompt with its own length, all in the queue at once."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(len(prompts)) as pool:
-        made = pool.map(lambda p, n: engine.generate([p], max_tokens=n, ignore_eos=True)[0][0], prompts, lengths)
-        if [len(c) for c in made] != lengths:
-            raise RuntimeError("the engine made fewer tokens than it was asked for")
 
 
 def _shared_prefill(native: Any, model: Any, name: str, rounds: int) -> Row:
