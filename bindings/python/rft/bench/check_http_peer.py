@@ -65,7 +65,7 @@ def llama_server(model: Path, log: Log) -> Iterator[tuple[subprocess.Popen[bytes
         port = free.getsockname()[1]
     log(f"peer: starting llama-server on {model.name}")
     process = subprocess.Popen([str(program), "-m", str(model), "--host", "127.0.0.1", "--port", str(port), "-c", str(CONTEXT * SLOTS),
-                                "-np", str(SLOTS)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                                "-np", str(SLOTS), "-ctk", "f32", "-ctv", "f32", "-fa", "off"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 120
