@@ -121,21 +121,20 @@ std::vector<std::string> RoutesToWire(const CausalLm& model, const RouteArray& r
 
 // (routes, routed) as a Datum takes them.
 py::tuple RoutesFromWire(const CausalLm& model, const std::vector<std::string>& texts) {
-  const TokenRoutes routes = ValueOrThrow(TokenRoutesFromWire(model.route_codec(), texts));
-  std::vector<uint8_t> known(texts.size());
-  for (size_t t = 0; t < texts.size(); ++t) known[t] = routes.has(static_cast<int64_t>(t));
-  py::array_t<uint8_t> packed({static_cast<py::ssize_t>(texts.size()),
-                               static_cast<py::ssize_t>(model.route_codec().token_bytes())});
+  const RouteCodec codec = model.route_codec();
+  const TokenRoutes routes = ValueOrThrow(TokenRoutesFromWire(codec, texts));
+  py::array_t<uint8_t> packed(
+      {static_cast<py::ssize_t>(texts.size()), static_cast<py::ssize_t>(codec.token_bytes())});
   std::copy(routes.packed.begin(), routes.packed.end(), packed.mutable_data());
-  return py::make_tuple(packed, ReadOnlyArray(known));
+  return py::make_tuple(packed, ReadOnlyArray(routes.known));
 }
 
 std::string Repr(const CausalLm& model) {
   const ModelConfig& c = model.config();
-  return absl::StrCat("<rft.Model ", c.architecture, ": ",
-                      ShortCount(model.parameters().num_parameters()), " parameters, ",
-                      DtypeName(model.dtype()), ", ", c.num_layers, " layers of ", c.hidden_size,
-                      ", vocabulary ", c.vocab_size, ", context ", c.max_positions, ">");
+  return absl::StrCat(
+      "<rft.Model ", c.architecture, ": ", ShortCount(model.parameters().num_parameters()),
+      " parameters, ", DtypeName(model.weight_dtype()), ", ", c.num_layers, " layers of ",
+      c.hidden_size, ", vocabulary ", c.vocab_size, ", context ", c.max_positions, ">");
 }
 
 std::shared_ptr<LoraAdapter> CreateAdapter(std::shared_ptr<CausalLm> model, int64_t rank,
@@ -241,14 +240,17 @@ void BindModels(py::module_& m) {
   py::class_<CausalLm, std::shared_ptr<CausalLm>>(
       m, "Model",
       "A language model: fp32 master weights and the compute copy that sampler and trainer share.")
-      .def_static("load", &Load, py::arg("dir"), py::arg("dtype") = "bf16", py::arg("threads") = 0,
-                  "Loads a Hugging Face folder (config.json, *.safetensors).\n\n"
-                  "dtype: compute type, \"bf16\" or \"fp32\". threads: for all tensor work of this "
-                  "process from now on; 0 "
-                  "leaves it as it is (all cores unless set before).\n\n"
-                  "Raises NotFoundError (what is missing), ConfigError (unknown architecture, a "
-                  "missing or misshapen tensor, "
-                  "NaN weights, pickle files), ResourceError.")
+      .def_static(
+          "load", &Load, py::arg("dir"), py::arg("dtype") = "bf16", py::arg("threads") = 0,
+          "Loads a Hugging Face folder (config.json, *.safetensors).\n\n"
+          "dtype: compute type, \"bf16\" or \"fp32\"; \"int8\" is bf16 with int8 weights (one "
+          "scale per output), for judges and references: it is never trained or given new "
+          "weights. threads: for all tensor work of this "
+          "process from now on; 0 "
+          "leaves it as it is (all cores unless set before).\n\n"
+          "Raises NotFoundError (what is missing), ConfigError (unknown architecture, a "
+          "missing or misshapen tensor, "
+          "NaN weights, pickle files), ResourceError.")
       .def_static(
           "create", &Create, py::arg("config_json"), py::arg("dtype") = "bf16", py::arg("seed") = 0,
           "Random weights for the text of a config.json. Set `tokenizer_dir` before saving.")
@@ -265,8 +267,8 @@ void BindModels(py::module_& m) {
           "config", [](const CausalLm& model) { return FromJson(model.config().json); },
           "config.json as a dict.")
       .def_property_readonly(
-          "dtype", [](const CausalLm& model) { return DtypeName(model.dtype()); },
-          "Compute type: \"bf16\" or \"fp32\".")
+          "dtype", [](const CausalLm& model) { return DtypeName(model.weight_dtype()); },
+          "Compute type: \"bf16\", \"fp32\", or \"int8\" (bf16 with int8 weights).")
       .def_property_readonly("vocab_size",
                              [](const CausalLm& model) { return model.config().vocab_size; })
       .def_property_readonly(

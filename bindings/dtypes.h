@@ -1,4 +1,4 @@
-// Names of compute types: "bf16", "fp32".
+// Names of compute types: "bf16", "fp32"; "int8" is bf16 with int8 weights (for judges and references).
 #pragma once
 
 #include <string>
@@ -14,12 +14,13 @@ namespace rft::python {
 inline at::ScalarType ComputeDtype(const std::string& name) {
   if (name == "bf16") return at::kBFloat16;
   if (name == "fp32") return at::kFloat;
-  throw StatusException(
-      absl::InvalidArgumentError(absl::StrCat("dtype: '", name, "' is not one of bf16, fp32")));
+  if (name == "int8") return at::kChar;
+  throw StatusException(absl::InvalidArgumentError(
+      absl::StrCat("dtype: '", name, "' is not one of bf16, fp32, int8")));
 }
 
 inline std::string DtypeName(at::ScalarType dtype) {
-  return dtype == at::kBFloat16 ? "bf16" : "fp32";
+  return dtype == at::kBFloat16 ? "bf16" : dtype == at::kChar ? "int8" : "fp32";
 }
 
 }  // namespace rft::python

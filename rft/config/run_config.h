@@ -159,6 +159,7 @@ struct TrainerConfig {
   int64_t threads = 0;
   int64_t memory_mb = 0;
   double reference_decay = 1.0;
+  std::string reference_dtype = "same";
 
   void Visit(ConfigVisitor& v) {
     v.Field("dtype", &dtype,
@@ -228,6 +229,11 @@ struct TrainerConfig {
                     "the trained weights; 1: it stays the model as it was loaded.",
              .min = 0,
              .max = 1});
+    v.Field("reference_dtype", &reference_dtype,
+            {.doc = "Weights of the reference of a KL term: the trained model's own first version, "
+                    "or a model of its own with int8 weights in bf16 arithmetic, whose "
+                    "log-probabilities differ a little from the start.",
+             .choices = {"same", "int8"}});
     v.Field(
         "memory_mb", &memory_mb,
         {.doc = "Memory that the process may use: micro-batches are made to fit, and a run that "

@@ -24,7 +24,6 @@
 #include "rft/engine/work_weights.h"
 #include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
-#include "rft/tensor/gemm.h"
 #include "rft/tensor/memory.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/try_torch.h"
@@ -283,8 +282,7 @@ class LocalEngine : public InferenceEngine {
       logits_ = at::empty({rows, head.n}, at::kFloat);
     DispatchFloat(hidden.scalar_type(), [&](auto tag) {
       using T = typename decltype(tag)::type;
-      GemmToFloat(Data<T>(hidden) + first * head.k, head.k, Data<T>(head.packed), rows, head.k,
-                  head.n, Data<float>(logits_), head.n, false);
+      MultiplyToFloat(Data<T>(hidden) + first * head.k, rows, head, Data<float>(logits_), false);
     });
   }
 

@@ -16,7 +16,8 @@ RouteCodec CausalLm::route_codec() const {
 
 CausalLm::CausalLm(ModelConfig config, at::ScalarType dtype)
     : config_(std::move(config)),
-      dtype_(dtype),
+      dtype_(dtype == at::kChar ? at::kBFloat16 : dtype),
+      weight_dtype_(dtype),
       rope_(config_.rope, config_.rope.rotary_dim > 0 ? config_.rope.rotary_dim : config_.head_dim,
             config_.max_positions) {}
 

@@ -90,7 +90,11 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
   const ModelConfig& config() const { return config_; }
   int64_t num_sparse_layers() const;  // mixture-of-experts layers; 0 for a dense model
   RouteCodec route_codec() const;
-  at::ScalarType dtype() const { return dtype_; }
+  at::ScalarType dtype() const { return dtype_; }  // of activations
+  // Of the linear layers: dtype(), or kChar for a model loaded as int8. Such a model computes in bf16, scores and samples, and
+  // is never trained or given new weights.
+  at::ScalarType weight_dtype() const { return weight_dtype_; }
+  bool is_int8() const { return weight_dtype_ == at::kChar; }
   ParameterStore& parameters() { return *parameters_; }
   const ParameterStore& parameters() const { return *parameters_; }
   HeadLayout head_layout() const {
@@ -109,7 +113,7 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
   virtual void Pack(ModelWeights& weights) = 0;
 
   ModelConfig config_;
-  at::ScalarType dtype_;
+  at::ScalarType dtype_, weight_dtype_;
   std::unique_ptr<ParameterStore> parameters_;
   RopeTable rope_;
 
@@ -133,7 +137,7 @@ std::vector<const Weight*> LinearWeights(const ModelWeights& weights);
 // --- Hugging Face folders (rft/models/hf_folder.cc) ---
 
 // Reads config.json and the safetensors (single or sharded; bf16, fp16, fp32) of `dir`. dtype: compute dtype, kFloat or
-// kBFloat16. Errors: kNotFound (a missing file or tensor, by name), kInvalidArgument (unknown architecture: lists the known ones; a missing
+// kBFloat16; or kChar, for bf16 with int8 weights (CausalLm::weight_dtype). Errors: kNotFound (a missing file or tensor, by name), kInvalidArgument (unknown architecture: lists the known ones; a missing
 // or misshapen tensor, by name; NaN or Inf in a tensor; pickle files), kResourceExhausted.
 absl::StatusOr<std::shared_ptr<CausalLm>> LoadModel(const std::string& dir, at::ScalarType dtype);
 

@@ -174,22 +174,22 @@ void Decoder::Pack(ModelWeights& weights) {
       CopyNorm(p.q_norm, w.q_norm_D);
       CopyNorm(p.k_norm, w.k_norm_D);
     }
-    PackWeight({p.q, p.k, p.v}, dtype_, w.qkv);
-    PackWeight({p.o}, dtype_, w.output);
+    PackWeight({p.q, p.k, p.v}, weight_dtype_, w.qkv);
+    PackWeight({p.o}, weight_dtype_, w.output);
     if (p.shared_gate) {
-      w.gated_shared.Pack({{p.gate, p.up}}, {p.down}, dtype_);
+      w.gated_shared.Pack({{p.gate, p.up}}, {p.down}, weight_dtype_);
       PackWeight({p.shared_gate}, at::kFloat, w.shared_gate);
     } else if (p.gate) {
-      PackWeight({p.gate, p.up}, dtype_, w.gate_up);
-      PackWeight({p.down}, dtype_, w.down);
+      PackWeight({p.gate, p.up}, weight_dtype_, w.gate_up);
+      PackWeight({p.down}, weight_dtype_, w.down);
     }
     if (!p.sparse) continue;
     PackWeight({p.router}, at::kFloat, w.router);
     if (p.correction_bias) CopyNorm(p.correction_bias, w.correction_bias_E);
-    w.experts.Pack(p.experts_gate_up, p.experts_down, dtype_);
+    w.experts.Pack(p.experts_gate_up, p.experts_down, weight_dtype_);
   }
   CopyNorm(final_norm_, weights.final_norm_H);
-  PackWeight({head_}, dtype_, weights.head);
+  PackWeight({head_}, weight_dtype_, weights.head);
 }
 
 at::Tensor Decoder::forward(const ModelWeights& weights, const at::Tensor& ids_T,

@@ -27,8 +27,8 @@ namespace {
 
 absl::StatusOr<std::shared_ptr<CausalLm>> CreateModel(const ModelConfig& config,
                                                       at::ScalarType dtype) {
-  if (dtype != at::kFloat && dtype != at::kBFloat16)
-    return absl::InvalidArgumentError("model: the compute dtype must be fp32 or bf16");
+  if (dtype != at::kFloat && dtype != at::kBFloat16 && dtype != at::kChar)
+    return absl::InvalidArgumentError("model: the compute dtype must be fp32, bf16 or int8");
   const auto* factory = ModelRegistry::Get().Find(config.architecture);
   if (!factory)
     return absl::InvalidArgumentError(absl::StrCat(

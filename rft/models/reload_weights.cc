@@ -33,6 +33,10 @@ absl::Status CheckSame(const CausalLm& model, const CausalLm& other, const std::
 
 absl::StatusOr<std::shared_ptr<const ModelWeights>> ReloadWeights(CausalLm& model,
                                                                   const std::string& dir) {
+  if (model.is_int8())
+    return absl::FailedPreconditionError(
+        "model: its weights are int8, which is for judges and references: it takes no new weights; "
+        "load it with dtype bf16 or fp32");
   RFT_ASSIGN_OR_RETURN(const std::shared_ptr<CausalLm> other, LoadModel(dir, model.dtype()));
   RFT_RETURN_IF_ERROR(CheckSame(model, *other, dir));
   return TryTorch([&]() -> std::shared_ptr<const ModelWeights> {

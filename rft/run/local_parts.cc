@@ -90,7 +90,14 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
   if (parts.loss.kl_coef > 0.0) {
     TrainerOptions reference_options = trainer_options;
     std::shared_ptr<CausalLm> reference_model = model;
-    if (!moves) {  // one version of the weights more in memory, no second model
+    if (config.trainer.reference_dtype == "int8") {
+      if (moves)
+        return absl::InvalidArgumentError(
+            AtKey(config, "trainer.reference_dtype",
+                  "int8 weights stay as they are; with trainer.reference_decay below 1 the "
+                  "reference must be \"same\""));
+      RFT_ASSIGN_OR_RETURN(reference_model, LoadModel(config.model, at::kChar));
+    } else if (!moves) {  // one version of the weights more in memory, no second model
       reference_options.frozen = model->weights();
     } else if (config.lora.rank > 0) {
       RFT_ASSIGN_OR_RETURN(reference_options.adapter, adapter_on(model));

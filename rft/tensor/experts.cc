@@ -83,7 +83,12 @@ std::vector<float> PairWeights(const at::Tensor& weights, const Grouping& g) {
 template <typename T>
 ExpertMatrices<T> Matrices(const std::vector<Weight>& weights, const Grouping& g) {
   ExpertMatrices<T> m;
-  for (const Weight& w : weights) m.packed.push_back(Data<T>(w.packed));
+  for (const Weight& w : weights) {
+    if (w.is_int8())
+      m.int8.push_back({Data<int8_t>(w.packed), Data<float>(w.scales_N)});
+    else
+      m.packed.push_back(Data<T>(w.packed));
+  }
   m.offsets = Data<int64_t>(g.offsets_E1);
   m.k = weights[0].k;
   m.n = weights[0].n;
@@ -285,7 +290,7 @@ at::Tensor ExpertsAdd(const at::Tensor& x_TH, const at::Tensor& experts_TK,
                       const at::Tensor& residual_TH, const std::vector<ExpertAdapter>& adapters) {
   TORCH_CHECK(weights.num_experts() > 0 && x_TH.dim() == 2 &&
                   x_TH.size(1) == weights.gate_up[0].k && x_TH.is_contiguous() &&
-                  x_TH.scalar_type() == weights.gate_up[0].packed.scalar_type(),
+                  x_TH.scalar_type() == weights.gate_up[0].compute_dtype(),
               "experts: expected a contiguous [T, H] of the weights' dtype, got ", x_TH.sizes());
   TORCH_CHECK(experts_TK.dim() == 2 && experts_TK.size(0) == x_TH.size(0) &&
                   experts_TK.scalar_type() == at::kInt && experts_TK.is_contiguous() &&

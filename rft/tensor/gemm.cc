@@ -91,4 +91,29 @@ template void Gemm<float>(const float*, int64_t, const float*, int64_t, int64_t,
 template void Gemm<Bf16>(const Bf16*, int64_t, const Bf16*, int64_t, int64_t, int64_t, Bf16*,
                          int64_t);
 
+namespace {
+
+template <typename C, typename Kernel>
+void GemmInt8(const Bf16* a, int64_t lda, Int8Panels packed, int64_t m, int64_t k, int64_t n, C* c,
+              int64_t ldc, bool add, Kernel kernel) {
+  ForTasks(m, k, n, sizeof(Bf16), [&](int64_t r0, int64_t r1, int64_t p) {
+    const int64_t n0 = p * kPanelWidth;
+    const Int8Panels panel = packed.Panel(p, k);
+    kernel(a + r0 * lda, lda, panel.values, panel.scales, k, r1 - r0,
+           std::min<int64_t>(kPanelWidth, n - n0), c + r0 * ldc + n0, ldc, add);
+  });
+}
+
+}  // namespace
+
+void GemmToFloat(const Bf16* a, int64_t lda, Int8Panels packed, int64_t m, int64_t k, int64_t n,
+                 float* c, int64_t ldc, bool add) {
+  GemmInt8(a, lda, packed, m, k, n, c, ldc, add, GetKernels().gemm_panel_int8_float);
+}
+
+void Gemm(const Bf16* a, int64_t lda, Int8Panels packed, int64_t m, int64_t k, int64_t n, Bf16* c,
+          int64_t ldc) {
+  GemmInt8(a, lda, packed, m, k, n, c, ldc, false, GetKernels().gemm_panel_int8);
+}
+
 }  // namespace rft

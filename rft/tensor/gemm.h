@@ -44,4 +44,17 @@ template <typename T>
 void Gemm(const T* a, int64_t lda, const T* packed, int64_t m, int64_t k, int64_t n, T* c,
           int64_t ldc);
 
+// The same with int8 weights, packed by quantize.h.
+struct Int8Panels {
+  const int8_t* values;  // as many as of bf16
+  const float* scales;   // by column, ceil(n / 48) * 48
+  Int8Panels Panel(int64_t p, int64_t k) const {
+    return {values + p * PanelElements<Bf16>(k), scales + p * kPanelWidth};
+  }
+};
+void GemmToFloat(const Bf16* a, int64_t lda, Int8Panels packed, int64_t m, int64_t k, int64_t n,
+                 float* c, int64_t ldc, bool add);
+void Gemm(const Bf16* a, int64_t lda, Int8Panels packed, int64_t m, int64_t k, int64_t n, Bf16* c,
+          int64_t ldc);
+
 }  // namespace rft

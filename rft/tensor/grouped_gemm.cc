@@ -1,6 +1,7 @@
 #include "rft/tensor/grouped_gemm.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "rft/tensor/cost_timer.h"
 #include "rft/tensor/parallel.h"
@@ -32,6 +33,30 @@ struct PanelRuns {
   int64_t panels, runs;
 };
 
+// c[rows, n] = a[rows, K] * panel p of expert e.
+template <typename T, typename C>
+void MultiplyPanel(const ExpertMatrices<T>& m, int64_t e, int64_t p, const T* a, int64_t rows,
+                   int64_t n, C* c, int64_t ldc) {
+  constexpr bool kFloat = std::is_same_v<C, float>;
+  const Kernels& kernels = GetKernels();
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (!m.int8.empty()) {
+      const Int8Panels panel = m.int8[e].Panel(p, m.k);
+      if constexpr (kFloat)
+        kernels.gemm_panel_int8_float(a, m.k, panel.values, panel.scales, m.k, rows, n, c, ldc,
+                                      false);
+      else
+        kernels.gemm_panel_int8(a, m.k, panel.values, panel.scales, m.k, rows, n, c, ldc, false);
+      return;
+    }
+  }
+  const T* panel = m.packed[e] + p * PanelElements<T>(m.k);
+  if constexpr (kFloat)
+    kernels.typed<T>().gemm_panel_float(a, m.k, panel, m.k, rows, n, c, ldc, false);
+  else
+    kernels.typed<T>().gemm_panel(a, m.k, panel, m.k, rows, n, c, ldc);
+}
+
 }  // namespace
 
 template <typename T>
@@ -43,18 +68,16 @@ void GroupedGemm(const T* a, const ExpertMatrices<T>& m, T* c) {
   for (int64_t e = 0; e < m.num_experts(); ++e)
     for (int64_t r = m.offsets[e]; r < m.offsets[e + 1]; r += kRowChunk)
       chunks.push_back({e, r, std::min(m.offsets[e + 1], r + kRowChunk)});
-  const auto kernel = GetKernels().typed<T>().gemm_panel;
   const PanelRuns runs(m.n, static_cast<int64_t>(chunks.size()));
-  ForTasks(
-      static_cast<int64_t>(chunks.size()) * runs.runs, m.num_rows() * m.k * m.n, [&](int64_t task) {
-        const Chunk& chunk = chunks[task / runs.runs];
-        const int64_t run = task % runs.runs;
-        for (int64_t p = runs.begin(run); p < runs.begin(run + 1); ++p)
-          kernel(a + chunk.begin * m.k, m.k, m.packed[chunk.expert] + p * PanelElements<T>(m.k),
-                 m.k, chunk.end - chunk.begin,
-                 std::min<int64_t>(kPanelWidth, m.n - p * kPanelWidth),
-                 c + chunk.begin * m.n + p * kPanelWidth, m.n);
-      });
+  ForTasks(static_cast<int64_t>(chunks.size()) * runs.runs, m.num_rows() * m.k * m.n,
+           [&](int64_t task) {
+             const Chunk& chunk = chunks[task / runs.runs];
+             const int64_t run = task % runs.runs;
+             for (int64_t p = runs.begin(run); p < runs.begin(run + 1); ++p)
+               MultiplyPanel(m, chunk.expert, p, a + chunk.begin * m.k, chunk.end - chunk.begin,
+                             std::min<int64_t>(kPanelWidth, m.n - p * kPanelWidth),
+                             c + chunk.begin * m.n + p * kPanelWidth, m.n);
+           });
 }
 template void GroupedGemm<float>(const float*, const ExpertMatrices<float>&, float*);
 template void GroupedGemm<Bf16>(const Bf16*, const ExpertMatrices<Bf16>&, Bf16*);
@@ -63,7 +86,6 @@ template <typename T>
 void GroupedGemmAdd(const T* a, const ExpertMatrices<T>& m, const int32_t* token,
                     const float* weight, int64_t num_tokens, float* out) {
   const int64_t chunks = (num_tokens + kTokenChunk - 1) / kTokenChunk;
-  const auto kernel = GetKernels().typed<T>().gemm_panel_float;
   const auto add_scaled = GetKernels().add_scaled;
   const PanelRuns runs(m.n, chunks);
   // A task owns some tokens' sums over some columns: experts come one after another, whoever runs it.
@@ -80,8 +102,7 @@ void GroupedGemmAdd(const T* a, const ExpertMatrices<T>& m, const int32_t* token
         const int64_t rows = std::min(kScatterRows, end - r);
         for (int64_t p = runs.begin(run); p < runs.begin(run + 1); ++p) {
           const int64_t n = std::min<int64_t>(kPanelWidth, m.n - p * kPanelWidth);
-          kernel(a + r * m.k, m.k, m.packed[e] + p * PanelElements<T>(m.k), m.k, rows, n, tile,
-                 kPanelWidth, false);
+          MultiplyPanel(m, e, p, a + r * m.k, rows, n, tile, kPanelWidth);
           for (int64_t i = 0; i < rows; ++i)
             add_scaled(tile + i * kPanelWidth, weight ? weight[r + i] : 1.0f, n,
                        out + token[r + i] * m.n + p * kPanelWidth);

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "rft/tensor/kernels.h"
+#include "rft/tensor/gemm.h"
 
 namespace rft {
 
@@ -13,10 +13,11 @@ namespace rft {
 template <typename T>
 struct ExpertMatrices {
   std::vector<const T*> packed;      // E
+  std::vector<Int8Panels> int8;      // E, in place of `packed`; T is Bf16
   const int64_t* offsets = nullptr;  // E + 1, ascending from 0
   int64_t k = 0, n = 0;
-  int64_t num_experts() const { return static_cast<int64_t>(packed.size()); }
-  int64_t num_rows() const { return offsets[packed.size()]; }
+  int64_t num_experts() const { return static_cast<int64_t>(packed.size() + int8.size()); }
+  int64_t num_rows() const { return offsets[num_experts()]; }
 };
 
 // c[P, N] = a[P, K] * the row's matrix.

@@ -124,6 +124,14 @@ struct Kernels {
   TypedKernels<float> f32;
   TypedKernels<Bf16> bf16;
 
+  // c[rows, n] (+)= (a[rows, k] * panel) * scales, k even. The panel is a bf16 one whose values are int8 (see quantize.h); 48
+  // scales, one per column. `add` is false where C is Bf16.
+  void (*gemm_panel_int8_float)(const Bf16* a, int64_t lda, const int8_t* panel,
+                                const float* scales, int64_t k, int64_t rows, int64_t n, float* c,
+                                int64_t ldc, bool add);
+  void (*gemm_panel_int8)(const Bf16* a, int64_t lda, const int8_t* panel, const float* scales,
+                          int64_t k, int64_t rows, int64_t n, Bf16* c, int64_t ldc, bool add);
+
   RowStats (*row_stats)(const float* x, int64_t n, float scale, float* entropy);
   // exp(x * scale - max) of n values.
   void (*row_exp)(const float* x, int64_t n, float scale, float max, float* out);

@@ -3,6 +3,7 @@
 
 #include "rft/tensor/attention_impl.h"
 #include "rft/tensor/gemm_impl.h"
+#include "rft/tensor/gemm_int8_impl.h"
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/pack_impl.h"
 #include "rft/tensor/rowwise_impl.h"
@@ -39,6 +40,8 @@ inline Kernels MakeKernels(const char* name) {
   k.name = name;
   k.f32 = MakeTyped<float>();
   k.bf16 = MakeTyped<Bf16>();
+  k.gemm_panel_int8_float = GemmPanelInt8<float>;
+  k.gemm_panel_int8 = GemmPanelInt8<Bf16>;
   k.row_stats = RowStatistics;
   k.row_exp = RowExp;
   k.add_scaled = AddScaled;

@@ -10,7 +10,7 @@
 
 #include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
-#include "rft/tensor/gemm.h"
+#include "rft/tensor/kernels.h"
 #include "rft/tensor/linear_backward.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
@@ -24,17 +24,17 @@ using torch::autograd::variable_list;
 bool Recording(const at::Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
 
 void CheckInput(const at::Tensor& x, const Weight& w) {
-  TORCH_CHECK(x.dim() == 2 && x.size(1) == w.k && x.is_contiguous() &&
-                  x.scalar_type() == w.packed.scalar_type(),
-              "linear: expected a contiguous [T, ", w.k, "] of ", w.packed.scalar_type(), ", got ",
-              x.sizes(), " of ", x.scalar_type());
+  TORCH_CHECK(
+      x.dim() == 2 && x.size(1) == w.k && x.is_contiguous() && x.scalar_type() == w.compute_dtype(),
+      "linear: expected a contiguous [T, ", w.k, "] of ", w.compute_dtype(), ", got ", x.sizes(),
+      " of ", x.scalar_type());
 }
 
 at::Tensor LinearForward(const at::Tensor& x, const Weight& w) {
   at::Tensor y = at::empty({x.size(0), w.n}, x.options());
   DispatchFloat(x.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    Gemm(Data<T>(x), w.k, Data<T>(w.packed), x.size(0), w.k, w.n, Data<T>(y), w.n);
+    Multiply(Data<T>(x), x.size(0), w, Data<T>(y));
   });
   return y;
 }
@@ -42,8 +42,7 @@ at::Tensor LinearForward(const at::Tensor& x, const Weight& w) {
 void LinearAddInto(const at::Tensor& x, const Weight& w, const at::Tensor& residual) {
   DispatchFloat(x.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    GemmToFloat(Data<T>(x), w.k, Data<T>(w.packed), x.size(0), w.k, w.n, Data<float>(residual), w.n,
-                true);
+    MultiplyToFloat(Data<T>(x), x.size(0), w, Data<float>(residual), true);
   });
 }
 

@@ -11,7 +11,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "rft/tensor/dispatch.h"
-#include "rft/tensor/gemm.h"
+#include "rft/tensor/kernels.h"
 #include "rft/tensor/linear_backward.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
@@ -35,8 +35,7 @@ void ForLogitChunks(const at::Tensor& hidden, const Weight& head, const Body& bo
     const int64_t rows = std::min(chunk, n - r0);
     DispatchFloat(hidden.scalar_type(), [&](auto tag) {
       using T = typename decltype(tag)::type;
-      GemmToFloat(Data<T>(hidden) + r0 * head.k, head.k, Data<T>(head.packed), rows, head.k, head.n,
-                  Data<float>(logits), head.n, false);
+      MultiplyToFloat(Data<T>(hidden) + r0 * head.k, rows, head, Data<float>(logits), false);
     });
     body(r0, rows, Data<float>(logits));
   }

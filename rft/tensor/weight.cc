@@ -2,14 +2,30 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
 #include "rft/tensor/large_tensor.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/quantize.h"
 
 namespace rft {
+namespace {
+
+// Where each stacked row lives.
+std::vector<const float*> StackedRows(const Weight& w) {
+  std::vector<const float*> rows;
+  rows.reserve(w.n);
+  for (const Parameter* p : w.parts)
+    for (int64_t i = 0; i < p->value.size(0); ++i) rows.push_back(Data<float>(p->value) + i * w.k);
+  return rows;
+}
+
+Int8Panels Int8Of(const Weight& w) { return {Data<int8_t>(w.packed), Data<float>(w.scales_N)}; }
+
+}  // namespace
 
 Weight Weight::Create(std::vector<Parameter*> parts, at::ScalarType dtype) {
   Weight w;
@@ -20,26 +36,29 @@ Weight Weight::Create(std::vector<Parameter*> parts, at::ScalarType dtype) {
                 "], got ", p->value.sizes());
     w.n += p->value.size(0);
   }
-  TORCH_CHECK(dtype == at::kFloat || w.k % 2 == 0, parts[0]->name,
-              ": bf16 needs an even number of inputs, got ", w.k);
+  TORCH_CHECK(dtype == at::kFloat || w.k % 2 == 0, parts[0]->name, ": ",
+              dtype == at::kChar ? "int8" : "bf16", " needs an even number of inputs, got ", w.k);
   w.parts = std::move(parts);
-  DispatchFloat(dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    w.packed = LargeTensor(PackedElements<T>(w.k, w.n), dtype);
-  });
+  if (dtype == at::kChar) {
+    w.packed = LargeTensor(PackedElements<Bf16>(w.k, w.n), dtype);
+    w.scales_N = LargeTensor(RoundUp(w.n, kPanelWidth), at::kFloat);
+  } else {
+    DispatchFloat(dtype, [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      w.packed = LargeTensor(PackedElements<T>(w.k, w.n), dtype);
+    });
+  }
   w.Repack();
   return w;
 }
 
 void Weight::Repack() {
+  if (is_int8()) return RepackInt8();
   DispatchFloat(packed.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     T* out = Data<T>(packed);
     const auto pack = GetKernels().typed<T>().pack_panel_from_float;
-    std::vector<const float*> row_of(n);  // where each stacked row lives
-    int64_t row = 0;
-    for (const Parameter* p : parts)
-      for (int64_t i = 0; i < p->value.size(0); ++i) row_of[row++] = Data<float>(p->value) + i * k;
+    const std::vector<const float*> row_of = StackedRows(*this);
     const int64_t panels = RoundUp(n, kPanelWidth) / kPanelWidth;
     ParallelFor(panels, GrainFor(k * kPanelWidth), [&](int64_t begin, int64_t end) {
       std::vector<float> straddling;
@@ -58,5 +77,37 @@ void Weight::Repack() {
     });
   });
 }
+
+void Weight::RepackInt8() {
+  const std::vector<const float*> row_of = StackedRows(*this);
+  const int64_t panels = RoundUp(n, kPanelWidth) / kPanelWidth;
+  ParallelFor(panels, GrainFor(k * kPanelWidth), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t n0 = p * kPanelWidth;
+      QuantizePanel(row_of.data() + n0, k, std::min<int64_t>(kPanelWidth, n - n0),
+                    Data<int8_t>(packed) + p * PanelElements<Bf16>(k), Data<float>(scales_N) + n0);
+    }
+  });
+}
+
+template <typename T>
+void Multiply(const T* a, int64_t m, const Weight& weight, T* c) {
+  const int64_t k = weight.k, n = weight.n;
+  if constexpr (std::is_same_v<T, Bf16>)
+    if (weight.is_int8()) return Gemm(a, k, Int8Of(weight), m, k, n, c, n);
+  Gemm(a, k, Data<T>(weight.packed), m, k, n, c, n);
+}
+template void Multiply<float>(const float*, int64_t, const Weight&, float*);
+template void Multiply<Bf16>(const Bf16*, int64_t, const Weight&, Bf16*);
+
+template <typename T>
+void MultiplyToFloat(const T* a, int64_t m, const Weight& weight, float* c, bool add) {
+  const int64_t k = weight.k, n = weight.n;
+  if constexpr (std::is_same_v<T, Bf16>)
+    if (weight.is_int8()) return GemmToFloat(a, k, Int8Of(weight), m, k, n, c, n, add);
+  GemmToFloat(a, k, Data<T>(weight.packed), m, k, n, c, n, add);
+}
+template void MultiplyToFloat<float>(const float*, int64_t, const Weight&, float*, bool);
+template void MultiplyToFloat<Bf16>(const Bf16*, int64_t, const Weight&, float*, bool);
 
 }  // namespace rft

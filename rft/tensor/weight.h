@@ -21,13 +21,27 @@ struct Parameter {
 // sampler and the trainer multiply with; its backward reads the parts' masters and adds to the parts' gradients.
 // Invariant: while a backward of a forward through this weight is pending, the parts' values do not change.
 struct Weight {
-  at::Tensor packed;  // 1-D, compute dtype; see rft/tensor/gemm.h
+  at::Tensor
+      packed;  // 1-D, compute dtype, or int8 to be multiplied with bf16; see rft/tensor/gemm.h
+  at::Tensor scales_N;  // float32, of int8 only; N rounded up to whole panels
   int64_t n = 0, k = 0;
   std::vector<Parameter*> parts;
 
-  // Allocates (first call) and fills `packed` from the parts.
+  // Allocates (first call) and fills `packed` from the parts. dtype: kFloat, kBFloat16, or kChar for int8 (never trained).
   static Weight Create(std::vector<Parameter*> parts, at::ScalarType dtype);
   void Repack();
+  bool is_int8() const { return scales_N.defined(); }
+  // Of what it is multiplied with.
+  at::ScalarType compute_dtype() const { return is_int8() ? at::kBFloat16 : packed.scalar_type(); }
+
+ private:
+  void RepackInt8();
 };
+
+// c[m, N] = a[m, K] W^T, or float sums that may be added to. T: the compute dtype's element.
+template <typename T>
+void Multiply(const T* a, int64_t m, const Weight& weight, T* c);
+template <typename T>
+void MultiplyToFloat(const T* a, int64_t m, const Weight& weight, float* c, bool add);
 
 }  // namespace rft

@@ -60,6 +60,42 @@ def test_bf16_logprobs_are_no_further_off_than_those_of_transformers_in_bf16(mod
     assert np.abs(ours - exact).mean() <= 1.5 * np.abs(theirs - exact).mean()
 
 
+def as_int8(weight: torch.Tensor) -> torch.Tensor:
+    """Rounded to 255 levels, one scale for each output."""
+    scale = weight.abs().amax(-1, keepdim=True) / 127
+    return torch.where(scale > 0, (weight / scale).round() * scale, weight)
+
+
+@pytest.fixture
+def rounded(model_dir: Path) -> torch.nn.Module:
+    """The reference whose linear layers are rounded to int8; embeddings and routers are not."""
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, attn_implementation="eager").eval()
+    model.lm_head.weight = torch.nn.Parameter(as_int8(model.lm_head.weight.detach()))  # its own where it was the embedding
+    for name, parameter in model.model.named_parameters():
+        if parameter.dim() > 1 and not name.endswith(("embed_tokens.weight", ".gate.weight", "shared_expert_gate.weight")):
+            parameter.data = as_int8(parameter.data)
+    return model
+
+
+def test_int8_weights_are_the_rounded_ones_computed_in_bf16(model_dir: Path, rounded: torch.nn.Module) -> None:
+    trainer, bf16 = (EXTENSION.Trainer(rft.Model.load(str(model_dir), dtype=dtype)) for dtype in ("int8", "bf16"))
+    batch = [ids_of(rounded.config.vocab_size, n, 1) for n in LENGTHS]
+    exact = np.concatenate([expected_logprobs(rounded, ids) for ids in batch])
+    ours = np.concatenate([got[1:] for got in trainer.forward([datum(ids) for ids in batch])])
+    theirs = np.concatenate([expected_logprobs(rounded.to(torch.bfloat16), ids) for ids in batch])
+    unrounded = np.concatenate([got[1:] for got in bf16.forward([datum(ids) for ids in batch])])
+    assert np.abs(ours - exact).mean() <= 1.5 * np.abs(theirs - exact).mean()
+    assert 0 < np.abs(ours - unrounded).mean()
+
+
+def test_int8_is_never_the_policy(model_dir: Path, tmp_path: Path) -> None:
+    model = rft.Model.load(str(model_dir), dtype="int8")
+    assert model.dtype == "int8"
+    trainer = EXTENSION.Trainer(model)
+    with pytest.raises(rft.StateError, match="weights are int8, which is for judges and references; load it with dtype bf16 or fp32"):
+        trainer.forward_backward([datum([3, 4, 5])], loss="cross_entropy")
+
+
 def test_gradients_of_every_parameter_equal_those_of_autograd(model_dir: Path, reference: torch.nn.Module) -> None:
     model = rft.Model.load(str(model_dir), dtype="fp32")
     trainer = EXTENSION.Trainer(model)

@@ -22,6 +22,7 @@ BENCHES = {
     "engine-shapes": "rft.bench.engine_shapes",
     "graders": "rft.bench.graders",
     "grpo-step": "rft.bench.grpo_step",
+    "int8": "rft.bench.int8",
     "losses": "rft.bench.losses",
     "memory": "rft.bench.memory",
     "moe": "rft.bench.moe",

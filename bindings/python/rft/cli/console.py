@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the run file; may be repeated.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="Hugging Face folder.")]
-Dtype = Annotated[str, typer.Option(help="Compute type: bf16 or fp32.")]
+Dtype = Annotated[str, typer.Option(help="Compute type: bf16, fp32, or int8 (bf16 with int8 weights, not for training).")]
 Threads = Annotated[int, typer.Option(help="Threads for tensor work; 0: all cores.")]
 Judges = Annotated[list[str], typer.Option("--judge", metavar="NAME=MODEL_DIR", help="Load this model for graders with "
                                            "`generator: NAME` (llm_judge); may be repeated.")]
