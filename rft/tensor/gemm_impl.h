@@ -112,6 +112,8 @@ inline void Emit(C* c, Vec value, int64_t n, bool add) {
 template <int MR, int Lines, typename T, typename C>
 inline void Tile(const T* a, int64_t lda, const T* panel, int64_t k, int64_t n, C* c, int64_t ldc,
                  bool add, Ahead ahead) {
+  for (int r = 0; r < MR; ++r)  // what is written comes into the cache while the products are made
+    for (int v = 0; v < kVecs; ++v) __builtin_prefetch(c + r * ldc + v * kLanes, 1, 3);
   Vec acc[MR][kVecs];
   for (int r = 0; r < MR; ++r)
     for (int v = 0; v < kVecs; ++v) acc[r][v] = Zero();

@@ -42,6 +42,8 @@ struct AttentionRow {
   int64_t first = 0;  // keys before it are hidden (sliding windows)
 };
 
+inline constexpr int kAttendBackwardTile = 8;  // query vectors that share a pass, at most
+
 // All pointers of the backward of one (sequence, kv head): float scratch in the layouts the forward uses.
 struct AttentionBackwardArgs {
   int64_t head_dim = 0, num_keys = 0;
@@ -51,7 +53,7 @@ struct AttentionBackwardArgs {
   const float* k_rows = nullptr;      // [keys][dp], dp = head_dim rounded up to 16
   float* dk_rows = nullptr;           // [keys][dp], accumulated
   float* dv_rows = nullptr;           // [keys][dp], accumulated
-  float* scratch = nullptr;           // >= AttentionBackwardScratch(...)
+  float* scratch = nullptr;           // 2 * kAttendBackwardTile * round_up(num_keys, 16)
 };
 struct AttentionBackwardRow {
   const float* q;     // [dp], zero-padded
