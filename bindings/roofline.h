@@ -12,8 +12,9 @@ struct Roofline {
 
 // What a pass over float32 numbers in huge pages streams, 1e9 bytes per second.
 struct MemoryRoofline {
-  double read_gbps = 0;    // reading one array
-  double update_gbps = 0;  // x *= c over four arrays, as an optimizer's: bytes read and bytes written
+  double read_gbps = 0;  // reading one array
+  double update_gbps =
+      0;  // x *= c over four arrays, as an optimizer's: bytes read and bytes written
 };
 
 // Takes about a second. As MeasureRoofline otherwise.

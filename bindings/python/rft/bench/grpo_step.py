@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from rft.bench import BenchOptions, Log, Row, row, size_label
 from rft.bench.grpo_loop import GROUP, LEARNING_RATE, PRECISIONS, PROMPTS, loop_rows
