@@ -78,8 +78,7 @@ void InitializeA(const Parameter& a, uint64_t seed, uint64_t index) {
 void InitializeEmbeddingB(const Parameter& b, uint64_t seed, uint64_t index) {
   float* values = Data<float>(b.value);
   for (int64_t i = 0; i < b.value.numel(); ++i) {
-    const uint64_t bits =
-        BitsAt(seed, 0x6c6f7261 + index, static_cast<uint64_t>(i));  // Box-Muller
+    const uint64_t bits = BitsAt(seed, 0x6c6f7261 + index, static_cast<uint64_t>(i));  // Box-Muller
     const double u = (static_cast<double>(bits >> 32) + 0.5) * 0x1.0p-32;
     const double v = static_cast<double>(bits & 0xffffffffu) * 0x1.0p-32;
     values[i] = static_cast<float>(std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * M_PI * v));

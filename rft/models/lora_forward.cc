@@ -55,8 +55,9 @@ void AddHeadAdapters(const at::Tensor& logits_NV, const at::Tensor& hidden_NH,
     const LowRank* adapter = OnHead(lora, weights);
     if (adapter == nullptr) continue;
     const auto first = std::lower_bound(rows_N.begin(), rows_N.end(), lora.begin);
-    const auto last = lora.count < 0 ? rows_N.end()
-                                     : std::lower_bound(first, rows_N.end(), lora.begin + lora.count);
+    const auto last = lora.count < 0
+                          ? rows_N.end()
+                          : std::lower_bound(first, rows_N.end(), lora.begin + lora.count);
     if (first == last) continue;
     ops::LowRankForward(logits_NV, hidden_NH, {adapter, first - rows_N.begin(), last - first},
                         nullptr);

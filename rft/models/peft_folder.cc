@@ -148,7 +148,8 @@ absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Load(std::shared_ptr<C
     if (!file.tensors.contains(LoraTensorName(target, 'A'))) continue;
     known.insert({LoraTensorName(target, 'A'), LoraTensorName(target, 'B')});
     if (target.is_embedding || target.module == "lm_head") {
-      const std::string copy = absl::StrCat("base_model.model.", target.module, ".base_layer.weight");
+      const std::string copy =
+          absl::StrCat("base_model.model.", target.module, ".base_layer.weight");
       known.insert(copy);
       if (const auto it = file.tensors.find(copy); it != file.tensors.end())
         if (auto status = CheckCopy(it->second, copy, *target.base); !status.ok())

@@ -244,8 +244,7 @@ struct EmbeddingLowRankFunction : torch::autograd::Function<EmbeddingLowRankFunc
     return x;
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const auto& w =
-        *reinterpret_cast<const EmbeddingLowRank*>(ctx->saved_data["adapter"].toInt());
+    const auto& w = *reinterpret_cast<const EmbeddingLowRank*>(ctx->saved_data["adapter"].toInt());
     const auto saved = ctx->get_saved_variables();
     const Rows rows{ctx->saved_data["begin"].toInt(), saved[1].size(0)};
     const at::Tensor dh = ExpandBackward(grads[0].contiguous(), saved[1], w.expand, rows);

@@ -10,7 +10,6 @@
 #include "absl/strings/str_cat.h"
 #include "losses/distillation.h"
 #include "losses/loss.h"
-#include "rft/core/rng.h"
 #include "rft/core/status_macros.h"
 #include "rft/tensor/checkpoint.h"
 #include "rft/tensor/dispatch.h"
@@ -19,6 +18,7 @@
 #include "rft/tensor/parallel.h"
 #include "rft/tensor/top_tokens.h"
 #include "rft/tensor/try_torch.h"
+#include "rft/train/adapter_dropout.h"
 #include "rft/train/batcher.h"
 #include "rft/train/distillation.h"
 #include "rft/train/export_check.h"
@@ -172,9 +172,8 @@ class LocalTrainer : public Trainer {
         at::Tensor hidden_NH;
         Routing routing = MakeRouting(datums, batch);
         Scatter(batch, Logprobs(*weights_, batch, nullptr, routing, &hidden_NH), result.logprobs);
-        const ops::TopTokens top =
-            ops::TopLogprobs(hidden_NH, weights_->head, top_k, options_.temperature,
-                             AdapterOfHead(*weights_));
+        const ops::TopTokens top = ops::TopLogprobs(hidden_NH, weights_->head, top_k,
+                                                    options_.temperature, AdapterOfHead(*weights_));
         Scatter(batch, top.entropy_N, result.entropies);
         for (size_t i = 0; i < batch.predictions.size(); ++i) {
           const auto& p = batch.predictions[i];
@@ -394,28 +393,11 @@ class LocalTrainer : public Trainer {
                               entropy_N, AdapterOfHead(weights));
   }
 
-  // The current weights; with the adapter's dropout, if it has some: a mask per (steps taken, pass, datum, position), however
-  // the datums are packed. The result must outlive the backward.
+  // The current weights; with the adapter's dropout, if it has some. The result must outlive the backward.
   std::shared_ptr<const ModelWeights> WeightsInTraining(const MicroBatch& batch,
                                                         uint64_t pass) const {
     if (!options_.adapter || options_.adapter->config().dropout == 0.0) return weights_;
-    std::vector<int64_t> keys, head_keys;
-    for (size_t i = 0; i < batch.ids.size(); ++i)
-      keys.push_back((batch.owners[i] << 32) + batch.positions[i]);
-    for (const auto& p : batch.predictions) head_keys.push_back(keys[p.source]);
-    const LoraConfig& config = options_.adapter->config();
-    auto dropout = std::make_shared<LowRankDropout>();
-    dropout->p = config.dropout;
-    dropout->seed = BitsAt(config.seed, static_cast<uint64_t>(num_steps()), pass);
-    dropout->keys_T = IntTensor(keys);
-    auto head_dropout = std::make_shared<LowRankDropout>(*dropout);
-    head_dropout->keys_T = IntTensor(head_keys);
-    auto weights = std::make_shared<ModelWeights>(*weights_);
-    for (auto& lora : weights->lora) {
-      lora.dropout = dropout;
-      lora.head_dropout = head_dropout;
-    }
-    return weights;
+    return WithDropout(*weights_, options_.adapter->config(), num_steps(), pass, batch);
   }
 
   // A base that another trainer trains would collect the adapter's gradients as its own.

@@ -159,10 +159,8 @@ TEST_P(LoraTest, MergesIntoAFolderThatGivesTheSameHiddenStates) {
 TEST_P(LoraTest, DropoutDependsOnTheStepOnlyAndNotOnThePacking) {
   std::vector<at::Tensor> gradients;
   for (int64_t budget : {40, 5000}) {
-    auto adapter = Adapter({.rank = 4,
-                            .alpha = 8.0,
-                            .dropout = 0.3,
-                            .targets = {"all", "embed_tokens", "lm_head"}});
+    auto adapter = Adapter(
+        {.rank = 4, .alpha = 8.0, .dropout = 0.3, .targets = {"all", "embed_tokens", "lm_head"}});
     auto trainer = TrainerOf(adapter, budget);
     Train(*trainer, 1, 1);
     const auto pass = trainer->ForwardBackward(RandomDatums(3, 2), kCrossEntropy);
