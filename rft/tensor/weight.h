@@ -30,4 +30,13 @@ struct Weight {
   void Repack();
 };
 
+struct LowRank;         // rft/tensor/low_rank.h
+struct LowRankDropout;  // with a key per row
+
+// What an adapter adds to the vocabulary projection of all rows; null: there is none. Both must outlive the backward.
+struct HeadAdapter {
+  const LowRank* low_rank = nullptr;
+  const LowRankDropout* dropout = nullptr;
+};
+
 }  // namespace rft

@@ -71,3 +71,11 @@ def train_seconds(machine: Machine, config: dict[str, Any], dtype: str, tokens: 
     # AdamW reads weight, gradient and two moments and writes weight and moments: 7 fp32 numbers per parameter.
     optimizer = 7 * 4 * (sizes.layers + sizes.head) / (machine.dram_gbps * 1e9)
     return products / (machine.gflops(dtype) * 1e9) + optimizer
+
+
+def grpo_seconds(machine: Machine, config: dict[str, Any], prompts: int, prompt_tokens: float, completions: int, length: float) -> float:
+    """A whole GRPO step in bf16 with completions of `length` tokens on average, each prompt computed once."""
+    sampling = decode_seconds(machine, config, "bf16", completions, 0, round(length))
+    prefill = decode_seconds(machine, config, "bf16", prompts, round(prompt_tokens), 0)
+    positions = round(prompts * prompt_tokens + completions * length)
+    return sampling + prefill + train_seconds(machine, config, "bf16", positions, round(completions * length))
