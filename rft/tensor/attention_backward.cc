@@ -72,20 +72,15 @@ void AttendGroupBackward(const AttentionSaved<T>& saved, const T* dout,
   };
   // The prefix's keys keep their place and their accumulated gradient over all runs of the group. Later runs come first so
   // that the first run, whose own keys the prefix is, closes the sum.
-  int64_t loaded = 0;  // keys [0, loaded) of the group's first run are in the buffers
+  int64_t kept =
+      0;  // keys [0, kept), the prefix, and the sums of their gradients are in the buffers
   for (size_t n = range.second; n-- > range.first;) {
     const PackedSequence& s = sequences[n];
-    const bool is_first = n == range.first;
-    const int64_t keys = s.prefix_count + s.count, own0 = is_first ? 0 : s.prefix_count;
-    if (is_first) {
-      if (loaded < keys) LoadBackwardBlocks(qkv, s, c, kv_head, loaded, keys, b);
-    } else {
-      LoadBackwardBlocks(qkv, s, c, kv_head, loaded, keys, b);
-      loaded = s.prefix_count;
-    }
-    const int64_t fresh = is_first ? loaded : own0;  // rows whose accumulators start at zero
-    std::fill(b.dk_rows.get() + fresh * c.dp, b.dk_rows.get() + keys * c.dp, 0.0f);
-    std::fill(b.dv_rows.get() + fresh * c.dp, b.dv_rows.get() + keys * c.dp, 0.0f);
+    const int64_t keys = s.prefix_count + s.count;
+    if (kept < keys) LoadBackwardBlocks(qkv, s, c, kv_head, kept, keys, b);
+    std::fill(b.dk_rows.get() + kept * c.dp, b.dk_rows.get() + keys * c.dp, 0.0f);
+    std::fill(b.dv_rows.get() + kept * c.dp, b.dv_rows.get() + keys * c.dp, 0.0f);
+    kept = s.prefix_count;
 
     const int64_t vectors = s.count * c.heads_per_kv;
     b.rows.clear();
