@@ -80,6 +80,12 @@ py::dict MeasuredRoofline(int threads) {
                   py::arg("dram_gbps") = r.dram_gbps);
 }
 
+py::dict MeasuredMemory() {
+  const MemoryRoofline r = ValueOrThrow(
+      WithoutGil([] { return TryTorch([]() -> MemoryRoofline { return MeasureMemory(); }); }));
+  return py::dict(py::arg("read_gbps") = r.read_gbps, py::arg("update_gbps") = r.update_gbps);
+}
+
 }  // namespace
 
 void BindInfo(py::module_& m) {
@@ -104,6 +110,9 @@ void BindInfo(py::module_& m) {
         "What this machine can do at most, measured in about two seconds: bf16_gflops, "
         "fp32_gflops, dram_gbps. threads: 0: as "
         "set.");
+  m.def("memory_roofline", &MeasuredMemory,
+        "What passes over float32 numbers in huge pages stream, measured in about a second: "
+        "read_gbps, and update_gbps (four arrays updated in place; bytes read and bytes written).");
 }
 
 }  // namespace rft::python

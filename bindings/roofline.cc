@@ -14,7 +14,10 @@
 #include <c10/core/InferenceMode.h>
 
 #include "rft/tensor/bf16.h"
+#include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
+#include "rft/tensor/kernels.h"
+#include "rft/tensor/large_tensor.h"
 #include "rft/tensor/parallel.h"
 
 namespace rft::python {
@@ -60,21 +63,41 @@ double OurGflops() {
       [&] { Gemm(x.data(), kDepth, packed.data(), kRows, kDepth, kColumns, y.data(), kColumns); }));
 }
 
-double DramGbps() {
-  const std::vector<uint64_t> memory(static_cast<size_t>(kBytes / 8), 1);
+double ReadGbps(const uint64_t* memory) {
   std::atomic<uint64_t> checksum{0};  // so that the reads are not optimised away
   const double seconds = BestSeconds([&] {
-    ParallelFor(static_cast<int64_t>(memory.size()), 1 << 16, [&](int64_t begin, int64_t end) {
+    ParallelFor(kBytes / 8, 1 << 16, [&](int64_t begin, int64_t end) {
       uint64_t sum[8] = {};
       int64_t i = begin;
       for (; i + 8 <= end; i += 8) {
-        for (int64_t lane = 0; lane < 8; ++lane) sum[lane] += memory[static_cast<size_t>(i + lane)];
+        for (int64_t lane = 0; lane < 8; ++lane) sum[lane] += memory[i + lane];
       }
-      for (; i < end; ++i) sum[0] += memory[static_cast<size_t>(i)];
+      for (; i < end; ++i) sum[0] += memory[i];
       for (const uint64_t part : sum) checksum.fetch_add(part, std::memory_order_relaxed);
     });
   });
   return checksum.load() == 0 ? 0.0 : static_cast<double>(kBytes) / seconds / 1e9;
+}
+
+double DramGbps() {
+  const std::vector<uint64_t> memory(static_cast<size_t>(kBytes / 8), 1);
+  return ReadGbps(memory.data());
+}
+
+double UpdateGbps() {
+  constexpr int64_t kArrays = 4, kNumbers = kBytes / 4 / kArrays, kChunk = 1 << 16;
+  std::vector<at::Tensor> arrays;
+  for (int64_t i = 0; i < kArrays; ++i) arrays.push_back(LargeTensor(kNumbers, at::kFloat));
+  const double seconds = BestSeconds([&] {
+    ParallelFor(kNumbers / kChunk, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; ++c)
+        for (const at::Tensor& array : arrays) {
+          float* x = Data<float>(array) + c * kChunk;
+          GetKernels().f32.scale(x, 0.5f, kChunk, x);
+        }
+    });
+  });
+  return 2.0 * static_cast<double>(kBytes) / seconds / 1e9;
 }
 
 // Sets the threads of both pools, and puts them back.
@@ -101,6 +124,13 @@ Roofline MeasureRoofline(int threads) {
   return {.bf16_gflops = std::max(OurGflops<Bf16>(), TorchGflops(at::kBFloat16)),
           .fp32_gflops = std::max(OurGflops<float>(), TorchGflops(at::kFloat)),
           .dram_gbps = DramGbps()};
+}
+
+MemoryRoofline MeasureMemory() {
+  const at::Tensor memory = LargeTensor(kBytes / 8, at::kLong);
+  std::fill_n(Data<int64_t>(memory), memory.numel(), int64_t{1});
+  return {.read_gbps = ReadGbps(reinterpret_cast<const uint64_t*>(Data<int64_t>(memory))),
+          .update_gbps = UpdateGbps()};
 }
 
 }  // namespace rft::python

@@ -263,9 +263,8 @@ struct LoraOptions {
              .max = 0.99});
     v.Field(
         "targets", &targets,
-        {.doc =
-             "Modules that get an adapter, by name (q_proj) or group: attention, mlp, all (both); "
-             "of mixtures of experts also experts, router."});
+        {.doc = "Modules that get an adapter, by name (q_proj, embed_tokens, lm_head) or group: "
+                "attention, mlp, all (both); of mixtures of experts also experts, router."});
     v.Field("rslora", &rslora, {.doc = "Scale by alpha / sqrt(rank) instead."});
   }
 };

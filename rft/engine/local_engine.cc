@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <numeric>
 #include <thread>
 
 #include <ATen/ops/empty.h>
@@ -22,6 +23,7 @@
 #include "rft/engine/route_recorder.h"
 #include "rft/engine/scheduler.h"
 #include "rft/engine/work_weights.h"
+#include "rft/models/lora.h"
 #include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/memory.h"
@@ -252,7 +254,7 @@ class LocalEngine : public InferenceEngine {
     for (const auto& w : work) {
       if (w.sequence->owner->request.want_prompt_logprobs &&
           w.sequence->sample == EngineSequence::kPrompt)
-        ScorePrompt(w, weights->head, hidden_TH, row);
+        ScorePrompt(w, *weights, hidden_TH, row);
       row += w.count;
       prefilled += w.sequence->needs_prefill() ? w.count : 0;
       scheduler_.Computed(w);
@@ -265,7 +267,8 @@ class LocalEngine : public InferenceEngine {
     CountTokens(prefilled, 0);
     for (int64_t r0 = 0; r0 < wanted_NH.size(0); r0 += chunk) {
       const int64_t rows = std::min(chunk, wanted_NH.size(0) - r0);
-      ComputeLogits(weights->head, wanted_NH, r0, rows);
+      ComputeLogits(*weights, wanted_NH.narrow(0, r0, rows),
+                    absl::MakeConstSpan(sources).subspan(r0, rows));
       SampleRows({complete.begin() + r0, complete.begin() + r0 + rows});
     }
   }
@@ -277,24 +280,31 @@ class LocalEngine : public InferenceEngine {
     stats_.prefix_hit_tokens = scheduler_.num_prefix_hit_tokens();
   }
 
-  void ComputeLogits(const Weight& head, const at::Tensor& hidden, int64_t first, int64_t rows) {
+  // Of hidden states that are rows `rows_N` of the batch, into logits_.
+  void ComputeLogits(const ModelWeights& weights, const at::Tensor& hidden_NH,
+                     absl::Span<const int64_t> rows_N) {
+    const Weight& head = weights.head;
+    const int64_t rows = hidden_NH.size(0);
     if (!logits_.defined() || logits_.size(0) < rows)
       logits_ = at::empty({rows, head.n}, at::kFloat);
-    DispatchFloat(hidden.scalar_type(), [&](auto tag) {
+    DispatchFloat(hidden_NH.scalar_type(), [&](auto tag) {
       using T = typename decltype(tag)::type;
-      MultiplyToFloat(Data<T>(hidden) + first * head.k, rows, head, Data<float>(logits_), false);
+      MultiplyToFloat(Data<T>(hidden_NH), rows, head, Data<float>(logits_), false);
     });
+    AddHeadAdapters(logits_.narrow(0, 0, rows), hidden_NH, rows_N, weights);
   }
 
   // Log-probabilities of the prompt tokens that rows [first, first + w.count) of `hidden` predict.
-  void ScorePrompt(const Scheduler::Work& w, const Weight& head, const at::Tensor& hidden,
+  void ScorePrompt(const Scheduler::Work& w, const ModelWeights& weights, const at::Tensor& hidden,
                    int64_t first) {
     EngineRequest& owner = *w.sequence->owner;
-    const int64_t vocab = head.n, chunk = ops::LogitsChunkRows(vocab);
+    const int64_t vocab = weights.head.n, chunk = ops::LogitsChunkRows(vocab);
     const int64_t count = std::min(w.count, w.sequence->size() - 1 - w.sequence->num_cached);
     for (int64_t r0 = 0; r0 < count; r0 += chunk) {
       const int64_t rows = std::min(chunk, count - r0);
-      ComputeLogits(head, hidden, first + r0, rows);
+      std::vector<int64_t> rows_N(rows);
+      std::iota(rows_N.begin(), rows_N.end(), first + r0);
+      ComputeLogits(weights, hidden.narrow(0, first + r0, rows), rows_N);
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t predicted = w.sequence->num_cached + r0 + r + 1;
         const float* logits = Data<float>(logits_) + r * vocab;

@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,7 +63,8 @@ struct ModelWeights : PublishedWeights {
   struct Lora {
     int64_t begin = 0, count = -1;  // -1: to the end
     std::shared_ptr<const LoraWeights> weights;
-    std::shared_ptr<const LowRankDropout> dropout;  // null outside of training
+    std::shared_ptr<const LowRankDropout> dropout;       // null outside of training
+    std::shared_ptr<const LowRankDropout> head_dropout;  // the same, by the rows that predict
   };
   std::vector<Lora> lora;
   std::shared_ptr<const ModelWeights> base;  // of an adapter's version: whose tensors these are
@@ -148,8 +150,10 @@ absl::StatusOr<std::shared_ptr<CausalLm>> CreateRandomModel(const std::string& c
 enum class SaveDtype { kFloat32, kBFloat16 };
 // Writes config.json, safetensors (sharded above 4 GB) and copies the tokenizer, template and generation files of
 // source_dir; `transformers` loads the result. The folder is created; existing files of these names are replaced.
-// `value_of`, if given, is asked for what to write in place of a parameter's own value (an adapter merged into it).
+// `value_of`, if given, is asked for what to write in place of a parameter's own value (an adapter merged into it);
+// `own_head`, if given, becomes the lm_head of a model that is saved as one whose head is not its embedding.
 absl::Status SaveModel(const CausalLm& model, const std::string& dir, SaveDtype dtype,
-                       const std::function<at::Tensor(const Parameter&)>& value_of = {});
+                       const std::function<at::Tensor(const Parameter&)>& value_of = {},
+                       const std::optional<at::Tensor>& own_head = std::nullopt);
 
 }  // namespace rft

@@ -12,6 +12,7 @@
 #include "rft/tensor/checkpoint.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
+#include "rft/tensor/large_tensor.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
 #include "rft/tensor/router.h"
@@ -106,7 +107,7 @@ void PackWeight(std::vector<Parameter*> parts, at::ScalarType dtype, Weight& wei
 }
 
 void CopyRows(const at::Tensor& from, at::ScalarType dtype, at::Tensor& to) {
-  if (!to.defined()) to = at::empty(from.sizes(), from.options().dtype(dtype));
+  if (!to.defined()) to = LargeTensor(from.numel(), dtype).view(from.sizes());
   DispatchFloat(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const int64_t n = from.size(1);
@@ -197,7 +198,7 @@ at::Tensor Decoder::forward(const ModelWeights& weights, const at::Tensor& ids_T
                             Routing* routing) const {
   const double eps = config_.rms_norm_eps,
                scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
-  at::Tensor x_TH = ops::Embedding(ids_T, weights.embedding_VH, embedding_);
+  at::Tensor x_TH = LoraEmbedding(ids_T, embedding_, weights);
   int64_t sparse_index = 0;
   for (size_t l = 0; l < layers_.size(); ++l) {
     const LayerParameters& p = layers_[l];

@@ -188,16 +188,18 @@ absl::StatusOr<std::shared_ptr<CausalLm>> CreateRandomModel(const std::string& c
 }
 
 absl::Status SaveModel(const CausalLm& model, const std::string& dir, SaveDtype dtype,
-                       const ValueOf& value_of) {
+                       const ValueOf& value_of, const std::optional<at::Tensor>& own_head) {
   FileSystem& fs = FileSystem::Default();
   RFT_RETURN_IF_ERROR(fs.CreateDirs(dir));
   RFT_ASSIGN_OR_RETURN(json::value config, ParseJson(model.config().json));
   config.get_object()["dtype"] = DtypeWord(dtype);
   config.get_object().erase("torch_dtype");
+  if (own_head) config.get_object()["tie_word_embeddings"] = false;
   RFT_RETURN_IF_ERROR(WriteFile(fs, JoinPath(dir, "config.json"), ToJson(config) + "\n"));
   std::vector<TensorToWrite> tensors;
   for (const Parameter& p : model.parameters().all())
     tensors.push_back(Describe(p, dtype, value_of));
+  if (own_head) tensors.push_back(Describe({"lm_head.weight", *own_head, {}}, dtype, {}));
   for (const Parameter& p : model.parameters().buffers())
     tensors.push_back(Describe(p, SaveDtype::kFloat32, {}));
   if (model.stacked_experts()) tensors = StackExperts(std::move(tensors));

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
-#include <string_view>
+#include <utility>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
@@ -20,12 +20,6 @@
 namespace rft {
 namespace {
 
-// "q_proj" of "model.layers.0.self_attn.q_proj.weight".
-std::string_view ModuleName(std::string_view parameter) {
-  parameter.remove_suffix(sizeof(".weight") - 1);
-  return parameter.substr(parameter.rfind('.') + 1);
-}
-
 const std::vector<std::string>& Modules(const std::string& group) {
   static const std::vector<std::string> kNone,
       kAttention = {"q_proj", "k_proj", "v_proj", "o_proj"},
@@ -36,9 +30,9 @@ const std::vector<std::string>& Modules(const std::string& group) {
   return group == "all" ? kAll : kNone;
 }
 
-bool IsWanted(const std::string& parameter, const std::string& target) {
-  const std::string_view module = ModuleName(parameter);
-  const bool expert = parameter.find(".experts.") != std::string::npos;
+bool IsWanted(const LoraTarget& one, const std::string& target) {
+  const std::string module = ModuleName(one);
+  const bool expert = one.module.find(".experts.") != std::string::npos;
   if (target == "experts") return expert;
   if (target == "router") return module == "gate";
   const std::vector<std::string>& group = Modules(target);
@@ -46,25 +40,22 @@ bool IsWanted(const std::string& parameter, const std::string& target) {
   return !expert && std::find(group.begin(), group.end(), module) != group.end();
 }
 
-absl::StatusOr<std::vector<Parameter*>> FindTargets(CausalLm& base, const LoraConfig& config) {
-  std::vector<Parameter*> all, targets;
-  std::set<std::string, std::less<>> present;
-  for (const Weight* weight : LinearWeights(*base.weights()))
-    for (Parameter* part : weight->parts) {
-      all.push_back(part);
-      present.emplace(ModuleName(part->name));
-    }
+absl::StatusOr<std::vector<LoraTarget>> FindTargets(CausalLm& base, const LoraConfig& config) {
+  const std::vector<LoraTarget> all = Adaptable(base);
+  std::vector<LoraTarget> targets;
+  std::set<std::string> present;
+  for (const LoraTarget& one : all) present.insert(ModuleName(one));
   for (const std::string& target : config.targets)
     if (std::none_of(all.begin(), all.end(),
-                     [&](const Parameter* p) { return IsWanted(p->name, target); }))
+                     [&](const LoraTarget& one) { return IsWanted(one, target); }))
       return absl::InvalidArgumentError(absl::StrCat(
           "lora.targets: the model has no module '", target, "' that can be adapted; it has ",
           absl::StrJoin(present, ", "), ", and the groups attention, mlp, all",
           base.num_sparse_layers() > 0 ? ", experts, router" : ""));
-  for (Parameter* p : all)
+  for (const LoraTarget& one : all)
     if (std::any_of(config.targets.begin(), config.targets.end(),
-                    [&](const std::string& target) { return IsWanted(p->name, target); }))
-      targets.push_back(p);
+                    [&](const std::string& target) { return IsWanted(one, target); }))
+      targets.push_back(one);
   if (targets.empty())
     return absl::InvalidArgumentError(
         "lora.targets: is empty; name modules, or attention, mlp, all");
@@ -80,6 +71,17 @@ void InitializeA(const Parameter& a, uint64_t seed, uint64_t index) {
         static_cast<double>(BitsAt(seed, 0x6c6f7261 + index, static_cast<uint64_t>(i)) >> 11) *
         0x1.0p-53;
     values[i] = static_cast<float>((2.0 * u - 1.0) * bound);
+  }
+}
+
+// B of an embedding's adapter starts normal and A at 0, as PEFT's do: the columns of A that no batch has used stay 0.
+void InitializeEmbeddingB(const Parameter& b, uint64_t seed, uint64_t index) {
+  float* values = Data<float>(b.value);
+  for (int64_t i = 0; i < b.value.numel(); ++i) {
+    const uint64_t bits = BitsAt(seed, 0x6c6f7261 + index, static_cast<uint64_t>(i));  // Box-Muller
+    const double u = (static_cast<double>(bits >> 32) + 0.5) * 0x1.0p-32;
+    const double v = static_cast<double>(bits & 0xffffffffu) * 0x1.0p-32;
+    values[i] = static_cast<float>(std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * M_PI * v));
   }
 }
 
@@ -101,23 +103,41 @@ absl::Status ValidateLora(const LoraConfig& config) {
   return absl::OkStatus();
 }
 
-std::string LoraTensorName(const Parameter& base, char which) {
-  const std::string_view module(base.name.data(), base.name.size() - (sizeof(".weight") - 1));
-  return absl::StrCat("base_model.model.", std::string(module), ".lora_", std::string(1, which),
-                      ".weight");
+std::vector<LoraTarget> Adaptable(CausalLm& base) {
+  std::vector<LoraTarget> all;
+  const auto weights = base.weights();
+  for (const Weight* weight : LinearWeights(*weights))
+    for (Parameter* part : weight->parts)
+      all.push_back({part->name.substr(0, part->name.rfind('.')), part});
+  all.push_back({"model.embed_tokens", base.parameters().Find("model.embed_tokens.weight"), true});
+  all.push_back({"lm_head", weights->head.parts[0]});
+  return all;
+}
+
+std::string ModuleName(const LoraTarget& target) {
+  return target.module.substr(target.module.rfind('.') + 1);
+}
+
+std::string LoraTensorName(const LoraTarget& target, char which) {
+  return absl::StrCat("base_model.model.", target.module,
+                      target.is_embedding ? ".lora_embedding_" : ".lora_", std::string(1, which),
+                      target.is_embedding ? "" : ".weight");
 }
 
 LoraAdapter::LoraAdapter(std::shared_ptr<CausalLm> base, LoraConfig config,
-                         std::vector<Parameter*> targets)
+                         std::vector<LoraTarget> targets)
     : base_(std::move(base)), config_(std::move(config)) {
   std::vector<ParameterStore::Spec> specs;
-  for (const Parameter* p : targets) {
-    specs.push_back({LoraTensorName(*p, 'A'), {config_.rank, p->value.size(1)}});
-    specs.push_back({LoraTensorName(*p, 'B'), {p->value.size(0), config_.rank}});
+  for (const LoraTarget& t : targets) {
+    const int64_t out = t.base->value.size(t.is_embedding ? 1 : 0),
+                  in = t.base->value.size(t.is_embedding ? 0 : 1);
+    specs.push_back({LoraTensorName(t, 'A'), {config_.rank, in}});
+    specs.push_back({LoraTensorName(t, 'B'), {out, config_.rank}});
   }
   parameters_ = std::make_unique<ParameterStore>(specs);
   for (size_t i = 0; i < targets.size(); ++i)
-    pairs_.push_back({targets[i], &parameters_->all()[2 * i], &parameters_->all()[2 * i + 1]});
+    pairs_.push_back(
+        {std::move(targets[i]), &parameters_->all()[2 * i], &parameters_->all()[2 * i + 1]});
 }
 
 absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Create(std::shared_ptr<CausalLm> base,
@@ -128,23 +148,35 @@ absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Create(std::shared_ptr
   return TryTorch([&] {
     auto adapter =
         std::shared_ptr<LoraAdapter>(new LoraAdapter(std::move(base), config, *std::move(targets)));
-    for (size_t i = 0; i < adapter->pairs_.size(); ++i)
-      InitializeA(*adapter->pairs_[i].a, config.seed, i);
+    for (size_t i = 0; i < adapter->pairs_.size(); ++i) {
+      const Pair& pair = adapter->pairs_[i];
+      if (pair.target.is_embedding)
+        InitializeEmbeddingB(*pair.b, config.seed, i);
+      else
+        InitializeA(*pair.a, config.seed, i);
+    }
     return adapter;
   });
 }
 
-std::vector<const Parameter*> LoraAdapter::targets() const {
-  std::vector<const Parameter*> all;
-  for (const Pair& pair : pairs_) all.push_back(pair.base);
+std::vector<LoraTarget> LoraAdapter::targets() const {
+  std::vector<LoraTarget> all;
+  for (const Pair& pair : pairs_) all.push_back(pair.target);
   return all;
 }
 
 void LoraAdapter::Pack(LoraWeights& weights, const ModelWeights& base) const {
   std::unordered_map<const Parameter*, const Pair*> of;
-  for (const Pair& pair : pairs_) of[pair.base] = &pair;
+  for (const Pair& pair : pairs_) {
+    if (!pair.target.is_embedding)
+      of[pair.target.base] = &pair;
+    else
+      weights.embedding.emplace(pair.a, pair.b, static_cast<float>(config_.scale()));
+  }
   uint64_t site = 0;
-  for (const Weight* weight : LinearWeights(base)) {
+  std::vector<const Weight*> adaptable = LinearWeights(base);
+  adaptable.push_back(&base.head);
+  for (const Weight* weight : adaptable) {
     LowRank low_rank;
     low_rank.rank = config_.rank;
     low_rank.k = weight->k;
@@ -186,7 +218,11 @@ std::shared_ptr<const ModelWeights> LoraAdapter::PackNewVersion() {
   auto next = std::make_shared<ModelWeights>(*base);
   next->base = base;
   next->version_number = ++last_version_;
-  next->lora = {{.begin = 0, .count = -1, .weights = std::move(packed), .dropout = nullptr}};
+  next->lora = {{.begin = 0,
+                 .count = -1,
+                 .weights = std::move(packed),
+                 .dropout = nullptr,
+                 .head_dropout = nullptr}};
   current_ = std::move(next);
   return current_;
 }
@@ -195,77 +231,43 @@ std::shared_ptr<const ModelWeights> LoraAdapter::weights() {
   return current_ ? current_ : PackNewVersion();
 }
 
-at::Tensor LoraAdapter::Merged(const Parameter& parameter) const {
-  const auto pair = std::find_if(pairs_.begin(), pairs_.end(),
-                                 [&](const Pair& p) { return p.base->name == parameter.name; });
-  if (pair == pairs_.end()) return parameter.value;
-  const int64_t n = parameter.value.size(0), k = parameter.value.size(1), r = config_.rank;
-  at::Tensor merged = parameter.value.clone();
-  const at::Tensor scaled = pair->b->value * config_.scale();
+at::Tensor LoraAdapter::Plus(const at::Tensor& value, const Pair& pair) const {
+  // An embedding's A is [r, V] and its B [H, r]: what is added is (B A)^T.
+  const at::Tensor left = pair.target.is_embedding ? pair.a->value.t() : pair.b->value;
+  const at::Tensor right =
+      pair.target.is_embedding ? pair.b->value.t().contiguous() : pair.a->value;
+  const int64_t n = value.size(0), k = value.size(1), r = config_.rank;
+  at::Tensor sum = value.clone();
+  const at::Tensor scaled = (left * config_.scale()).contiguous();
   at::Tensor packed = at::empty({PackedElements<float>(r, k)}, at::kFloat);
-  rft::Pack(RowsSource(Data<float>(pair->a->value), k), r, k, Data<float>(packed));
-  GemmToFloat(Data<float>(scaled), r, Data<float>(packed), n, r, k, Data<float>(merged), k, true);
-  return merged;
+  rft::Pack(RowsSource(Data<float>(right), k), r, k, Data<float>(packed));
+  GemmToFloat(Data<float>(scaled), r, Data<float>(packed), n, r, k, Data<float>(sum), k, true);
+  return sum;
+}
+
+at::Tensor LoraAdapter::Merged(const Parameter& parameter) const {
+  for (const Pair& pair : pairs_) {
+    const bool own_head = pair.target.module == "lm_head" && base_->config().tie_word_embeddings;
+    if (pair.target.base->name == parameter.name && !own_head) return Plus(parameter.value, pair);
+  }
+  return parameter.value;
+}
+
+std::optional<at::Tensor> LoraAdapter::MergedOwnHead() const {
+  if (!base_->config().tie_word_embeddings) return std::nullopt;
+  std::optional<at::Tensor> head;
+  for (const Pair& pair : pairs_) {
+    if (pair.target.module == "lm_head") return Plus(pair.target.base->value, pair);
+    if (pair.target.is_embedding) head = pair.target.base->value;
+  }
+  return head;
 }
 
 absl::Status LoraAdapter::SaveMerged(const std::string& dir, SaveDtype dtype) const {
-  return SaveModel(*base_, dir, dtype, [this](const Parameter& p) { return Merged(p); });
-}
-
-const ModelWeights* BaseOf(const ModelWeights& weights) {
-  return weights.base ? weights.base.get() : &weights;
-}
-
-std::shared_ptr<const ModelWeights> MixAdapters(absl::Span<const AdapterRows> rows) {
-  TORCH_CHECK(!rows.empty(), "adapters: an empty batch");
-  const ModelWeights* base = BaseOf(*rows[0].weights);
-  auto mixed = std::make_shared<ModelWeights>(*base);
-  mixed->base = rows[0].weights->base ? rows[0].weights->base : rows[0].weights;
-  for (const AdapterRows& r : rows) {
-    TORCH_CHECK(BaseOf(*r.weights) == base, "adapters: made over different versions of the base");
-    for (const ModelWeights::Lora& lora : r.weights->lora)
-      mixed->lora.push_back({r.begin, r.count, lora.weights, nullptr});
-  }
-  return mixed;
-}
-
-namespace {
-
-void AddAdapters(at::Tensor& y, const at::Tensor& x, const Weight& weight,
-                 const ModelWeights& weights) {
-  for (const ModelWeights::Lora& lora : weights.lora) {
-    const auto it = lora.weights->by_weight.find(weight.parts[0]);
-    if (it == lora.weights->by_weight.end()) continue;
-    const int64_t count = lora.count < 0 ? x.size(0) - lora.begin : lora.count;
-    y = ops::AddLowRank(y, x, it->second, lora.begin, count, lora.dropout.get());
-  }
-}
-
-}  // namespace
-
-at::Tensor LoraLinear(const at::Tensor& x_TK, const Weight& weight, const ModelWeights& weights) {
-  at::Tensor y = ops::Linear(x_TK, weight);
-  AddAdapters(y, x_TK, weight, weights);
-  return y;
-}
-
-at::Tensor LoraLinearAdd(const at::Tensor& x_TK, const Weight& weight,
-                         const at::Tensor& residual_TN, const ModelWeights& weights) {
-  at::Tensor y = ops::LinearAdd(x_TK, weight, residual_TN);
-  AddAdapters(y, x_TK, weight, weights);
-  return y;
-}
-
-at::Tensor LoraExpertsAdd(const at::Tensor& x_TH, const at::Tensor& experts_TK,
-                          const at::Tensor& weights_TK, const ExpertWeights& experts,
-                          const at::Tensor& residual_TH, const ModelWeights& weights) {
-  std::vector<ExpertAdapter> adapters;
-  for (const ModelWeights::Lora& lora : weights.lora) {
-    const auto it = lora.weights->by_experts.find(experts.gate_up[0].parts[0]);
-    if (it == lora.weights->by_experts.end()) continue;
-    adapters.push_back({lora.begin, lora.count, &it->second, lora.dropout.get()});
-  }
-  return ops::ExpertsAdd(x_TH, experts_TK, weights_TK, experts, residual_TH, adapters);
+  auto own_head = TryTorch([&] { return MergedOwnHead(); });
+  if (!own_head.ok()) return own_head.status();
+  return SaveModel(
+      *base_, dir, dtype, [this](const Parameter& p) { return Merged(p); }, *own_head);
 }
 
 }  // namespace rft

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -27,6 +28,7 @@ struct LoraConfig {
   double dropout = 0.0;  // on the adapter's input, in training only
   // Module names ("q_proj"; experts' included) or groups: "attention" (q, k, v, o), "mlp" (gate, up, down of dense layers and
   // shared experts), "all" (both), "experts" (each routed one has its own), "router": of a group, what the model has.
+  // "embed_tokens" and "lm_head" are two modules also where the head is the embedding (as in PEFT): each has its own adapter.
   std::vector<std::string> targets = {"all"};
   bool rslora = false;  // scale alpha / sqrt(rank) instead of alpha / rank
   uint64_t seed = 0;    // of A's initial values; B starts at 0
@@ -34,11 +36,19 @@ struct LoraConfig {
   double scale() const;
 };
 
+// A module with an adapter.
+struct LoraTarget {
+  std::string module;  // "model.layers.0.self_attn.q_proj"
+  Parameter* base;     // of lm_head: the embedding, where the model ties them
+  bool is_embedding = false;
+};
+
 // One version's packed adapter, found by the first parameter of the stacked weight that it adds to.
 struct LoraWeights {
   std::unordered_map<const Parameter*, LowRank> by_weight;
   // Those of a sparse layer's experts together, by the first parameter of the first expert.
   std::unordered_map<const Parameter*, ExpertLowRank> by_experts;
+  std::optional<EmbeddingLowRank> embedding;  // of the table; the head's is in by_weight
 };
 
 class LoraAdapter {
@@ -54,6 +64,8 @@ class LoraAdapter {
   absl::Status Save(const std::string& dir) const;
   // The base's parameter with its adapter added in float32: W + s B A. The masters are only read.
   at::Tensor Merged(const Parameter& parameter) const;
+  // What lm_head.weight is in the merged model if its head can no longer be the embedding: one of the two is adapted.
+  std::optional<at::Tensor> MergedOwnHead() const;
   // A Hugging Face folder of the merged model, as SaveModel writes it.
   absl::Status SaveMerged(const std::string& dir, SaveDtype dtype) const;
 
@@ -64,14 +76,17 @@ class LoraAdapter {
   ParameterStore& parameters() { return *parameters_; }
   const LoraConfig& config() const { return config_; }
   const std::shared_ptr<CausalLm>& base() const { return base_; }
-  // The base's parameters that are adapted.
-  std::vector<const Parameter*> targets() const;
+  // The modules that are adapted.
+  std::vector<LoraTarget> targets() const;
 
  private:
   struct Pair {
-    Parameter *base, *a, *b;
+    LoraTarget target;
+    Parameter *a, *b;
   };
-  LoraAdapter(std::shared_ptr<CausalLm> base, LoraConfig config, std::vector<Parameter*> targets);
+  LoraAdapter(std::shared_ptr<CausalLm> base, LoraConfig config, std::vector<LoraTarget> targets);
+  // value + s B A; for an embedding with the roles of rows and columns as PEFT has them.
+  at::Tensor Plus(const at::Tensor& value, const Pair& pair) const;
   void Pack(LoraWeights& weights, const ModelWeights& base) const;
 
   std::shared_ptr<CausalLm> base_;
@@ -93,6 +108,14 @@ std::shared_ptr<const ModelWeights> MixAdapters(absl::Span<const AdapterRows> ro
 // The base version's tensors under `weights`: itself, or what an adapter was made over.
 const ModelWeights* BaseOf(const ModelWeights& weights);
 
+// What the trainer's rows have on the head: REQUIRES that one adapter at most is mixed in.
+HeadAdapter AdapterOfHead(const ModelWeights& weights);
+// Adds to logits_NV (float32) what adapters add to the head of hidden_NH, of which row i is row rows_N[i] (ascending) of the batch.
+void AddHeadAdapters(const at::Tensor& logits_NV, const at::Tensor& hidden_NH,
+                     absl::Span<const int64_t> rows_N, const ModelWeights& weights);
+
+// What models call instead of ops::Embedding of the version's table.
+at::Tensor LoraEmbedding(const at::Tensor& ids_T, Parameter* table, const ModelWeights& weights);
 // What models call instead of ops::Linear and ops::LinearAdd: the same, plus the adapters of this version.
 at::Tensor LoraLinear(const at::Tensor& x_TK, const Weight& weight, const ModelWeights& weights);
 at::Tensor LoraLinearAdd(const at::Tensor& x_TK, const Weight& weight,

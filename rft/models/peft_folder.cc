@@ -3,6 +3,8 @@
 #include <cstring>
 #include <set>
 
+#include <ATen/ops/empty_like.h>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "rft/core/file_system.h"
@@ -11,6 +13,7 @@
 #include "rft/io/safetensors.h"
 #include "rft/io/safetensors_writer.h"
 #include "rft/models/lora_internal.h"
+#include "rft/tensor/bf16.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/try_torch.h"
@@ -78,14 +81,27 @@ absl::Status Copy(const TensorView& view, const Parameter& p) {
   return absl::OkStatus();
 }
 
+// peft writes a copy of the base's embedding beside an adapter of it (its save_embedding_layers): it has to be the base's own.
+absl::Status CheckCopy(const TensorView& view, const std::string& name, const Parameter& base) {
+  RFT_ASSIGN_OR_RETURN(const Parameter copy, TryTorch([&] {
+                         return Parameter{name, at::empty_like(base.value), {}};
+                       }));
+  RFT_RETURN_IF_ERROR(Copy(view, copy));
+  const bool rounded = view.dtype == TensorDtype::kBF16;
+  for (int64_t i = 0; i < copy.value.numel(); ++i) {
+    const float own = Data<float>(base.value)[i];
+    if (Data<float>(copy.value)[i] != (rounded ? ToFloat(FromFloat<Bf16>(own)) : own))
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, ": is not the base model's; expected an adapter of this base"));
+  }
+  return absl::OkStatus();
+}
+
 std::string ConfigJson(const LoraAdapter& adapter) {
   const LoraConfig& c = adapter.config();
   json::array targets;
   std::set<std::string> names;
-  for (const Parameter* p : adapter.targets()) {
-    const std::string module = p->name.substr(0, p->name.rfind('.'));
-    names.insert(module.substr(module.rfind('.') + 1));
-  }
+  for (const LoraTarget& target : adapter.targets()) names.insert(ModuleName(target));
   for (const std::string& name : names) targets.emplace_back(name);
   json::object o;
   o["peft_type"] = "LORA";
@@ -123,24 +139,31 @@ absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Load(std::shared_ptr<C
   if (!config.ok()) return in_config(config.status());
   const std::string path = JoinPath(dir, kWeightsFile);
   RFT_ASSIGN_OR_RETURN(const SafetensorsFile file, OpenSafetensors(path, fs));
-  std::vector<Parameter*> targets;
+  const auto in_file = [&](const absl::Status& s) {
+    return absl::Status(s.code(), absl::StrCat(path, ": ", s.message()));
+  };
+  std::vector<LoraTarget> targets;
   std::set<std::string> known;
-  for (const Weight* weight : LinearWeights(*base->weights()))
-    for (Parameter* part : weight->parts) {
-      if (!file.tensors.contains(LoraTensorName(*part, 'A'))) continue;
-      targets.push_back(part);
-      known.insert({LoraTensorName(*part, 'A'), LoraTensorName(*part, 'B')});
+  for (LoraTarget& target : Adaptable(*base)) {
+    if (!file.tensors.contains(LoraTensorName(target, 'A'))) continue;
+    known.insert({LoraTensorName(target, 'A'), LoraTensorName(target, 'B')});
+    if (target.is_embedding || target.module == "lm_head") {
+      const std::string copy =
+          absl::StrCat("base_model.model.", target.module, ".base_layer.weight");
+      known.insert(copy);
+      if (const auto it = file.tensors.find(copy); it != file.tensors.end())
+        if (auto status = CheckCopy(it->second, copy, *target.base); !status.ok())
+          return in_file(status);
     }
+    targets.push_back(std::move(target));
+  }
   for (const auto& [name, view] : file.tensors)
     if (!known.contains(name))
-      return absl::InvalidArgumentError(
-          absl::StrCat(path, ": ", name, ": this model has no such module to adapt"));
+      return in_file(absl::InvalidArgumentError(
+          absl::StrCat(name, ": this model has no such module to adapt")));
   if (targets.empty()) return absl::InvalidArgumentError(absl::StrCat(path, ": has no tensors"));
   std::set<std::string> modules;
-  for (const Parameter* p : targets) {
-    const std::string module = p->name.substr(0, p->name.rfind('.'));
-    modules.insert(module.substr(module.rfind('.') + 1));
-  }
+  for (const LoraTarget& target : targets) modules.insert(ModuleName(target));
   config->targets = {modules.begin(), modules.end()};
   auto adapter = TryTorch([&] {
     return std::shared_ptr<LoraAdapter>(
@@ -150,8 +173,7 @@ absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Load(std::shared_ptr<C
   for (const Parameter& p : (*adapter)->parameters().all()) {
     const auto view = FindTensor(file.tensors, p.name);
     absl::Status status = view.ok() ? Copy(*view, p) : view.status();
-    if (!status.ok())
-      return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+    if (!status.ok()) return in_file(status);
   }
   return adapter;
 }

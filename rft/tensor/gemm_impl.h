@@ -1,7 +1,8 @@
 // Matrix product over packed panels. Included by kernels_impl.h inside one ISA's translation unit.
 //
-// A micro-kernel computes MR rows x 48 columns with every partial sum in registers: one chain of multiply-adds over k per
-// output element, in order. The chain is the same for every MR, so a row's bits don't depend on how many rows came along.
+// A micro-kernel computes MR rows x 48 columns (fewer vectors in a matrix's last panel) with every partial sum in registers:
+// one chain of multiply-adds over k per output element, in order. The chain is the same for every shape of tile, so a row's
+// bits don't depend on how many rows came along.
 #pragma once
 
 #include "rft/tensor/kernels.h"
@@ -10,7 +11,7 @@
 namespace rft::RFT_ISA {
 namespace {  // unnamed: the linker must never lend these to another ISA's file
 
-inline constexpr int kVecs = kPanelWidth / kLanes;
+static_assert(kPanelWidth == 3 * kLanes);
 #if defined(__AVX512F__)
 inline constexpr int kMaxRows = 8;  // 24 accumulators of 32 registers
 #else
@@ -28,33 +29,33 @@ struct Ahead {
   }
 };
 
-template <int MR, int Lines>
+template <int MR, int V, int Lines>
 inline void Micro(const float* a, int64_t lda, const float* b, int64_t k, Ahead ahead,
-                  Vec (&acc)[MR][kVecs]) {
+                  Vec (&acc)[MR][V]) {
   for (int64_t i = 0; i < k; ++i, b += kPanelWidth) {
     ahead.Ask<Lines>(i);
-    Vec w[kVecs];
-    for (int v = 0; v < kVecs; ++v) w[v] = Load(b + v * kLanes);
+    Vec w[V];
+    for (int v = 0; v < V; ++v) w[v] = Load(b + v * kLanes);
     for (int r = 0; r < MR; ++r) {
       const Vec x = Set1(a[r * lda + i]);
-      for (int v = 0; v < kVecs; ++v) acc[r][v] = Fma(x, w[v], acc[r][v]);
+      for (int v = 0; v < V; ++v) acc[r][v] = Fma(x, w[v], acc[r][v]);
     }
   }
 }
 
 #if defined(__AVX512BF16__)
-template <int MR, int Lines>
+template <int MR, int V, int Lines>
 inline void Micro(const Bf16* a, int64_t lda, const Bf16* b, int64_t k, Ahead ahead,
-                  Vec (&acc)[MR][kVecs]) {
+                  Vec (&acc)[MR][V]) {
   for (int64_t i = 0; i < k; i += 2, b += 2 * kPanelWidth) {
     ahead.Ask<Lines>(i / 2);
-    __m512bh w[kVecs];
-    for (int v = 0; v < kVecs; ++v) w[v] = (__m512bh)_mm512_loadu_si512(b + v * 2 * kLanes);
+    __m512bh w[V];
+    for (int v = 0; v < V; ++v) w[v] = (__m512bh)_mm512_loadu_si512(b + v * 2 * kLanes);
     for (int r = 0; r < MR; ++r) {
       int32_t pair;
       __builtin_memcpy(&pair, a + r * lda + i, sizeof pair);
       const __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
-      for (int v = 0; v < kVecs; ++v) acc[r][v].v = _mm512_dpbf16_ps(acc[r][v].v, x, w[v]);
+      for (int v = 0; v < V; ++v) acc[r][v].v = _mm512_dpbf16_ps(acc[r][v].v, x, w[v]);
     }
   }
 }
@@ -82,12 +83,12 @@ inline void LoadPairs(const Bf16* b, Vec& even, Vec& odd) {
 #endif
 }
 
-template <int MR, int Lines>
+template <int MR, int V, int Lines>
 inline void Micro(const Bf16* a, int64_t lda, const Bf16* b, int64_t k, Ahead ahead,
-                  Vec (&acc)[MR][kVecs]) {
+                  Vec (&acc)[MR][V]) {
   for (int64_t i = 0; i < k; i += 2, b += 2 * kPanelWidth) {
     ahead.Ask<Lines>(i / 2);
-    for (int v = 0; v < kVecs; ++v) {
+    for (int v = 0; v < V; ++v) {
       Vec even, odd;
       LoadPairs(b + v * 2 * kLanes, even, odd);
       for (int r = 0; r < MR; ++r) {
@@ -109,19 +110,21 @@ inline void Emit(C* c, Vec value, int64_t n, bool add) {
   }
 }
 
-template <int MR, int Lines, typename T, typename C>
+template <int MR, int V, int Lines, typename T, typename C>
 inline void Tile(const T* a, int64_t lda, const T* panel, int64_t k, int64_t n, C* c, int64_t ldc,
                  bool add, Ahead ahead) {
-  Vec acc[MR][kVecs];
+  for (int r = 0; r < MR; ++r)  // what is written comes into the cache while the products are made
+    for (int v = 0; v < V; ++v) __builtin_prefetch(c + r * ldc + v * kLanes, 1, 3);
+  Vec acc[MR][V];
   for (int r = 0; r < MR; ++r)
-    for (int v = 0; v < kVecs; ++v) acc[r][v] = Zero();
-  Micro<MR, Lines>(a, lda, panel, k, ahead, acc);
+    for (int v = 0; v < V; ++v) acc[r][v] = Zero();
+  Micro<MR, V, Lines>(a, lda, panel, k, ahead, acc);
   for (int r = 0; r < MR; ++r)
-    for (int v = 0; v < kVecs; ++v) Emit(c + r * ldc + v * kLanes, acc[r][v], n - v * kLanes, add);
+    for (int v = 0; v < V; ++v) Emit(c + r * ldc + v * kLanes, acc[r][v], n - v * kLanes, add);
 }
 
 // The tiles of kMaxRows rows; together they ask for the next panel, `Lines` cache lines at most in a step.
-template <int Lines, typename T, typename C>
+template <int V, int Lines, typename T, typename C>
 inline void FullTiles(const T* a, int64_t lda, const T* panel, int64_t k, int64_t tiles, int64_t n,
                       C* c, int64_t ldc, bool add) {
   constexpr int64_t kStepBytes = kPanelWidth * 4;  // one k of float, two of bf16
@@ -130,22 +133,32 @@ inline void FullTiles(const T* a, int64_t lda, const T* panel, int64_t k, int64_
   const char* next = reinterpret_cast<const char*>(panel) + bytes;
   for (int64_t t = 0; t < tiles; ++t) {
     const Ahead ahead{next + bytes / tiles * t, step};
-    Tile<kMaxRows, Lines>(a + t * kMaxRows * lda, lda, panel, k, n, c + t * kMaxRows * ldc, ldc,
-                          add, ahead);
+    Tile<kMaxRows, V, Lines>(a + t * kMaxRows * lda, lda, panel, k, n, c + t * kMaxRows * ldc, ldc,
+                             add, ahead);
   }
+}
+
+template <int V, typename T, typename C>
+inline void PanelOfVectors(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows,
+                           int64_t n, C* c, int64_t ldc, bool add) {
+  const int64_t tiles = rows / kMaxRows, r = tiles * kMaxRows;
+  if (tiles >= 3)
+    FullTiles<V, 1>(a, lda, panel, k, tiles, n, c, ldc, add);
+  else if (tiles > 0)
+    FullTiles<V, 3>(a, lda, panel, k, tiles, n, c, ldc, add);
+  WithRows<kMaxRows - 1>(rows - r, [&](auto left) {
+    Tile<decltype(left)::value, V, 0>(a + r * lda, lda, panel, k, n, c + r * ldc, ldc, add,
+                                      Ahead{});
+  });
 }
 
 template <typename T, typename C>
 void GemmPanel(const T* a, int64_t lda, const T* panel, int64_t k, int64_t rows, int64_t n, C* c,
                int64_t ldc, bool add) {
-  const int64_t tiles = rows / kMaxRows, r = tiles * kMaxRows;
-  if (tiles >= 3)
-    FullTiles<1>(a, lda, panel, k, tiles, n, c, ldc, add);
-  else if (tiles > 0)
-    FullTiles<3>(a, lda, panel, k, tiles, n, c, ldc, add);
-  WithRows<kMaxRows - 1>(rows - r, [&](auto left) {
-    Tile<decltype(left)::value, 0>(a + r * lda, lda, panel, k, n, c + r * ldc, ldc, add, Ahead{});
-  });
+  const auto with_vectors = n > 2 * kLanes ? PanelOfVectors<3, T, C>
+                            : n > kLanes   ? PanelOfVectors<2, T, C>
+                                           : PanelOfVectors<1, T, C>;
+  with_vectors(a, lda, panel, k, rows, n, c, ldc, add);
 }
 
 template <typename T>

@@ -10,6 +10,9 @@
 namespace rft::RFT_ISA {
 namespace {  // unnamed: the linker must never lend these to another ISA's file
 
+inline constexpr int kVecs =
+    kPanelWidth / kLanes;  // the last panel's columns that aren't there are computed, too
+
 inline Vec LoadInt8(const int8_t* q) {
 #if defined(__AVX512F__)
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(q));
@@ -45,30 +48,30 @@ inline void WidenInt8(const int8_t* q, int64_t n, Bf16* out) {
 }
 
 #if defined(__AVX512BF16__)
-template <int MR, int Lines>
+template <int MR, int V, int Lines>
 inline void Micro(const Bf16* a, int64_t lda, const int8_t* b, int64_t k, Ahead ahead,
-                  Vec (&acc)[MR][kVecs]) {
+                  Vec (&acc)[MR][V]) {
   for (int64_t i = 0; i < k; i += 2, b += 2 * kPanelWidth) {
     ahead.Ask<Lines>(i / 2);
-    __m512bh w[kVecs];
-    for (int v = 0; v < kVecs; ++v) w[v] = (__m512bh)Widen32(b + v * 2 * kLanes);
+    __m512bh w[V];
+    for (int v = 0; v < V; ++v) w[v] = (__m512bh)Widen32(b + v * 2 * kLanes);
     for (int r = 0; r < MR; ++r) {
       int32_t pair;
       __builtin_memcpy(&pair, a + r * lda + i, sizeof pair);
       const __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
-      for (int v = 0; v < kVecs; ++v) acc[r][v].v = _mm512_dpbf16_ps(acc[r][v].v, x, w[v]);
+      for (int v = 0; v < V; ++v) acc[r][v].v = _mm512_dpbf16_ps(acc[r][v].v, x, w[v]);
     }
   }
 }
 #else
-template <int MR, int Lines>
+template <int MR, int V, int Lines>
 inline void Micro(const Bf16* a, int64_t lda, const int8_t* b, int64_t k, Ahead ahead,
-                  Vec (&acc)[MR][kVecs]) {
+                  Vec (&acc)[MR][V]) {
   for (int64_t i = 0; i < k; i += 2, b += 2 * kPanelWidth) {
     ahead.Ask<Lines>(i / 2);
     alignas(64) Bf16 pairs[2 * kPanelWidth];
     WidenInt8(b, 2 * kPanelWidth, pairs);
-    for (int v = 0; v < kVecs; ++v) {
+    for (int v = 0; v < V; ++v) {
       Vec even, odd;
       LoadPairs(pairs + v * 2 * kLanes, even, odd);
       for (int r = 0; r < MR; ++r) {
@@ -107,7 +110,7 @@ void ManyRowsInt8(const Bf16* a, int64_t lda, const int8_t* panel, const float* 
         for (int i = 0; i < kRows; ++i)
           for (int v = 0; v < kVecs; ++v)
             acc[i][v] = k0 == 0 ? Zero() : Load(sums + (r + i) * kPanelWidth + v * kLanes);
-        Micro<kRows, 0>(a + r * lda + k0, lda, block, width, Ahead{}, acc);
+        Micro<kRows, kVecs, 0>(a + r * lda + k0, lda, block, width, Ahead{}, acc);
         if (k0 + width == k) return EmitScaled(acc, scales, n, c + r * ldc, ldc, add);
         for (int i = 0; i < kRows; ++i)
           for (int v = 0; v < kVecs; ++v)
@@ -131,7 +134,7 @@ void GemmPanelInt8(const Bf16* a, int64_t lda, const int8_t* panel, const float*
     Vec acc[kRows][kVecs];
     for (int i = 0; i < kRows; ++i)
       for (int v = 0; v < kVecs; ++v) acc[i][v] = Zero();
-    Micro<kRows, 0>(a, lda, panel, k, Ahead{}, acc);
+    Micro<kRows, kVecs, 0>(a, lda, panel, k, Ahead{}, acc);
     EmitScaled(acc, scales, n, c, ldc, add);
   });
 }

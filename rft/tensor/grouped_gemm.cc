@@ -10,9 +10,9 @@ namespace rft {
 namespace {
 
 constexpr int64_t kMinWork = 2 << 20;   // multiply-adds below which a second thread doesn't pay
-constexpr int64_t kRowChunk = 256;      // rows of one expert that a task keeps in the cache
+constexpr int64_t kRowChunk = 128;      // rows of one expert that a task keeps in the cache
 constexpr int64_t kTokenChunk = 512;    // tokens whose sums one task makes
-constexpr int64_t kScatterRows = 32;    // rows of a tile before it is added to its tokens
+constexpr int64_t kScatterRows = 64;    // rows of a tile before it is added to its tokens
 constexpr int64_t kTasksPerThread = 8;  // enough to even out experts of unequal size
 
 void ForTasks(int64_t n, int64_t work, const std::function<void(int64_t)>& body) {

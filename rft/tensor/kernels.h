@@ -42,6 +42,8 @@ struct AttentionRow {
   int64_t first = 0;  // keys before it are hidden (sliding windows)
 };
 
+inline constexpr int kAttendBackwardTile = 8;  // query vectors that share a pass, at most
+
 // All pointers of the backward of one (sequence, kv head): float scratch in the layouts the forward uses.
 struct AttentionBackwardArgs {
   int64_t head_dim = 0, num_keys = 0;
@@ -51,7 +53,7 @@ struct AttentionBackwardArgs {
   const float* k_rows = nullptr;      // [keys][dp], dp = head_dim rounded up to 16
   float* dk_rows = nullptr;           // [keys][dp], accumulated
   float* dv_rows = nullptr;           // [keys][dp], accumulated
-  float* scratch = nullptr;           // >= AttentionBackwardScratch(...)
+  float* scratch = nullptr;           // 2 * kAttendBackwardTile * round_up(num_keys, 16)
 };
 struct AttentionBackwardRow {
   const float* q;     // [dp], zero-padded
@@ -139,10 +141,14 @@ struct Kernels {
   void (*add_scaled)(const float* x, float factor, int64_t n, float* out);
   // Sum of squares in double, for the global norm.
   double (*sum_of_squares)(const float* x, int64_t n);
-  // AdamW (Loshchilov & Hutter 2019, alg. 2), decoupled decay, gradient multiplied by grad_scale first.
-  void (*adamw)(float* w, float* m, float* v, const float* grad, int64_t n, float grad_scale,
-                float lr, float beta1, float beta2, float eps, float weight_decay, float bias1,
+  // The optimizers' updates. The gradient is multiplied by grad_scale first, and cleared while its lines are in the cache.
+  // AdamW (Loshchilov & Hutter 2019, alg. 2), decoupled decay.
+  void (*adamw)(float* w, float* m, float* v, float* grad, int64_t n, float grad_scale, float lr,
+                float beta1, float beta2, float eps, float weight_decay, float bias1,
                 float bias2_sqrt);
+  // m = momentum m + (g + weight_decay w), w -= lr m.
+  void (*sgd)(float* w, float* m, float* grad, int64_t n, float grad_scale, float lr,
+              float momentum, float weight_decay);
   // Gradient of attention for query vectors of one kv head (all heads of the group and all rows of the sequence).
   void (*attend_backward)(const AttentionBackwardRow* rows, int64_t num_rows,
                           const AttentionBackwardArgs& args);

@@ -47,6 +47,7 @@ inline Kernels MakeKernels(const char* name) {
   k.add_scaled = AddScaled;
   k.sum_of_squares = SumOfSquares;
   k.adamw = AdamW;
+  k.sgd = Sgd;
   k.attend_backward = AttendBackward;
   return k;
 }

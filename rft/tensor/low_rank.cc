@@ -215,7 +215,65 @@ struct LowRankFunction : torch::autograd::Function<LowRankFunction> {
   }
 };
 
+// Adds g [count, r] to the columns ids[0 .. count) of A's gradient [r, V], token after token.
+void ScatterColumns(const at::Tensor& g, const int64_t* ids, const Parameter& a) {
+  if (!a.grad.defined()) return;
+  const int64_t r = g.size(1), v = a.grad.size(1);
+  for (int64_t t = 0; t < g.size(0); ++t)
+    for (int64_t i = 0; i < r; ++i)
+      Data<float>(a.grad)[i * v + ids[t]] += Data<float>(g)[t * r + i];
+}
+
+struct EmbeddingLowRankFunction : torch::autograd::Function<EmbeddingLowRankFunction> {
+  // Adds to the rows of x and keeps h = s A^T[ids].
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& ids,
+                            int64_t adapter, int64_t begin, int64_t count) {
+    const auto& w = *reinterpret_cast<const EmbeddingLowRank*>(adapter);
+    const int64_t r = w.expand.rank;
+    at::Tensor h = at::empty({count, r}, at::kFloat);
+    for (int64_t t = 0; t < count; ++t)
+      for (int64_t i = 0; i < r; ++i)
+        Data<float>(h)[t * r + i] =
+            Data<float>(w.a_VR)[Data<int64_t>(ids)[begin + t] * r + i] * w.expand.scale;
+    AddExpanded(h, w.expand, {begin, count}, x);
+    if (ctx == nullptr) return x;
+    ctx->mark_dirty({x});
+    ctx->save_for_backward({ids, h});
+    ctx->saved_data["adapter"] = adapter;
+    ctx->saved_data["begin"] = begin;
+    return x;
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto& w = *reinterpret_cast<const EmbeddingLowRank*>(ctx->saved_data["adapter"].toInt());
+    const auto saved = ctx->get_saved_variables();
+    const Rows rows{ctx->saved_data["begin"].toInt(), saved[1].size(0)};
+    const at::Tensor dh = ExpandBackward(grads[0].contiguous(), saved[1], w.expand, rows);
+    ScatterColumns(dh, Data<int64_t>(saved[0]) + rows.begin, *w.expand.parts[0].a);
+    return {grads[0], at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+void PackB(LowRank::Part& part, int64_t rank, at::ScalarType dtype) {
+  DispatchFloat(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if (!part.b_packed.defined()) {
+      part.n = part.b->value.size(0);
+      part.b_packed = at::empty({PackedElements<T>(rank, part.n)}, dtype);
+    }
+    Pack(WeightSource(Data<float>(part.b->value), rank), rank, part.n, Data<T>(part.b_packed));
+  });
+}
+
 }  // namespace
+
+EmbeddingLowRank::EmbeddingLowRank(Parameter* a, Parameter* b, float scale) {
+  expand.rank = a->value.size(0);
+  expand.scale = scale;
+  expand.parts = {{.column = 0, .n = 0, .a = a, .b = b, .b_packed = {}}};
+  PackB(expand.parts[0], expand.rank, at::kFloat);
+  a_VR = at::empty({a->value.size(1), a->value.size(0)}, at::kFloat);
+  a_VR.copy_(a->value.t());
+}
 
 void LowRank::Repack() {
   const int64_t r = padded_rank();
@@ -226,14 +284,8 @@ void LowRank::Repack() {
       stacked.narrow(0, static_cast<int64_t>(i) * r, rank).copy_(parts[i].a->value);
     if (!a_packed.defined()) a_packed = at::empty({PackedElements<T>(k, inner())}, dtype);
     Pack(WeightSource(Data<float>(stacked), k), k, inner(), Data<T>(a_packed));
-    for (Part& part : parts) {
-      if (!part.b_packed.defined()) {
-        part.n = part.b->value.size(0);
-        part.b_packed = at::empty({PackedElements<T>(rank, part.n)}, dtype);
-      }
-      Pack(WeightSource(Data<float>(part.b->value), rank), rank, part.n, Data<T>(part.b_packed));
-    }
   });
+  for (Part& part : parts) PackB(part, rank, dtype);
 }
 
 namespace ops {
@@ -276,6 +328,20 @@ at::Tensor AddLowRank(const at::Tensor& y_TN, const at::Tensor& x_TK, const LowR
                                   reinterpret_cast<int64_t>(dropout));
   LowRankForward(y_TN, x_TK, {&adapter, begin, count}, dropout);
   return y_TN;
+}
+
+at::Tensor AddLowRankEmbedding(const at::Tensor& x_TH, const at::Tensor& ids_T,
+                               const EmbeddingLowRank& adapter, int64_t begin, int64_t count) {
+  TORCH_CHECK(x_TH.dim() == 2 && x_TH.scalar_type() == at::kFloat && x_TH.is_contiguous() &&
+                  x_TH.size(1) == adapter.expand.parts[0].n && ids_T.size(0) == x_TH.size(0),
+              "low_rank: expected contiguous float32 embeddings, one row per id");
+  TORCH_CHECK(begin >= 0 && count >= 0 && begin + count <= x_TH.size(0),
+              "low_rank: rows outside the batch");
+  if (count == 0) return x_TH;
+  const auto address = reinterpret_cast<int64_t>(&adapter);
+  if (at::GradMode::is_enabled() && x_TH.requires_grad())
+    return EmbeddingLowRankFunction::apply(x_TH, ids_T, address, begin, count);
+  return EmbeddingLowRankFunction::forward(nullptr, x_TH, ids_T, address, begin, count);
 }
 
 }  // namespace ops

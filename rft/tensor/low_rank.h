@@ -37,6 +37,15 @@ struct LowRank {
   void Repack();
 };
 
+// The adapter of an embedding table: row `id` gains s B A[:, id], in float32 whatever the compute dtype. Immutable once
+// published, like Weight.
+struct EmbeddingLowRank {
+  LowRank expand;  // one part, of dtype float32; its a_packed stays undefined
+  at::Tensor a_VR;
+  // Makes the copies of A [r, V] and B [H, r].
+  EmbeddingLowRank(Parameter* a, Parameter* b, float scale);
+};
+
 // Inverted dropout of x on the adapter's path (training only). The mask is a function of (seed, key of the token, column),
 // so it doesn't depend on micro-batches or threads. Adapters of one stacked Weight share it.
 struct LowRankDropout {
@@ -65,6 +74,9 @@ at::Tensor LowRankBackward(const at::Tensor& dy_TN, const at::Tensor& h, const a
 // `dropout` may be null. Both pointers must outlive the backward.
 at::Tensor AddLowRank(const at::Tensor& y_TN, const at::Tensor& x_TK, const LowRank& adapter,
                       int64_t begin, int64_t count, const LowRankDropout* dropout = nullptr);
+// The same for rows of embeddings: x_TH float32, ids_T int64.
+at::Tensor AddLowRankEmbedding(const at::Tensor& x_TH, const at::Tensor& ids_T,
+                               const EmbeddingLowRank& adapter, int64_t begin, int64_t count);
 
 }  // namespace ops
 }  // namespace rft

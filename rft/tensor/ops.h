@@ -52,7 +52,7 @@ at::Tensor SwiGlu(const at::Tensor& gate_up_T2I);
 // targets_N may be [N, K]: K tokens of each position, float32 [N, K].
 at::Tensor TokenLogprobs(const at::Tensor& hidden_NH, const Weight& head,
                          const at::Tensor& targets_N, double temperature,
-                         at::Tensor* entropy_N = nullptr);
+                         at::Tensor* entropy_N = nullptr, HeadAdapter adapter = {});
 
 // Chunk of rows that TokenLogprobs projects at a time for a vocabulary of this size.
 int64_t LogitsChunkRows(int64_t vocab_size);

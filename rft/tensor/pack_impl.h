@@ -12,6 +12,11 @@
 namespace rft::RFT_ISA {
 namespace {  // unnamed: the linker must never lend these to another ISA's file
 
+// Two neighbours along k, which a bf16 panel keeps together.
+struct Bf16Pair {
+  Bf16 first, second;
+};
+
 // Side of the square that TransposeSquare turns in registers.
 template <typename T>
 inline constexpr int64_t kSquare = 16 / sizeof(T);
@@ -45,6 +50,10 @@ inline void TransposeSquare(const float* src, int64_t ld_src, float* dst, int64_
   _mm_storeu_ps(dst + ld_dst, r1);
   _mm_storeu_ps(dst + 2 * ld_dst, r2);
   _mm_storeu_ps(dst + 3 * ld_dst, r3);
+}
+inline void TransposeSquare(const Bf16Pair* src, int64_t ld_src, Bf16Pair* dst, int64_t ld_dst) {
+  TransposeSquare(reinterpret_cast<const float*>(src), ld_src, reinterpret_cast<float*>(dst),
+                  ld_dst);
 }
 // out = a0 b0 a1 b1 ... of 8 elements each.
 inline void Interleave8(const Bf16* a, const Bf16* b, Bf16* out) {
@@ -112,6 +121,26 @@ void PackRows(const S* src, int64_t stride_k, int64_t k, int64_t n, Bf16* panel)
   }
 }
 
+// Rows of the source are the columns of the panel (stride_k == 1): a weight [N, K].
+inline void PackColumns(const float* src, int64_t stride_c, int64_t k, int64_t n, float* panel) {
+  Transpose(src, n, k, stride_c, panel, kPanelWidth);
+}
+template <typename S>
+void PackColumns(const S* src, int64_t stride_c, int64_t k, int64_t n, Bf16* panel) {
+  constexpr int64_t kBlock = 512;  // of k: short pieces of 48 rows are read slowly from memory
+  alignas(64) Bf16Pair block[kPanelWidth * kBlock / 2];
+  for (int64_t i = 0; i < k; i += kBlock) {
+    const int64_t count = i + kBlock < k ? kBlock : k - i;
+    for (int64_t c = 0; c < n; ++c) {
+      auto* row = reinterpret_cast<Bf16*>(block + c * kBlock / 2);
+      ConvertRow(src + c * stride_c + i, count, row);
+      if (count % 2 != 0) row[count] = FromFloat<Bf16>(0.0f);
+    }
+    Transpose(block, n, (count + 1) / 2, kBlock / 2,
+              reinterpret_cast<Bf16Pair*>(panel + i * kPanelWidth), kPanelWidth);
+  }
+}
+
 // float panel: [k][48]; bf16 panel: [k / 2][48][2].
 template <typename S, typename T>
 void PackPanel(const S* src, int64_t stride_k, int64_t stride_c, int64_t k, int64_t n, T* panel) {
@@ -123,18 +152,7 @@ void PackPanel(const S* src, int64_t stride_k, int64_t stride_c, int64_t k, int6
   if (n < kPanelWidth || padded_k != k)
     __builtin_memset(static_cast<void*>(panel), 0, padded_k * kPanelWidth * sizeof(T));
   if (stride_c == 1) return PackRows(src, stride_k, k, n, panel);
-  if (stride_k ==
-      1) {  // a weight [N, K]: walk the source row by row, 16 columns at a time so that writes share lines
-    for (int64_t c0 = 0; c0 < n; c0 += kLanes) {
-      const int64_t c1 = c0 + kLanes < n ? c0 + kLanes : n;
-      for (int64_t i0 = 0; i0 < k; i0 += kLanes) {
-        const int64_t i1 = i0 + kLanes < k ? i0 + kLanes : k;
-        for (int64_t c = c0; c < c1; ++c)
-          for (int64_t i = i0; i < i1; ++i) at(i, c) = FromFloat<T>(ToFloat(src[i + c * stride_c]));
-      }
-    }
-    return;
-  }
+  if (stride_k == 1) return PackColumns(src, stride_c, k, n, panel);
   for (int64_t i = 0; i < k; ++i)
     for (int64_t c = 0; c < n; ++c)
       at(i, c) = FromFloat<T>(ToFloat(src[i * stride_k + c * stride_c]));

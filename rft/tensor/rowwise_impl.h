@@ -266,8 +266,8 @@ inline double SumOfSquares(const float* x, int64_t n) {
   return total;
 }
 
-inline void AdamW(float* w, float* m, float* v, const float* grad, int64_t n, float grad_scale,
-                  float lr, float beta1, float beta2, float eps, float weight_decay, float bias1,
+inline void AdamW(float* w, float* m, float* v, float* grad, int64_t n, float grad_scale, float lr,
+                  float beta1, float beta2, float eps, float weight_decay, float bias1,
                   float bias2_sqrt) {
   const Vec gs = Set1(grad_scale), b1 = Set1(beta1), c1 = Set1(1.0f - beta1), b2 = Set1(beta2),
             c2 = Set1(1.0f - beta2);
@@ -286,6 +286,7 @@ inline void AdamW(float* w, float* m, float* v, const float* grad, int64_t n, fl
         Store(w + i, one(Load(w + i), mi, vi, Load(grad + i)));
         Store(m + i, mi);
         Store(v + i, vi);
+        Store(grad + i, Zero());
       },
       [&](int64_t i, int k) {
         Vec mi = LoadPartial(m + i, k, 0.0f), vi = LoadPartial(v + i, k, 0.0f);
@@ -293,6 +294,31 @@ inline void AdamW(float* w, float* m, float* v, const float* grad, int64_t n, fl
                      one(LoadPartial(w + i, k, 0.0f), mi, vi, LoadPartial(grad + i, k, 0.0f)), k);
         StorePartial(m + i, mi, k);
         StorePartial(v + i, vi, k);
+        StorePartial(grad + i, Zero(), k);
+      });
+}
+
+inline void Sgd(float* w, float* m, float* grad, int64_t n, float grad_scale, float lr,
+                float momentum, float weight_decay) {
+  const Vec gs = Set1(grad_scale), rate = Set1(lr), b = Set1(momentum), decay = Set1(weight_decay);
+  auto one = [&](Vec wi, Vec& mi, Vec g) {
+    mi = Add(Mul(b, mi), Add(Mul(g, gs), Mul(decay, wi)));
+    return Sub(wi, Mul(rate, mi));
+  };
+  ForVectors(
+      n,
+      [&](int64_t i) {
+        Vec mi = Load(m + i);
+        Store(w + i, one(Load(w + i), mi, Load(grad + i)));
+        Store(m + i, mi);
+        Store(grad + i, Zero());
+      },
+      [&](int64_t i, int k) {
+        Vec mi = LoadPartial(m + i, k, 0.0f);
+        StorePartial(w + i, one(LoadPartial(w + i, k, 0.0f), mi, LoadPartial(grad + i, k, 0.0f)),
+                     k);
+        StorePartial(m + i, mi, k);
+        StorePartial(grad + i, Zero(), k);
       });
 }
 

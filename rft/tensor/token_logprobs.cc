@@ -13,6 +13,7 @@
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/linear_backward.h"
+#include "rft/tensor/low_rank.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
 #include "rft/tensor/top_tokens.h"
@@ -25,9 +26,22 @@ using torch::autograd::variable_list;
 
 constexpr int64_t kLogitsBytes = 64 << 20;
 
+// The dropout of rows [first, first + count), as a temporary of the caller's.
+struct DropoutOfRows {
+  LowRankDropout of_rows;
+  const LowRankDropout* get = nullptr;
+
+  DropoutOfRows(const LowRankDropout* all, int64_t first, int64_t count) {
+    if (all == nullptr) return;
+    of_rows = {all->p, all->seed, all->keys_T.narrow(0, first, count)};
+    get = &of_rows;
+  }
+};
+
 // Calls body(first row, row count, logits [count, V] float32) for one chunk after another.
 template <typename Body>
-void ForLogitChunks(const at::Tensor& hidden, const Weight& head, const Body& body) {
+void ForLogitChunks(const at::Tensor& hidden, const Weight& head, HeadAdapter adapter,
+                    const Body& body) {
   const int64_t n = hidden.size(0), chunk = std::min(n, LogitsChunkRows(head.n));
   if (n == 0) return;
   at::Tensor logits = at::empty({chunk, head.n}, hidden.options().dtype(at::kFloat));
@@ -37,19 +51,23 @@ void ForLogitChunks(const at::Tensor& hidden, const Weight& head, const Body& bo
       using T = typename decltype(tag)::type;
       MultiplyToFloat(Data<T>(hidden) + r0 * head.k, rows, head, Data<float>(logits), false);
     });
+    if (adapter.low_rank != nullptr)
+      LowRankForward(logits.narrow(0, 0, rows), hidden.narrow(0, r0, rows),
+                     {adapter.low_rank, 0, rows}, DropoutOfRows(adapter.dropout, r0, rows).get);
     body(r0, rows, Data<float>(logits));
   }
 }
 
-at::Tensor Forward(const at::Tensor& hidden, const Weight& head, const at::Tensor& targets,
-                   double temperature, at::Tensor* log_sum_exp, at::Tensor* entropy) {
+at::Tensor Forward(const at::Tensor& hidden, const Weight& head, HeadAdapter adapter,
+                   const at::Tensor& targets, double temperature, at::Tensor* log_sum_exp,
+                   at::Tensor* entropy) {
   const int64_t n = hidden.size(0), k = targets.dim() == 2 ? targets.size(1) : 1;
   const auto options = hidden.options().dtype(at::kFloat);
   at::Tensor logprobs = at::empty(targets.sizes(), options);
   if (log_sum_exp) *log_sum_exp = at::empty({n}, options);
   if (entropy) *entropy = at::empty({n}, options);
   const float scale = static_cast<float>(1.0 / temperature);
-  ForLogitChunks(hidden, head, [&](int64_t r0, int64_t rows, const float* logits) {
+  ForLogitChunks(hidden, head, adapter, [&](int64_t r0, int64_t rows, const float* logits) {
     ParallelFor(rows, GrainFor(4 * head.n), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         const float* row = logits + r * head.n;
@@ -88,14 +106,22 @@ void SetTargetGradients(const float* logits, const int64_t* targets, const float
   }
 }
 
+HeadAdapter AdapterAt(int64_t low_rank, int64_t dropout) {
+  return {reinterpret_cast<const LowRank*>(low_rank),
+          reinterpret_cast<const LowRankDropout*>(dropout)};
+}
+
 struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
   // Log-probabilities, and entropies when wanted.
   static variable_list forward(AutogradContext* ctx, const at::Tensor& hidden,
                                const at::Tensor& targets, int64_t head, double temperature,
-                               bool wants_entropy) {
+                               bool wants_entropy, int64_t low_rank, int64_t dropout) {
     at::Tensor log_sum_exp, entropy;
-    at::Tensor y = Forward(hidden, *reinterpret_cast<const Weight*>(head), targets, temperature,
-                           &log_sum_exp, wants_entropy ? &entropy : nullptr);
+    at::Tensor y =
+        Forward(hidden, *reinterpret_cast<const Weight*>(head), AdapterAt(low_rank, dropout),
+                targets, temperature, &log_sum_exp, wants_entropy ? &entropy : nullptr);
+    ctx->saved_data["low_rank"] = low_rank;
+    ctx->saved_data["dropout"] = dropout;
     ctx->save_for_backward({hidden, targets, log_sum_exp, entropy});
     ctx->saved_data["head"] = head;
     ctx->saved_data["temperature"] = temperature;
@@ -113,12 +139,14 @@ struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
     const at::Tensor g_entropy =
         grads.size() > 1 && grads[1].defined() ? grads[1].contiguous() : at::Tensor();
     const auto& head = *reinterpret_cast<const Weight*>(ctx->saved_data["head"].toInt());
+    const HeadAdapter adapter =
+        AdapterAt(ctx->saved_data["low_rank"].toInt(), ctx->saved_data["dropout"].toInt());
     const float scale = static_cast<float>(1.0 / ctx->saved_data["temperature"].toDouble());
     at::Tensor dhidden = at::empty_like(hidden);
     const at::Tensor transposed = PackTransposed(head, hidden.scalar_type());
     at::Tensor dlogits =
         at::empty({std::min(hidden.size(0), LogitsChunkRows(head.n)), head.n}, hidden.options());
-    ForLogitChunks(hidden, head, [&](int64_t r0, int64_t rows, const float* logits) {
+    ForLogitChunks(hidden, head, adapter, [&](int64_t r0, int64_t rows, const float* logits) {
       DispatchFloat(hidden.scalar_type(), [&](auto tag) {
         using T = typename decltype(tag)::type;
         const auto kernel = GetKernels().typed<T>().softmax_gradient;
@@ -141,23 +169,28 @@ struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
       const at::Tensor part = dlogits.narrow(0, 0, rows);
       const at::Tensor x = hidden.narrow(0, r0, rows);
       AccumulateWeightGradient(x, part, head);
-      dhidden.narrow(0, r0, rows).copy_(InputGradient(part, transposed, head));
+      at::Tensor dx = InputGradient(part, transposed, head);
+      if (adapter.low_rank != nullptr)
+        dx += LowRankBackward(part, /*h=*/{}, x, {adapter.low_rank, 0, rows},
+                              DropoutOfRows(adapter.dropout, r0, rows).get);
+      dhidden.narrow(0, r0, rows).copy_(dx);
     });
-    return {dhidden, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+    return {dhidden,      at::Tensor(), at::Tensor(), at::Tensor(),
+            at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
 }  // namespace
 
 TopTokens TopLogprobs(const at::Tensor& hidden_NH, const Weight& head, int64_t k,
-                      double temperature) {
+                      double temperature, HeadAdapter adapter) {
   TORCH_CHECK(k >= 0 && k <= head.n, "top_logprobs: top_k must be in 0 .. ", head.n, ", got ", k);
   TORCH_CHECK(temperature > 0, "top_logprobs: temperature must be positive");
   const int64_t n = hidden_NH.size(0);
   TopTokens top{at::empty({n, k}, at::kLong), at::empty({n, k}, at::kFloat),
                 at::empty({n}, at::kFloat)};
   const float scale = static_cast<float>(1.0 / temperature);
-  ForLogitChunks(hidden_NH, head, [&](int64_t r0, int64_t rows, const float* logits) {
+  ForLogitChunks(hidden_NH, head, adapter, [&](int64_t r0, int64_t rows, const float* logits) {
     ParallelFor(rows, GrainFor(8 * head.n), [&](int64_t begin, int64_t end) {
       std::vector<int64_t> order(head.n);
       for (int64_t r = begin; r < end; ++r) {
@@ -185,16 +218,18 @@ int64_t LogitsChunkRows(int64_t vocab_size) {
 }
 
 at::Tensor TokenLogprobs(const at::Tensor& hidden_NH, const Weight& head,
-                         const at::Tensor& targets_N, double temperature, at::Tensor* entropy_N) {
+                         const at::Tensor& targets_N, double temperature, at::Tensor* entropy_N,
+                         HeadAdapter adapter) {
   TORCH_CHECK(hidden_NH.dim() == 2 && hidden_NH.size(1) == head.k && hidden_NH.is_contiguous(),
               "token_logprobs: expected a contiguous [N, ", head.k, "], got ", hidden_NH.sizes());
   TORCH_CHECK(targets_N.scalar_type() == at::kLong && targets_N.size(0) == hidden_NH.size(0),
               "token_logprobs: one int64 target, or K of them, per row");
   TORCH_CHECK(temperature > 0, "token_logprobs: temperature must be positive");
   if (!at::GradMode::is_enabled() || !hidden_NH.requires_grad())
-    return Forward(hidden_NH, head, targets_N, temperature, nullptr, entropy_N);
+    return Forward(hidden_NH, head, adapter, targets_N, temperature, nullptr, entropy_N);
   const variable_list outputs = LogprobsFunction::apply(
-      hidden_NH, targets_N, reinterpret_cast<int64_t>(&head), temperature, entropy_N != nullptr);
+      hidden_NH, targets_N, reinterpret_cast<int64_t>(&head), temperature, entropy_N != nullptr,
+      reinterpret_cast<int64_t>(adapter.low_rank), reinterpret_cast<int64_t>(adapter.dropout));
   if (entropy_N != nullptr) *entropy_N = outputs[1];
   return outputs[0];
 }

@@ -13,6 +13,6 @@ struct TopTokens {
   at::Tensor ids_NK, logprobs_NK, entropy_N;
 };
 TopTokens TopLogprobs(const at::Tensor& hidden_NH, const Weight& head, int64_t k,
-                      double temperature);
+                      double temperature, HeadAdapter adapter = {});
 
 }  // namespace rft::ops

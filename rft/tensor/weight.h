@@ -44,4 +44,13 @@ void Multiply(const T* a, int64_t m, const Weight& weight, T* c);
 template <typename T>
 void MultiplyToFloat(const T* a, int64_t m, const Weight& weight, float* c, bool add);
 
+struct LowRank;         // rft/tensor/low_rank.h
+struct LowRankDropout;  // with a key per row
+
+// What an adapter adds to the vocabulary projection of all rows; null: there is none. Both must outlive the backward.
+struct HeadAdapter {
+  const LowRank* low_rank = nullptr;
+  const LowRankDropout* dropout = nullptr;
+};
+
 }  // namespace rft

@@ -30,16 +30,24 @@ bool IsRounded(const TensorView& view, const at::Tensor& values) {
 absl::Status CheckTensors(Trainer& trainer, const std::string& dir) {
   RFT_ASSIGN_OR_RETURN(const TensorMap tensors, OpenModelWeights(dir));
   const LoraAdapter* adapter = trainer.adapter().get();
+  const auto damaged = [&](const std::string& name) {
+    return absl::DataLossError(
+        absl::StrCat(dir, ": ", name, " is not what was trained; the export is damaged"));
+  };
   for (const Parameter& p : std::as_const(trainer.model()->parameters()).all()) {
     const auto view = FindTensor(tensors, p.name);
     if (!view.ok()) return absl::DataLossError(absl::StrCat(dir, ": ", view.status().message()));
     RFT_ASSIGN_OR_RETURN(const bool same, TryTorch([&] {
                            return IsRounded(*view, adapter ? adapter->Merged(p) : p.value);
                          }));
-    if (!same)
-      return absl::DataLossError(
-          absl::StrCat(dir, ": ", p.name, " is not what was trained; the export is damaged"));
+    if (!same) return damaged(p.name);
   }
+  if (adapter == nullptr) return absl::OkStatus();
+  RFT_ASSIGN_OR_RETURN(const std::optional<at::Tensor> own_head,
+                       TryTorch([&] { return adapter->MergedOwnHead(); }));
+  if (!own_head) return absl::OkStatus();
+  const auto view = FindTensor(tensors, "lm_head.weight");
+  if (!view.ok() || !IsRounded(*view, *own_head)) return damaged("lm_head.weight");
   return absl::OkStatus();
 }
 

@@ -10,7 +10,6 @@
 #include "absl/strings/str_cat.h"
 #include "losses/distillation.h"
 #include "losses/loss.h"
-#include "rft/core/rng.h"
 #include "rft/core/status_macros.h"
 #include "rft/tensor/checkpoint.h"
 #include "rft/tensor/dispatch.h"
@@ -19,6 +18,7 @@
 #include "rft/tensor/parallel.h"
 #include "rft/tensor/top_tokens.h"
 #include "rft/tensor/try_torch.h"
+#include "rft/train/adapter_dropout.h"
 #include "rft/train/batcher.h"
 #include "rft/train/distillation.h"
 #include "rft/train/export_check.h"
@@ -172,8 +172,8 @@ class LocalTrainer : public Trainer {
         at::Tensor hidden_NH;
         Routing routing = MakeRouting(datums, batch);
         Scatter(batch, Logprobs(*weights_, batch, nullptr, routing, &hidden_NH), result.logprobs);
-        const ops::TopTokens top =
-            ops::TopLogprobs(hidden_NH, weights_->head, top_k, options_.temperature);
+        const ops::TopTokens top = ops::TopLogprobs(hidden_NH, weights_->head, top_k,
+                                                    options_.temperature, AdapterOfHead(*weights_));
         Scatter(batch, top.entropy_N, result.entropies);
         for (size_t i = 0; i < batch.predictions.size(); ++i) {
           const auto& p = batch.predictions[i];
@@ -278,15 +278,17 @@ class LocalTrainer : public Trainer {
       const double scale = denominator_ > 0.0 ? 1.0 / denominator_ : 1.0;
       result.grad_norm = Optimizer::Norm(trained.grads()) * scale;
       result.skipped = poisoned_ || !std::isfinite(result.grad_norm);
-      if (!result.skipped) {
+      if (result.skipped) {
+        ZeroGrad();
+      } else {
         const double clip =
             params.grad_clip_norm > 0 && result.grad_norm > params.grad_clip_norm
                 ? params.grad_clip_norm / (result.grad_norm + 1e-6)  // as torch's clip_grad_norm_
                 : 1.0;
         optimizer().Step(trained, scale * clip, params);
+        ForgetPasses();
         Repack();
       }
-      ZeroGrad();
       result.version = weights_->version();
       return result;
     });
@@ -294,9 +296,7 @@ class LocalTrainer : public Trainer {
 
   void ZeroGrad() override {
     parameters().ZeroGradients();
-    denominator_ = 0.0;
-    accumulated_ = poisoned_ = false;
-    num_passes_ = 0;
+    ForgetPasses();
   }
 
   absl::Status SaveState(const std::string& dir) override {
@@ -390,25 +390,14 @@ class LocalTrainer : public Trainer {
     const at::Tensor wanted_NH = WantedStates(weights, batch, routing);
     if (hidden_NH) *hidden_NH = wanted_NH;
     return ops::TokenLogprobs(wanted_NH, weights.head, IntTensor(targets), options_.temperature,
-                              entropy_N);
+                              entropy_N, AdapterOfHead(weights));
   }
 
-  // The current weights; with the adapter's dropout, if it has some: a mask per (steps taken, pass, datum, position), however
-  // the datums are packed. The result must outlive the backward.
+  // The current weights; with the adapter's dropout, if it has some. The result must outlive the backward.
   std::shared_ptr<const ModelWeights> WeightsInTraining(const MicroBatch& batch,
                                                         uint64_t pass) const {
     if (!options_.adapter || options_.adapter->config().dropout == 0.0) return weights_;
-    std::vector<int64_t> keys;
-    for (size_t i = 0; i < batch.ids.size(); ++i)
-      keys.push_back((batch.owners[i] << 32) + batch.positions[i]);
-    const LoraConfig& config = options_.adapter->config();
-    auto dropout = std::make_shared<LowRankDropout>();
-    dropout->p = config.dropout;
-    dropout->seed = BitsAt(config.seed, static_cast<uint64_t>(num_steps()), pass);
-    dropout->keys_T = IntTensor(keys);
-    auto weights = std::make_shared<ModelWeights>(*weights_);
-    for (auto& lora : weights->lora) lora.dropout = dropout;
-    return weights;
+    return WithDropout(*weights_, options_.adapter->config(), num_steps(), pass, batch);
   }
 
   // A base that another trainer trains would collect the adapter's gradients as its own.
@@ -449,6 +438,12 @@ class LocalTrainer : public Trainer {
     else
       ZeroGrad();
     return result;
+  }
+
+  void ForgetPasses() {
+    denominator_ = 0.0;
+    accumulated_ = poisoned_ = false;
+    num_passes_ = 0;
   }
 
   // Gradients and moments are allocated when first needed: a model that only scores (a KL reference) never pays for them.

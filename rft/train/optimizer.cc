@@ -135,6 +135,7 @@ void Optimizer::Step(ParameterStore& parameters, double scale, const AdamParams&
         0.2 * std::sqrt(static_cast<double>(std::max(p.value.size(0), p.value.size(1))));
     p.value.mul_(1.0 - params.learning_rate * decay);
     p.value.add_(direction, -params.learning_rate * size);
+    p.grad.zero_();
   }
   if (!m_.is_float()) return StepLowBit(values, grads, scale, params, ranges);
   const auto t = static_cast<double>(num_steps_);
@@ -146,17 +147,13 @@ void Optimizer::Step(ParameterStore& parameters, double scale, const AdamParams&
     const auto decay = static_cast<float>(range.weight_decay);
     ForChunks(range, [&](int64_t i, int64_t count) {
       float *w = Data<float>(values) + i, *m = Data<float>(m_.values()) + i;
-      const float* g = Data<float>(grads) + i;
-      if (options_.kind == "sgd") {
-        for (int64_t j = 0; j < count; ++j) {
-          m[j] = beta1 * m[j] + (g[j] * s + decay * w[j]);
-          w[j] -= lr * m[j];
-        }
-        return;
-      }
-      GetKernels().adamw(w, m, Data<float>(v_.values()) + i, g, count, s, lr, beta1,
-                         static_cast<float>(params.beta2), static_cast<float>(params.eps), decay,
-                         bias1, bias2_sqrt);
+      float* g = Data<float>(grads) + i;
+      if (options_.kind == "sgd")
+        GetKernels().sgd(w, m, g, count, s, lr, beta1, decay);
+      else
+        GetKernels().adamw(w, m, Data<float>(v_.values()) + i, g, count, s, lr, beta1,
+                           static_cast<float>(params.beta2), static_cast<float>(params.eps), decay,
+                           bias1, bias2_sqrt);
     });
   }
 }

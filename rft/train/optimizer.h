@@ -40,7 +40,7 @@ class Optimizer {
 
   // Euclidean norm of `grads` (1-D float32). NaN or Inf if any element is.
   static double Norm(const at::Tensor& grads);
-  // Moves the values along grads * scale.
+  // Moves the values along grads * scale, and clears the gradients on the way.
   void Step(ParameterStore& parameters, double scale, const AdamParams& params);
 
   const OptimizerOptions& options() const { return options_; }

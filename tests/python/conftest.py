@@ -66,6 +66,14 @@ def by_checkpoint_name(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     return named
 
 
+def logprobs_of(model: torch.nn.Module, ids: list[int]) -> torch.Tensor:
+    """Log-probabilities in nats of every token after the first under a model of transformers, with gradient."""
+    import torch
+
+    scores = model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
+    return scores[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+
+
 @pytest.fixture(scope="session", params=FAMILIES)
 def model_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model folder, once per family."""

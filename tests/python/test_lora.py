@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import logprobs_of
+from test_parity import datum
 
 import rft
 
@@ -15,7 +17,7 @@ IDS = [5, 17, 3, 40, 22, 9, 31, 4, 12, 60, 7, 3]
 
 
 def peft_model(model_dir: Path, **config: object) -> torch.nn.Module:
-    """The base under an adapter of peft whose B is not zero."""
+    """The base under an adapter of peft whose B (and of an embedding, A) is not zero."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -23,30 +25,22 @@ def peft_model(model_dir: Path, **config: object) -> torch.nn.Module:
     base = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
     model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **config))
     for name, parameter in model.named_parameters():
-        if "lora_B" in name:
+        if "lora_B" in name or "lora_embedding_A" in name:
             torch.nn.init.normal_(parameter, std=0.05)
     return model.eval()
 
 
-def logprobs_of(model: torch.nn.Module, ids: list[int]) -> torch.Tensor:
-    scores = model(torch.tensor([ids])).logits[0].log_softmax(-1)
-    return scores[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
-
-
-def datum(ids: list[int]) -> rft.Datum:
-    return rft.Datum(ids, [0.0] + [1.0] * (len(ids) - 1))
-
-
 def modules(model_dir: Path, targets: str) -> list[str]:
-    """Experts have no adapters: of a sparse model only the attention."""
+    """peft doesn't see the experts of transformers, which are stacked: of a sparse model only the attention."""
     sparse = "moe" in json.loads((model_dir / "config.json").read_text())["model_type"]
     return TARGETS["all"][:4] if sparse and targets == "all" else TARGETS[targets]
 
 
-TARGETS = {"all": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], "attention": ["q_proj", "v_proj"]}
+TARGETS = {"all": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], "attention": ["q_proj", "v_proj"],
+           "vocabulary": ["embed_tokens", "lm_head", "v_proj"], "embedding": ["embed_tokens"], "head": ["lm_head"]}
 
 
-@pytest.mark.parametrize(("targets", "rslora"), [("all", False), ("attention", True)])
+@pytest.mark.parametrize(("targets", "rslora"), [("all", False), ("attention", True), ("vocabulary", False), ("embedding", True), ("head", False)])
 def test_an_adapter_of_peft_gives_the_same_log_probabilities_here(model_dir: Path, tmp_path: Path, targets: str, rslora: bool) -> None:
     theirs = peft_model(model_dir, r=5, lora_alpha=9, target_modules=modules(model_dir, targets), use_rslora=rslora)
     theirs.save_pretrained(tmp_path)
@@ -60,12 +54,13 @@ def test_an_adapter_of_peft_gives_the_same_log_probabilities_here(model_dir: Pat
     assert np.abs(want - base).max() > 1e-2
 
 
-def test_an_adapter_of_ours_gives_the_same_log_probabilities_in_peft(model_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("targets", ["all", "vocabulary", "embedding"])
+def test_an_adapter_of_ours_gives_the_same_log_probabilities_in_peft(model_dir: Path, tmp_path: Path, targets: str) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     model = rft.Model.load(str(model_dir), dtype="fp32")
-    trainer = rft.Trainer(model, rft.Adapter(model, rank=4, alpha=8, targets=modules(model_dir, "all"), seed=3))
+    trainer = rft.Trainer(model, rft.Adapter(model, rank=4, alpha=8, targets=modules(model_dir, targets), seed=3))
     for _ in range(3):
         trainer.forward_backward([datum(IDS)], loss="cross-entropy")
         trainer.optim_step(learning_rate=0.02)
@@ -77,15 +72,17 @@ def test_an_adapter_of_ours_gives_the_same_log_probabilities_in_peft(model_dir: 
     np.testing.assert_allclose(logprobs_of(theirs, IDS).detach().numpy(), ours, atol=2e-5)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
     np.testing.assert_allclose(logprobs_of(merged, IDS).detach().numpy(), ours, atol=3e-2)  # saved as bf16
+    assert trainer.check_export(str(tmp_path / "merged"), [datum(IDS)]) < 0.03
 
 
-def test_gradients_and_ten_steps_are_those_of_peft_and_torch(model_dir: Path, tmp_path: Path) -> None:
-    theirs = peft_model(model_dir, r=4, lora_alpha=8, target_modules=modules(model_dir, "all"))
+@pytest.mark.parametrize("targets", ["all", "vocabulary"])
+def test_gradients_and_ten_steps_are_those_of_peft_and_torch(model_dir: Path, tmp_path: Path, targets: str) -> None:
+    theirs = peft_model(model_dir, r=4, lora_alpha=8, target_modules=modules(model_dir, targets))
     theirs.save_pretrained(tmp_path)
     model = rft.Model.load(str(model_dir), dtype="fp32")
     adapter = rft.Adapter.load(model, str(tmp_path))
     trainer = rft.Trainer(model, adapter)
-    named = {name.replace(".default.", "."): p for name, p in theirs.named_parameters() if p.requires_grad}
+    named = {name.replace(".default.", ".").removesuffix(".default"): p for name, p in theirs.named_parameters() if p.requires_grad}
     assert set(named) == set(adapter.parameter_names())
     optimizer = torch.optim.AdamW(named.values(), lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
     for step in range(10):
@@ -105,9 +102,10 @@ def test_gradients_and_ten_steps_are_those_of_peft_and_torch(model_dir: Path, tm
         np.testing.assert_allclose(adapter.parameter(name), p.detach().numpy(), atol=2e-3, err_msg=name)
 
 
-def test_one_engine_serves_several_adapters_of_one_base(llama_dir: Path) -> None:
+@pytest.mark.parametrize("targets", [["mlp"], ["embed_tokens", "lm_head"]], ids=["layers", "vocabulary"])
+def test_one_engine_serves_several_adapters_of_one_base(llama_dir: Path, targets: list[str]) -> None:
     model = rft.Model.load(str(llama_dir), dtype="bf16")
-    trainers = {name: rft.Trainer(model, rft.Adapter(model, rank=2, targets=["mlp"], seed=seed)) for seed, name in enumerate("ab")}
+    trainers = {name: rft.Trainer(model, rft.Adapter(model, rank=2, targets=targets, seed=seed)) for seed, name in enumerate("ab")}
     with rft.Engine(model) as engine:
         for name, trainer in trainers.items():
             for _ in range(4):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import by_checkpoint_name, make_model
+from conftest import by_checkpoint_name, logprobs_of, make_model
 from safetensors.torch import load_file, save_file
 from test_parity import datum, ids_of
 
@@ -68,8 +68,7 @@ def test_logits_and_gradients_of_every_router_equal_those_of_transformers(pair: 
     batch = [ids_of(96, n, 0) for n in (37, 5, 64)]
     result = trainer.forward_backward([datum(ids) for ids in batch], loss="cross-entropy")
     for ids, got in zip(batch, result.logprobs, strict=True):
-        logits = reference(torch.tensor([ids])).logits[0]
-        want = torch.log_softmax(logits, -1)[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+        want = logprobs_of(reference, ids)
         np.testing.assert_allclose(got[1:], want.detach().numpy(), atol=1e-4)
         (-want.sum()).backward()
     wanted = by_checkpoint_name({name: p.grad for name, p in reference.named_parameters()})
@@ -183,8 +182,7 @@ def test_replayed_experts_are_used_and_the_router_still_learns(tmp_path: Path) -
     for layer, router in enumerate(routers):
         router.layer = layer
         router.register_forward_hook(force)
-    logits = reference(torch.tensor([ids])).logits[0]
-    want = torch.log_softmax(logits, -1)[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+    want = logprobs_of(reference, ids)
     np.testing.assert_allclose(result.logprobs[0][1:], want.detach().numpy(), atol=1e-4)
     (-want.sum()).backward()
     for layer, router in enumerate(routers):

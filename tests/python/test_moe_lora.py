@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import by_checkpoint_name
+from conftest import by_checkpoint_name, logprobs_of
 from test_moe import make_reference, replay_datum
 from test_parity import datum, ids_of
 
@@ -39,8 +39,7 @@ def test_an_adapters_gradients_are_those_of_the_merged_weights(router: str, tmp_
     batch = [ids_of(96, n, 3) for n in (31, 12)]
     result = trainer.forward_backward([datum(ids) for ids in batch], loss="cross-entropy")
     for ids, got in zip(batch, result.logprobs, strict=True):
-        logits = merged(torch.tensor([ids])).logits[0]
-        want = torch.log_softmax(logits, -1)[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+        want = logprobs_of(merged, ids)
         np.testing.assert_allclose(got[1:], want.detach().numpy(), atol=1e-4)
         (-want.sum()).backward()
     whole = by_checkpoint_name({name: p.grad for name, p in merged.named_parameters()})

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import by_checkpoint_name
+from conftest import by_checkpoint_name, logprobs_of
 from transformers import AutoModelForCausalLM
 
 import rft
@@ -34,8 +34,7 @@ def datum(ids: list[int]) -> rft.Datum:
 
 def expected_logprobs(model: torch.nn.Module, ids: list[int]) -> np.ndarray:
     with torch.no_grad():
-        logits = model(torch.tensor([ids])).logits[0].float()
-    return torch.log_softmax(logits, -1)[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0].numpy()
+        return logprobs_of(model, ids).numpy()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import logprobs_of
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -55,8 +56,7 @@ def test_logprobs_gradients_and_greedy_text_are_those_of_transformers(folder: Pa
     model = rft.Model.load(str(folder), dtype="fp32")
     trainer = _native.load().Trainer(model)
     ids = np.random.default_rng(0).integers(3, 128, LONG).tolist()
-    logits = reference(torch.tensor([ids])).logits[0].float()
-    expected = torch.log_softmax(logits, -1)[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+    expected = logprobs_of(reference, ids)
     (-expected.sum()).backward()
     result = trainer.forward_backward([rft.Datum(ids, [0.0] + [1.0] * (LONG - 1))], loss="cross-entropy")
     np.testing.assert_allclose(result.logprobs[0][1:], expected.detach().numpy(), atol=1e-4)

@@ -96,7 +96,7 @@ TEST_P(GemmKernelTest, AddsToWhatIsThere) {
 // A matrix and its transpose give one panel, from its own type and from float32, for sizes around the vector widths.
 template <typename T>
 void ExpectRowsAndColumnsPackAlike(const TypedKernels<T>& kernels) {
-  for (int64_t k : {1, 2, 7, 12, 40, 65})
+  for (int64_t k : {1, 2, 7, 12, 40, 65, 128, 259})
     for (int64_t n : {1, 5, 16, 31, 48}) {
       const std::vector<float> w = RandomRow(n * k, k * 100 + n);
       const std::vector<T> own = As<T>(w);
@@ -111,6 +111,8 @@ void ExpectRowsAndColumnsPackAlike(const TypedKernels<T>& kernels) {
       for (int64_t i = 0; i < n * k; ++i) wide[i % k * n + i / k] = w[i];
       kernels.pack_panel_from_float(wide.data(), n, 1, k, n, y.data());
       EXPECT_TRUE(SameBits(x.data(), y.data(), x.size())) << n << " x " << k << " from float";
+      kernels.pack_panel_from_float(w.data(), 1, k, k, n, y.data());
+      EXPECT_TRUE(SameBits(x.data(), y.data(), x.size())) << n << " x " << k << " of a weight";
     }
 }
 

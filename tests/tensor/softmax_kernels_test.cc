@@ -118,18 +118,20 @@ TEST_P(AdamWKernelTest, StepsAsTheFormulaInDouble) {
   std::vector<float> w = RandomRow(kCount, 1), m(kCount, 0.0f), v(kCount, 0.0f);
   std::vector<double> ew(w.begin(), w.end()), em(kCount, 0.0), ev(kCount, 0.0);
   for (int t = 1; t <= 10; ++t) {
-    const std::vector<float> g = RandomRow(kCount, 100 + t);
+    std::vector<float> g = RandomRow(kCount, 100 + t);
+    const std::vector<float> given = g;
     const double bias1 = 1.0 - std::pow(kBeta1, t), bias2 = 1.0 - std::pow(kBeta2, t);
     GetParam()->adamw(w.data(), m.data(), v.data(), g.data(), kCount, kScale, kLr, kBeta1, kBeta2,
                       kEps, kDecay, static_cast<float>(bias1),
                       static_cast<float>(std::sqrt(bias2)));
     for (int64_t i = 0; i < kCount; ++i) {
-      const double gi = g[i] * kScale;
+      const double gi = given[i] * kScale;
       em[i] = kBeta1 * em[i] + (1.0 - kBeta1) * gi;
       ev[i] = kBeta2 * ev[i] + (1.0 - kBeta2) * gi * gi;
       ew[i] =
           ew[i] * (1.0 - kLr * kDecay) - kLr * (em[i] / bias1) / (std::sqrt(ev[i] / bias2) + kEps);
     }
+    EXPECT_EQ(g, std::vector<float>(kCount, 0.0f)) << "the gradient is cleared";
   }
   ExpectClose(w, ew, 1.0, "w");
   ExpectClose(m, em, 0.2, "m");

@@ -57,20 +57,23 @@ class Distill:
         """Samples with the current weights, and adds the gradient."""
         get = self._config.get
         datums = self._sample(rows, self._trainer.num_steps)
-        metrics = self._compare(datums)
         if get("distill.objective") == "sampled":
+            metrics = self._compare(datums, [teacher.forward(datums) for teacher in self._teachers])
             self._trainer.forward_backward(datums, loss="importance-sampling")
             return metrics
+        said = []
         divergence = 0.0
         for teacher in self._teachers:
-            _, _, ids, logprobs = teacher.describe(datums, get("distill.top_k"))
+            sampled, _, ids, logprobs = teacher.describe(datums, get("distill.top_k"))
+            said.append(sampled)
             result = self._trainer.forward_backward_distillation(datums, ids, logprobs, direction=get("distill.direction"))
             divergence += result.metrics["divergence"] / len(self._teachers)
-        return metrics | {"divergence": divergence}
+        return self._compare(datums, said) | {"divergence": divergence}
 
     def evaluate(self, rows: Sequence[list[Datum]]) -> dict[str, float]:
         """The sampled reverse KL, with the same random numbers every time."""
-        return self._compare(self._sample(rows, EVALUATION_SEED))
+        datums = self._sample(rows, EVALUATION_SEED)
+        return self._compare(datums, [teacher.forward(datums) for teacher in self._teachers])
 
     def _sample(self, rows: Sequence[list[Datum]], number: int) -> list[Datum]:
         native, get = _native.load(), self._config.get
@@ -83,9 +86,9 @@ class Distill:
                              prefix_id=index, prefix_length=len(prompt))
                 for index, (prompt, group) in enumerate(zip(prompts, groups, strict=True)) for sample in group if len(sample.ids)]
 
-    def _compare(self, datums: list[Datum]) -> dict[str, float]:
-        """Advantages from the teachers; loss: the mean of log p_student - log p_teacher over the sampled tokens."""
-        teachers = [teacher.forward(datums) for teacher in self._teachers]
+    @staticmethod
+    def _compare(datums: list[Datum], teachers: Sequence[Sequence[np.ndarray]]) -> dict[str, float]:
+        """Advantages from the teachers' log-probabilities; loss: the mean of log p_student - log p_teacher over the sampled tokens."""
         total = tokens = 0.0
         for index, datum in enumerate(datums):
             wanted = np.asarray(datum.weights) != 0

@@ -24,11 +24,12 @@ import numpy as np
 from rft.bench import BenchOptions, Log, Row, row
 from rft.bench.models import bench_model
 from rft.bench.peer import Peer
-from rft.bench.roofline import Machine, decode_seconds, train_seconds
+from rft.bench.roofline import Machine, grpo_seconds
 from rft.bench.train import completion_lengths
 
 MODELS, PRECISIONS = ("S", "M", "135M"), ("fp32", "bf16")
-PROMPTS, GROUP, FULL, LEARNING_RATE = 8, 8, 128, 1e-7
+PROMPTS, GROUP, LEARNING_RATE = 8, 8, 1e-7  # a step of every row, the demo's too
+FULL = 128
 WORDS = "the model reads a line of text and writes the next word for each of them in turn".split()
 KINDS = {"p32": 32, "p256": 256}
 
@@ -77,18 +78,10 @@ def measure(name: str, model: str, precision: str, kind: str, machine: Machine, 
     config = json.loads((folder / "config.json").read_text())
     return row(name, statistics.median(step["seconds"] for step in mine),
                statistics.median(step["seconds"] for step in theirs) if theirs else None, "s/step",
-               lower_bound(machine, config, KINDS[kind], lengths), smaller_is_better=True,
+               grpo_seconds(machine, config, PROMPTS, KINDS[kind], len(lengths), statistics.mean(lengths)), smaller_is_better=True,
                ours_sampling_s=round(statistics.median(step["sampling_s"] for step in mine), 3),
                length=round(statistics.mean(lengths), 1), ours_all=[round(step["seconds"], 3) for step in mine],
                peer_length=round(theirs[-1]["length"], 1) if theirs else None, peer_all=[round(step["seconds"], 3) for step in theirs])
-
-
-def lower_bound(machine: Machine, config: dict[str, Any], prompt: int, lengths: list[int]) -> float:
-    """Products and memory traffic of such a step in bf16, each prompt computed once."""
-    count, mean = len(lengths), statistics.mean(lengths)
-    sampling = decode_seconds(machine, config, "bf16", count, 0, round(mean))
-    prefill = decode_seconds(machine, config, "bf16", PROMPTS, prompt, 0)
-    return sampling + prefill + train_seconds(machine, config, "bf16", round(PROMPTS * prompt + count * mean), round(count * mean))
 
 
 def reward(text: str) -> float:

@@ -14,20 +14,18 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from rft.bench import BenchOptions, Log, Row, row, size_label
+from rft.bench.grpo_loop import GROUP, LEARNING_RATE, PRECISIONS, PROMPTS, loop_rows
 from rft.bench.peer import Peer
-from rft.bench.roofline import Machine, decode_seconds, train_seconds
+from rft.bench.roofline import Machine, grpo_seconds
 
-PROMPTS, GROUP, MAX_TOKENS, LEARNING_RATE = 8, 8, 32, 1e-7
+MAX_TOKENS = 32
 EXTRACT = r"<answer>\s*(-?\d+)\s*</answer>"
 
 
 def run(options: BenchOptions, log: Log) -> Iterator[Row]:
     """One row per model, precision of TRL and kind of step."""
-    from rft.bench.grpo_loop import loop_rows
-
     yield from demo_rows(options, log)
     yield from loop_rows(options, log)
 
@@ -36,20 +34,18 @@ def demo_rows(options: BenchOptions, log: Log) -> Iterator[Row]:
     """One row per precision of TRL, with the demo's model."""
     from rft.tasks.arithmetic import generate
 
-    if options.only and not any(options.only in f"grpo-step/trl/{size}/{precision}/demo" for precision in ("fp32", "bf16")
-                                for size in (size_label(count_parameters(options.model_dir())),)):
+    model = options.model_dir().resolve()
+    names = {precision: f"grpo-step/trl/{size_label(count_parameters(model))}/{precision}/demo" for precision in PRECISIONS}
+    wanted = {precision: name for precision, name in names.items() if options.only in name}
+    if not wanted:
         return
     machine = Machine.measure(log)
-    model = options.model_dir().resolve()
     config = json.loads((model / "config.json").read_text())
     with tempfile.TemporaryDirectory(prefix="rft-bench-") as scratch:
         train, _ = generate(Path(scratch), seed=0, num_train=600, num_heldout=2)
-        for precision in ("fp32", "bf16"):
+        for precision, name in wanted.items():
             with ExitStack() as stack:
                 ours = stack.enter_context(Ours(Path(scratch) / precision, model, train, options.rounds))
-                name = f"grpo-step/trl/{size_label(ours.num_parameters)}/{precision}/demo"
-                if options.only not in name:
-                    continue
                 peer = None
                 if options.peers:
                     peer = stack.enter_context(Peer("trl_grpo.py", [
@@ -65,22 +61,13 @@ def demo_rows(options: BenchOptions, log: Log) -> Iterator[Row]:
                     log(f"{name}: round {index + 1}: ours {mine[-1]['seconds']:.2f} s, {mine[-1]['length']:.1f} tokens"
                         + (f"; peer {theirs[-1]['seconds']:.2f} s, {theirs[-1]['length']:.1f} tokens" if theirs else ""))
             length = statistics.median(step["length"] for step in mine)
-            limit = lower_bound(machine, config, mine[-1]["prompt_tokens"], length)
+            limit = grpo_seconds(machine, config, PROMPTS, mine[-1]["prompt_tokens"], PROMPTS * GROUP, length)
             yield row(name, statistics.median(step["seconds"] for step in mine),
                       statistics.median(step["seconds"] for step in theirs) if theirs else None, "s/step", limit,
                       smaller_is_better=True, ours_length=round(length, 1),
                       peer_length=round(statistics.median(step["length"] for step in theirs), 1) if theirs else None,
                       ours_all=[round(step["seconds"], 3) for step in mine],
                       peer_all=[round(step["seconds"], 3) for step in theirs])
-
-
-def lower_bound(machine: Machine, config: dict[str, Any], prompt_tokens: float, length: float) -> float:
-    """Products and memory traffic of such a step in bf16, each prompt computed once."""
-    count = PROMPTS * GROUP
-    sampling = decode_seconds(machine, config, "bf16", count, 0, round(length))
-    prefill = decode_seconds(machine, config, "bf16", PROMPTS, round(prompt_tokens), 0)
-    positions = round(PROMPTS * prompt_tokens + count * length)
-    return sampling + prefill + train_seconds(machine, config, "bf16", positions, round(count * length))
 
 
 class Ours:
@@ -104,7 +91,6 @@ class Ours:
         }))
         self._run = Run.from_file(run_file)
         self._prompt_tokens = self._mean_prompt(train)
-        self.num_parameters = count_parameters(model)
 
     def step(self) -> dict[str, float]:
         """Wall time, mean completion length and prompt length of the next step."""

@@ -8,7 +8,6 @@ row before it, which stays the same while memory grows linearly. Every figure is
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,23 +35,27 @@ def run(options: BenchOptions, log: Log) -> Iterator[Row]:
                 process.measure("plain")
                 peer = process.measure("plain")["peak_bytes"] / 1e6
         yield row(name, ours, peer, "MB", None if peer is None else 0.6 * peer, smaller_is_better=True)
-    before: tuple[int, float] | None = None
-    for length in LONG:
-        name = f"memory/tokens/S/{length}"
-        if options.only not in name:
-            continue
-        with tempfile.TemporaryDirectory(prefix="rft-bench-") as scratch:
-            folder = longer_context(bench_model("S", options, log), Path(scratch) / "S", max(LONG))
+    lengths = {f"memory/tokens/S/{length}": length for length in LONG}
+    wanted = {name: length for name, length in lengths.items() if options.only in name}
+    if not wanted:
+        return
+    with tempfile.TemporaryDirectory(prefix="rft-bench-") as scratch:
+        folder = longer_context(bench_model("S", options, log), Path(scratch) / "S", max(LONG))
+        before: tuple[int, float] | None = None
+        for name, length in wanted.items():
             ours = measured(folder, {"rows": 1, "length": length, "token_budget": length})["measured"] / 1e6
-        slope = None if before is None else (ours - before[1]) * 1e3 / (length - before[0])
-        yield row(name, ours, None, "MB", None, per_token_kb=None if slope is None else round(slope, 2))
-        before = (length, ours)
+            slope = None if before is None else (ours - before[1]) * 1e3 / (length - before[0])
+            yield row(name, ours, None, "MB", None, per_token_kb=None if slope is None else round(slope, 2))
+            before = (length, ours)
 
 
 def longer_context(folder: Path, copy: Path, tokens: int) -> Path:
-    """The same model with room for so many positions."""
-    shutil.copytree(folder, copy)
-    config = json.loads((copy / "config.json").read_text())
+    """The same model with room for so many positions; its other files are the folder's own."""
+    copy.mkdir(parents=True)
+    for file in folder.iterdir():
+        (copy / file.name).symlink_to(file.resolve())
+    config = json.loads((folder / "config.json").read_text())
     config["max_position_embeddings"] = tokens
+    (copy / "config.json").unlink()
     (copy / "config.json").write_text(json.dumps(config))
     return copy

@@ -11,10 +11,12 @@ from contextlib import ExitStack
 from typing import Any
 
 from rft.bench import BenchOptions, Log, Row, row
-from rft.bench.engine import PEERS, interleaved, start_peer
+from rft.bench.engine import NEW, PEERS, interleaved, start_peer
+from rft.bench.engine import PROMPT as DECODE_PROMPT
 from rft.bench.models import bench_model
 from rft.bench.peer import Peer
-from rft.bench.train import plain, step
+from rft.bench.roofline import Machine, decode_seconds, train_seconds
+from rft.bench.train import LENGTH, PROMPT, ROWS, plain, step
 
 MODEL, DTYPES, BATCHES = "E", ("fp32", "bf16"), (32, 8)
 
@@ -24,12 +26,13 @@ def run(options: BenchOptions, log: Log) -> Iterator[Row]:
     from rft import _native
 
     native = _native.load()
+    machine = Machine.measure(log)
     for dtype in DTYPES:
-        yield from decode(native, dtype, options, log)
-        yield from train(native, dtype, options, log)
+        yield from decode(native, machine, dtype, options, log)
+        yield from train(native, machine, dtype, options, log)
 
 
-def decode(native: Any, dtype: str, options: BenchOptions, log: Log) -> Iterator[Row]:
+def decode(native: Any, machine: Machine, dtype: str, options: BenchOptions, log: Log) -> Iterator[Row]:
     """One row per peer and batch size."""
     names = {(peer, batch): f"decode_moe/{peer}/{MODEL}/{dtype}/b{batch}" for batch in BATCHES for peer in PEERS}
     names = {key: name for key, name in names.items() if options.only in name}
@@ -46,13 +49,14 @@ def decode(native: Any, dtype: str, options: BenchOptions, log: Log) -> Iterator
                 continue
             rates = interleaved(engine, model.vocab_size, {peer: peers[peer] for peer in wanted if peer in peers}, batch,
                                 options.rounds, f"{MODEL}/{dtype}/b{batch}", log)
+            limit = batch * NEW / decode_seconds(machine, model.config, dtype, batch, DECODE_PROMPT, NEW)
             for peer in wanted:
                 theirs = rates.get(peer, [])
                 yield row(names[peer, batch], statistics.median(rates["ours"]), statistics.median(theirs) if theirs else None,
-                          "tokens/s", None, ours_all=[round(x, 1) for x in rates["ours"]], peer_all=[round(x, 1) for x in theirs])
+                          "tokens/s", limit, ours_all=[round(x, 1) for x in rates["ours"]], peer_all=[round(x, 1) for x in theirs])
 
 
-def train(native: Any, dtype: str, options: BenchOptions, log: Log) -> Iterator[Row]:
+def train(native: Any, machine: Machine, dtype: str, options: BenchOptions, log: Log) -> Iterator[Row]:
     """One row."""
     name = f"train_moe/transformers/{MODEL}/{dtype}"
     if options.only not in name:
@@ -72,5 +76,6 @@ def train(native: Any, dtype: str, options: BenchOptions, log: Log) -> Iterator[
                 theirs.append(float(peer.measure("plain")["seconds"]))
             log(f"{name}: round {index + 1}: ours {ours[-1]:.2f} s" + (f", peer {theirs[-1]:.2f} s" if theirs else ""))
     tokens = sum(len(datum) for datum in rows)
-    yield row(name, tokens / statistics.median(ours), tokens / statistics.median(theirs) if theirs else None, "tokens/s", None,
+    limit = tokens / train_seconds(machine, model.config, dtype, tokens, ROWS * (LENGTH - PROMPT))
+    yield row(name, tokens / statistics.median(ours), tokens / statistics.median(theirs) if theirs else None, "tokens/s", limit,
               ours_s=[round(x, 3) for x in ours], peer_s=[round(x, 3) for x in theirs])

@@ -32,21 +32,25 @@ class Machine:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Parameters that every token meets: inside the layers, and in the LM head."""
+    """Numbers of parameters, and of what attention reads."""
 
-    layers: int
+    layers: int         # that a token meets inside the layers: of the experts, those chosen for it
+    weights: int        # inside the layers, all experts
     head: int
     kv_per_token: int   # numbers in the state cache per token
     attention: int      # multiply-adds per (query, key) pair, all layers
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> Sizes:
-        """From config.json of a Llama or Qwen3 model."""
+        """From config.json of a Llama, Qwen3 or Qwen3-MoE model."""
         hidden, depth, heads = config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]
         kv_heads = config.get("num_key_value_heads") or heads
         head_dim = config.get("head_dim") or hidden // heads
-        per_layer = hidden * head_dim * (2 * heads + 2 * kv_heads) + 3 * hidden * config["intermediate_size"]
-        return cls(depth * per_layer, hidden * config["vocab_size"], 2 * depth * kv_heads * head_dim, 2 * depth * heads * head_dim)
+        attention = hidden * head_dim * (2 * heads + 2 * kv_heads)
+        experts, chosen = config.get("num_experts") or config.get("num_local_experts") or 1, config.get("num_experts_per_tok") or 1
+        expert = 3 * hidden * (config["moe_intermediate_size"] if experts > 1 else config["intermediate_size"])
+        return cls(depth * (attention + chosen * expert), depth * (attention + experts * expert), hidden * config["vocab_size"],
+                   2 * depth * kv_heads * head_dim, 2 * depth * heads * head_dim)
 
 
 def decode_seconds(machine: Machine, config: dict[str, Any], dtype: str, batch: int, prompt: int, new: int) -> float:
@@ -54,7 +58,7 @@ def decode_seconds(machine: Machine, config: dict[str, Any], dtype: str, batch: 
     sizes, width = Sizes.of(config), 2 if dtype == "bf16" else 4
     flops_per_s, bytes_per_s = machine.gflops(dtype) * 1e9, machine.dram_gbps * 1e9
     prefill = batch * prompt * 2 * sizes.layers / flops_per_s
-    weights = width * (sizes.layers + sizes.head)
+    weights = width * (sizes.weights + sizes.head)
     total = prefill
     for step in range(new):
         context = prompt + step
@@ -69,5 +73,13 @@ def train_seconds(machine: Machine, config: dict[str, Any], dtype: str, tokens: 
     sizes = Sizes.of(config)
     products = 6 * (tokens * sizes.layers + head_tokens * sizes.head)
     # AdamW reads weight, gradient and two moments and writes weight and moments: 7 fp32 numbers per parameter.
-    optimizer = 7 * 4 * (sizes.layers + sizes.head) / (machine.dram_gbps * 1e9)
+    optimizer = 7 * 4 * (sizes.weights + sizes.head) / (machine.dram_gbps * 1e9)
     return products / (machine.gflops(dtype) * 1e9) + optimizer
+
+
+def grpo_seconds(machine: Machine, config: dict[str, Any], prompts: int, prompt_tokens: float, completions: int, length: float) -> float:
+    """A whole GRPO step in bf16 with completions of `length` tokens on average, each prompt computed once."""
+    sampling = decode_seconds(machine, config, "bf16", completions, 0, round(length))
+    prefill = decode_seconds(machine, config, "bf16", prompts, round(prompt_tokens), 0)
+    positions = round(prompts * prompt_tokens + completions * length)
+    return sampling + prefill + train_seconds(machine, config, "bf16", positions, round(completions * length))
