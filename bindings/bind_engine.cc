@@ -162,7 +162,7 @@ std::unique_ptr<PyEngine> MakeEngine(std::shared_ptr<CausalLm> model,
 std::unique_ptr<PyEngine> Connect(const std::string& url, const std::string& dialect,
                                   const std::string& model, const std::string& api_key,
                                   double deadline_s, int64_t queue_limit, int64_t max_context,
-                                  int64_t vocab_size) {
+                                  int64_t vocab_size, const CausalLm* routes_of) {
   return std::make_unique<PyEngine>(
       HttpEngineOptions{.url = url,
                         .model = model,
@@ -171,7 +171,8 @@ std::unique_ptr<PyEngine> Connect(const std::string& url, const std::string& dia
                         .deadline_s = deadline_s,
                         .queue_limit = queue_limit,
                         .max_context = max_context,
-                        .vocab_size = vocab_size});
+                        .vocab_size = vocab_size,
+                        .routes = routes_of == nullptr ? RouteCodec() : routes_of->route_codec()});
 }
 
 // Keeps the Python engine alive while graders may ask it.
@@ -232,11 +233,14 @@ void BindEngine(py::module_& m) {
           "connect", &Connect, py::arg("url"), py::kw_only(), py::arg("dialect") = "rft",
           py::arg("model") = "", py::arg("api_key") = "", py::arg("deadline_s") = 600.0,
           py::arg("queue_limit") = 4096, py::arg("max_context") = 0, py::arg("vocab_size") = 0,
+          py::arg("routes_of") = nullptr,
           "An engine behind HTTP: token ids go to the server and come back, text is never "
           "tokenised again. url: of the server, without a path. dialect: \"rft\", \"vllm\", "
           "\"sglang\" or \"llama.cpp\". model: as the server calls it; \"\": the first one that "
           "it lists. deadline_s: of one request. max_context: 0: what the server says. vocab_size: "
-          "0: not checked.\n\nRaises ConfigError (a bad url, an unknown model), Error with code "
+          "0: not checked. routes_of: a mixture of experts of the same shape, whose expert choices "
+          "generate(routes=...) can then ask for.\n\nRaises ConfigError (a bad url, an unknown "
+          "model), Error with code "
           "UNAVAILABLE "
           "(not reachable), DataLossError (not such a server). A completion that the server spoilt "
           "has "

@@ -39,6 +39,7 @@ class PyServer {
         .engine = engine_.get(),
         .codec = std::move(codec),
         .version = model_->weights()->version(),
+        .routes = model_->route_codec(),
         .load_weights = [this](const std::string& folder) { return Load(folder); },
         .load_adapter = [this](const std::string& name,
                                const std::string& folder) { return LoadAdapter(name, folder); },

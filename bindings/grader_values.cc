@@ -98,6 +98,9 @@ py::dict GradeToDict(const std::string& grader, const Grade& grade) {
   dict["score"] = score == nullptr ? py::object(py::none()) : py::object(py::float_(score->value));
   dict["reason"] = GradeReason(grade);
   dict["sub_scores"] = score == nullptr ? std::map<std::string, double>{} : score->sub_scores;
+  if (score != nullptr && !score->turn_scores.empty()) dict["turn_scores"] = score->turn_scores;
+  if (score != nullptr && !score->token_advantages.empty())
+    dict["token_advantages"] = score->token_advantages;
   return dict;
 }
 

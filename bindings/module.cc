@@ -39,6 +39,7 @@ PYBIND11_MODULE(_rft, m) {
   BindServe(m);
   BindGraders(m);
   BindLosses(m);
+  BindAdvantages(m);
   BindRun(m);
   BindInfo(m);
   UseThisPythonForWorkers();

@@ -16,6 +16,7 @@ void BindEngine(py::module_& m);
 void BindServe(py::module_& m);
 void BindGraders(py::module_& m);
 void BindLosses(py::module_& m);
+void BindAdvantages(py::module_& m);
 void BindRun(py::module_& m);
 void BindInfo(py::module_& m);
 

@@ -3,6 +3,8 @@
 #include <boost/json.hpp>
 #include <cmath>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -23,11 +25,31 @@ std::optional<double> Finite(const json::value& value) {
   return number;
 }
 
+// A list of numbers under `key`, none if it is not there; or what is wrong with it.
+std::optional<std::string> ReadParts(const json::object& object, const char* key,
+                                     std::vector<double>* out) {
+  const json::value* parts = object.if_contains(key);
+  if (parts == nullptr || parts->is_null()) return std::nullopt;
+  if (!parts->is_array()) return absl::StrCat("\"", key, "\" is not a list of numbers");
+  for (const json::value& part : parts->get_array()) {
+    const std::optional<double> number = Finite(part);
+    if (!number.has_value())
+      return absl::StrCat("\"", key, "\"[", out->size(), "] is not a finite number");
+    out->push_back(*number);
+  }
+  return std::nullopt;
+}
+
 Grade ParseScore(const json::object& object, const json::value& score) {
   const std::optional<double> value = Finite(score);
   if (!value.has_value())
     return GradeError{"the score is not a finite number: " + json::serialize(score)};
-  Score result{*value, {}, TextAt(object, "reason")};
+  Score result;
+  result.value = *value;
+  result.reason = TextAt(object, "reason");
+  std::optional<std::string> wrong = ReadParts(object, "turn_scores", &result.turn_scores);
+  if (!wrong) wrong = ReadParts(object, "token_advantages", &result.token_advantages);
+  if (wrong) return GradeError{*std::move(wrong)};
   if (const json::value* parts = object.if_contains("sub_scores");
       parts != nullptr && parts->is_object()) {
     for (const auto& part : parts->get_object()) {

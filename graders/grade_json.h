@@ -1,6 +1,7 @@
 // A grade as JSON: how worker processes and HTTP graders answer.
 //
-//   {"score": 0.5, "reason": "half right", "sub_scores": {"format": 1}}   the last two are optional
+//   {"score": 0.5, "reason": "half right", "sub_scores": {"format": 1}}   the last two are optional, and so are
+//     "turn_scores": [0.2, 0.3] (one per turn) and "token_advantages": [0, 0.1, ...] (one per completion token)
 //   {"abstain": "no opinion"}     {"error": "no such row"}
 //   0.5                           short for {"score": 0.5}       null   short for an abstention
 //

@@ -7,7 +7,7 @@
 //                   tools, also "text" (the completion without them) and "tool_calls" (graders/sample.h)
 //   from the worker   first {"ready": true, "batch": true where one call takes all items of a message} | {"failed": MESSAGE}
 //                     then, per item in the order sent, {"id": 7, ...} with one of
-//                       "score": x [, "reason": text, "sub_scores": {name: x}]  |  "abstain": REASON  |  "error": MESSAGE
+//                       "score": x [, "reason": text, "sub_scores": {name: x}, "turn_scores": [x], "token_advantages": [x]]  |  "abstain": REASON  |  "error": MESSAGE
 //
 // The row travels as text inside a string, so that a row which is not valid JSON spoils its own item only.
 #pragma once

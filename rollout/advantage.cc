@@ -15,9 +15,10 @@ namespace rft {
 namespace {
 
 constexpr double kWhiteningEps = 1e-8;
-constexpr std::array<const char*, 10> kNames = {
-    "grpo",   "dr-grpo",   "rloo", "max-rl",       "opo",
-    "pass-k", "batch-std", "gpg",  "reinforce-pp", "reinforce-pp-baseline"};
+constexpr std::array<const char*, 11> kNames = {
+    "grpo",     "dr-grpo",   "rloo", "max-rl",       "opo",
+    "pass-k",   "batch-std", "gpg",  "reinforce-pp", "reinforce-pp-baseline",
+    "pass-at-k"};
 
 bool IsScored(const std::optional<double>& reward) {
   return reward.has_value() && std::isfinite(*reward);
@@ -92,6 +93,44 @@ void BestAgainstSecond(double eps, Scored* s) {
       (*best - second) / (Deviation(s->rewards, s->mean) + eps);
 }
 
+// Mean of the best over all k-subsets of `ascending`, and of its square: value j is the best of C(j, k - 1) of them.
+// REQUIRES: 1 <= k <= values.
+struct BestOfSubsets {
+  double mean = 0.0, mean_square = 0.0;
+};
+BestOfSubsets BestOf(const std::vector<double>& ascending, size_t k) {
+  const double size = static_cast<double>(k);
+  BestOfSubsets best;
+  double share = size / static_cast<double>(ascending.size());
+  for (size_t j = ascending.size(); j >= k; --j) {
+    best.mean += share * ascending[j - 1];
+    best.mean_square += share * ascending[j - 1] * ascending[j - 1];
+    if (j > 1) share *= (static_cast<double>(j) - size) / (static_cast<double>(j) - 1.0);
+  }
+  return best;
+}
+
+// The reward of k completions is their best; a completion's is the mean over the k-subsets that it is in.
+void BestOfK(int64_t k, double eps, Scored* s) {
+  const size_t size =
+      static_cast<size_t>(std::clamp<int64_t>(k, 1, static_cast<int64_t>(s->rewards.size())));
+  std::vector<double> ascending = s->rewards;
+  std::sort(ascending.begin(), ascending.end());
+  const BestOfSubsets all = BestOf(ascending, size);
+  const double deviation = std::sqrt(std::max(0.0, all.mean_square - all.mean * all.mean));
+  if (size == s->rewards.size()) return;  // one subset: nothing to compare it with
+  for (size_t i = 0; i < s->rewards.size(); ++i) {
+    double mine = s->rewards[i];
+    if (size > 1) {
+      std::vector<double> others = ascending;
+      others.erase(std::lower_bound(others.begin(), others.end(), mine));
+      for (double& other : others) other = std::max(other, mine);
+      mine = BestOf(others, size - 1).mean;
+    }
+    s->advantages[i] = (mine - all.mean) / (deviation + eps);
+  }
+}
+
 void Centre(double baseline, double scale, Scored* s) {
   for (size_t i = 0; i < s->rewards.size(); ++i)
     s->advantages[i] = (s->rewards[i] - baseline) * scale;
@@ -125,6 +164,8 @@ void Compute(const AdvantageOptions& options, const StepValues& step, Scored* s)
       return Centre(s->mean, step.gpg_scale, s);
     case AdvantageKind::kReinforcePp:
       return Centre(0.0, 1.0, s);
+    case AdvantageKind::kPassAtK:
+      return BestOfK(options.k, options.eps, s);
   }
 }
 
@@ -213,13 +254,48 @@ std::vector<double> ComputeAdvantages(AdvantageKind kind, const Rewards& rewards
   return std::move(ComputeAdvantages({.kind = kind}, absl::MakeConstSpan(&group, 1)).front());
 }
 
-void AssignAdvantages(const AdvantageOptions& options, absl::Span<Group> groups) {
-  std::vector<RewardGroup> rewards;
-  for (const Group& group : groups) rewards.push_back(RewardGroupOf(group));
-  const std::vector<std::vector<double>> advantages = ComputeAdvantages(options, rewards);
-  for (size_t g = 0; g < groups.size(); ++g)
-    for (size_t i = 0; i < advantages[g].size(); ++i)
-      groups[g].rollouts[i].advantage = advantages[g][i];
+std::vector<std::vector<std::vector<double>>> ComputeTurnAdvantages(
+    const AdvantageOptions& options, absl::Span<const TurnRewardGroup> groups) {
+  const auto is_scored = [](const std::vector<double>& rewards) {
+    return !rewards.empty() &&
+           std::all_of(rewards.begin(), rewards.end(), [](double r) { return std::isfinite(r); });
+  };
+  // One reward group per turn number of each group, in that order.
+  std::vector<RewardGroup> turns;
+  for (const TurnRewardGroup& group : groups) {
+    size_t most = 0;
+    for (const std::vector<double>& rewards : group.rewards) most = std::max(most, rewards.size());
+    const size_t first = turns.size();
+    turns.resize(first + most);
+    for (size_t i = 0; i < group.rewards.size(); ++i) {
+      const std::vector<double>& rewards = group.rewards[i];
+      double worth = 0.0;  // G of the turn after
+      for (size_t j = most; j-- > 0;) {
+        RewardGroup& turn = turns[first + j];
+        turn.rewards.resize(group.rewards.size());
+        turn.lengths.resize(group.rewards.size(), 1.0);
+        if (j >= rewards.size() || !is_scored(rewards)) continue;
+        worth = rewards[j] + options.turn_discount * worth;
+        turn.rewards[i] = worth;
+        if (i < group.lengths.size() && j < group.lengths[i].size())
+          turn.lengths[i] = group.lengths[i][j];
+      }
+    }
+  }
+  const std::vector<std::vector<double>> advantages = ComputeAdvantages(options, turns);
+  std::vector<std::vector<std::vector<double>>> result;
+  size_t first = 0;
+  for (const TurnRewardGroup& group : groups) {
+    std::vector<std::vector<double>>& of_group = result.emplace_back();
+    size_t most = 0;
+    for (size_t i = 0; i < group.rewards.size(); ++i) {
+      std::vector<double>& row = of_group.emplace_back();
+      for (size_t j = 0; j < group.rewards[i].size(); ++j) row.push_back(advantages[first + j][i]);
+      most = std::max(most, row.size());
+    }
+    first += most;
+  }
+  return result;
 }
 
 }  // namespace rft

@@ -6,6 +6,7 @@
 //   max-rl                 (r - mean) / (mean + eps): rare successes weigh most    2602.02710
 //   opo                    r - sum(|y| r) / sum |y|: length-weighted baseline      2505.23585
 //   pass-k                 best: (r_max - r_2nd) / (std + eps); the others 0       2503.19595
+//   pass-at-k              (mean best of the k-subsets with it - of all) / (std of all + eps)  2508.10751
 //   batch-std              (r - mean) / (std of the whole step + eps)
 //   gpg                    (rows / rows with a reward other than 0) (r - mean)     2504.02546
 //   reinforce-pp           r, whitened over the step's tokens                      2501.03262
@@ -21,6 +22,7 @@
 // Worked example: rewards {1, 0, -, 0}: mean 1/3, std 0.577, grpo {1.155, -0.577, 0, -0.577}.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -42,7 +44,11 @@ enum class AdvantageKind {
   kGpg,
   kReinforcePp,
   kReinforcePpBaseline,
+  kPassAtK,
 };
+
+// What a reward, and so an advantage, belongs to (rollout/rollout_advantages.h).
+enum class AdvantageLevel { kRollout, kTurn };
 
 // "grpo", "dr-grpo", ... ("dr_grpo" too); kInvalidArgument lists them.
 absl::StatusOr<AdvantageKind> AdvantageKindFromName(std::string_view name);
@@ -53,6 +59,10 @@ struct AdvantageOptions {
   double eps = 1e-6;               // added to a deviation that is divided by
   double clip = 0.0;               // 0: off
   double difficulty_weight = 0.0;  // at least 0; expects rewards within [0, 1]
+  int64_t k = 4;                   // pass-at-k: completions drawn at a time, at least 1
+  AdvantageLevel level = AdvantageLevel::kRollout;
+  double turn_discount =
+      1.0;  // level turn: how much of the next turn's return a turn is credited with, 0 to 1
 };
 
 // One per rollout; nullopt = unscored.
@@ -75,7 +85,20 @@ std::vector<std::vector<double>> ComputeAdvantages(const AdvantageOptions& optio
 // counts as one token.
 std::vector<double> ComputeAdvantages(AdvantageKind kind, const Rewards& rewards);
 
-// Sets Rollout::advantage throughout the step.
-void AssignAdvantages(const AdvantageOptions& options, absl::Span<Group> groups);
+// A group whose rollouts were rewarded turn by turn.
+struct TurnRewardGroup {
+  std::vector<std::vector<double>>
+      rewards;  // [rollout][turn]; no turns, or one that is not finite: unscored
+  std::vector<std::vector<double>> lengths;  // completion tokens likewise; may be left out
+};
+
+// Turns of the same number are compared with each other: turn j of a rollout is worth
+//   G_j = r_j + turn_discount G_{j+1},
+// and its advantage is that of G_j in the group of all G_j of its prompt, by the formula `kind`. A rollout that ended before
+// turn j has no vote there; a turn that only one rollout reached gets 0. For the kinds that look at the whole step, the step
+// is all turns of all groups. As many as there are rewards: [group][rollout][turn], 0 for what is unscored.
+// Worked example (grpo, discount 0): rewards {1, 0}, {0, 0}, {0.5, 3}: turn 0 {1, -1, 0}, turn 1 {-.577, -.577, 1.155}.
+std::vector<std::vector<std::vector<double>>> ComputeTurnAdvantages(
+    const AdvantageOptions& options, absl::Span<const TurnRewardGroup> groups);
 
 }  // namespace rft

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "rollout/rollout_advantages.h"
+
 namespace rft {
 namespace {
 
@@ -40,13 +42,14 @@ TokenRoutes JoinRoutes(const Rollout& rollout) {
 
 Datum MakeDatum(const Group& group, const Rollout& rollout, const DatumOptions& options) {
   Datum datum;
-  const auto advantage = static_cast<float>(rollout.advantage);
+  const std::vector<float> advantages =
+      SpreadOverTokens(rollout, rollout.advantage, rollout.token_advantages);
   for (const Segment& segment : rollout.segments) {
     datum.ids.insert(datum.ids.end(), segment.ids.begin(), segment.ids.end());
     for (size_t i = 0; i < segment.ids.size(); ++i) {
       const bool trained = i < segment.loss_mask.size() && segment.loss_mask[i] != 0;
       datum.weights.push_back(trained ? 1.0f : 0.0f);
-      datum.advantages.push_back(trained ? advantage : 0.0f);
+      datum.advantages.push_back(trained ? advantages[datum.advantages.size()] : 0.0f);
     }
     AppendOrZeros(segment.sampling_logprobs, segment.ids.size(), &datum.sampling_logprobs);
   }

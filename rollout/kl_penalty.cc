@@ -1,6 +1,9 @@
 #include "rollout/kl_penalty.h"
 
 #include <map>
+#include <vector>
+
+#include "rollout/rollout_advantages.h"
 
 namespace rft {
 namespace {
@@ -23,29 +26,46 @@ void ForTrainedTokens(absl::Span<DatumBatch> batches, const F& f) {
   }
 }
 
+// The turn that token t of the rollout was written in.
+size_t TurnOfToken(const Rollout& rollout, size_t t) {
+  size_t turn = 0, begin = 0;
+  bool any = false;
+  for (const Segment& segment : rollout.segments) {
+    if (segment.kind == SegmentKind::kModel) {
+      if (any) ++turn;
+      any = true;
+    }
+    begin += segment.ids.size();
+    if (t < begin) break;
+  }
+  return turn;
+}
+
 }  // namespace
 
 void AddKlToRewards(double coef, const AdvantageOptions& advantage, absl::Span<const Group> groups,
                     absl::Span<DatumBatch> batches) {
-  std::map<const Rollout*, double> moved;
+  // [turn]; tokens outside of the model's segments belong to the turn before them
+  std::map<const Rollout*, std::vector<double>> moved;
   ForTrainedTokens(batches, [&](const Datum& datum, const Rollout* rollout, size_t t) {
-    moved[rollout] += Moved(datum, t);
+    std::vector<double>& turns = moved[rollout];
+    turns.resize(TurnLengths(*rollout).size(), 0.0);
+    if (!turns.empty()) turns[TurnOfToken(*rollout, t)] += Moved(datum, t);
   });
-  std::vector<RewardGroup> rewards;
-  for (const Group& group : groups) {
-    RewardGroup& one = rewards.emplace_back(RewardGroupOf(group));
-    for (size_t i = 0; i < group.rollouts.size(); ++i) {
-      const auto it = moved.find(&group.rollouts[i]);
-      if (one.rewards[i] && it != moved.end()) *one.rewards[i] -= coef * it->second;
+  const auto penalty = [&](const Rollout& rollout, size_t turn) {
+    const auto it = moved.find(&rollout);
+    return it == moved.end() ? 0.0 : coef * it->second[turn];
+  };
+  const auto advantages = ComputeRolloutAdvantages(advantage, groups, penalty);
+  std::map<const Rollout*, std::vector<float>> of;
+  for (size_t g = 0; g < groups.size(); ++g) {
+    for (size_t i = 0; i < groups[g].rollouts.size(); ++i) {
+      const Rollout& rollout = groups[g].rollouts[i];
+      of[&rollout] = SpreadOverTokens(rollout, advantages[g][i].mean, advantages[g][i].tokens);
     }
   }
-  const std::vector<std::vector<double>> advantages = ComputeAdvantages(advantage, rewards);
-  std::map<const Rollout*, float> of;
-  for (size_t g = 0; g < groups.size(); ++g)
-    for (size_t i = 0; i < groups[g].rollouts.size(); ++i)
-      of[&groups[g].rollouts[i]] = static_cast<float>(advantages[g][i]);
   ForTrainedTokens(batches, [&](Datum& datum, const Rollout* rollout, size_t t) {
-    datum.advantages[t] = of.at(rollout);
+    datum.advantages[t] = of.at(rollout)[t];
   });
 }
 

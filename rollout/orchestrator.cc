@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "rft/core/clock.h"
 #include "rft/core/status_macros.h"
+#include "rollout/rollout_advantages.h"
 
 namespace rft {
 namespace {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "rollout/advantage.h"
+#include "rollout/rollout_advantages.h"
 
 namespace rft {
 namespace {
@@ -53,6 +53,7 @@ GroupVerdict JudgeGroup(const Group& group, const GroupFilterOptions& options) {
     return GroupVerdict::kTooFewGraded;
   const auto [min, max] = std::minmax_element(scored.begin(), scored.end());
   if (!options.drop_zero_variance || *max - *min > options.tolerance) return GroupVerdict::kKeep;
+  if (PartsDiffer(group, options.level, options.tolerance)) return GroupVerdict::kKeep;
   if (*min >= options.right_at_least) return GroupVerdict::kAllRight;
   if (*max <= options.wrong_at_most) return GroupVerdict::kAllWrong;
   return GroupVerdict::kZeroVariance;

@@ -1,7 +1,7 @@
 """Routing replay: a small mixture of experts, made by SFT from random weights, then fine-tuned with a sampler in bf16 and a
 trainer in fp32, once with the sampler's experts replayed and once without.
 
-    python examples/02_moe_replay/run.py            # a few minutes on two cores; writes out/moe_replay/{curves.png,curves.json}
+    python examples/02_moe_replay/run.py            # many minutes on two cores; writes out/moe_replay/{curves.png,curves.json}
     python examples/02_moe_replay/run.py --fast     # seconds: everything runs, nothing is learned to speak of
 
 The task is addition of two numbers as digits, answered in reverse; the reward is the share of right digits. Sampler and trainer

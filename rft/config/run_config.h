@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "rft/config/advantage_config.h"
 #include "rft/config/field.h"
 #include "rft/config/loss_options.h"
 
@@ -107,29 +108,6 @@ struct FilterConfig {
     v.Field(
         "tolerance", &tolerance,
         {.doc = "Rewards that differ by at most this count as equal.", .unit = "reward", .min = 0});
-  }
-};
-
-struct AdvantageConfig {
-  std::string kind = "grpo";
-  double eps = 1e-6;
-  double clip = 0.0;
-  double difficulty_weight = 0.0;
-
-  void Visit(ConfigVisitor& v) {
-    v.Field("kind", &kind,
-            {.doc = "grpo: (reward - mean) / deviation of the group; dr-grpo: without the "
-                    "division; rloo: mean of the others; max-rl: divided by the mean; opo: mean "
-                    "by length; pass-k: best against second; batch-std: deviation of the step; "
-                    "gpg, reinforce-pp, reinforce-pp-baseline: docs/losses.md.",
-             .choices = {"grpo", "dr-grpo", "rloo", "max-rl", "opo", "pass-k", "batch-std", "gpg",
-                         "reinforce-pp", "reinforce-pp-baseline"}});
-    v.Field("eps", &eps, {.doc = "Added to a deviation that is divided by.", .min = 0});
-    v.Field("clip", &clip, {.doc = "Largest |advantage|; 0: off.", .min = 0});
-    v.Field("difficulty_weight", &difficulty_weight,
-            {.doc = "Advantages are multiplied by 1 + this times (1 - mean reward of the group); "
-                    "rewards from 0 to 1.",
-             .min = 0});
   }
 };
 

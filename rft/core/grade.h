@@ -7,6 +7,7 @@
 #include <map>
 #include <string>
 #include <variant>
+#include <vector>
 
 namespace rft {
 
@@ -14,6 +15,12 @@ struct Score {
   double value = 0.0;                        // finite; a grader's NaN or Inf becomes a GradeError
   std::map<std::string, double> sub_scores;  // named parts, reported as metrics
   std::string reason;                        // kept in rollouts.jsonl
+  // Where in the completion the value was earned: one part per turn (model segment). What the parts leave of `value`
+  // belongs to the last turn. Empty: all of it does. Read with advantage.level: turn.
+  std::vector<double> turn_scores;
+  // One per completion token, times the grader's weight added to the token's advantage as it is (a process reward, a
+  // teacher). Empty: nothing.
+  std::vector<double> token_advantages;
 };
 struct Abstain {  // the grader has no opinion about this completion
   std::string reason;

@@ -71,6 +71,9 @@ struct Rollout {
   bool scored = false;  // every grader that must score did: `reward` is meaningful
   double reward = 0.0;
   double advantage = 0.0;
+  // One per completion token (model segments one after another) where they differ within the rollout, `advantage` then
+  // being their mean. Empty: `advantage` throughout.
+  std::vector<float> token_advantages;
 
   // Tokens of all model segments.
   int64_t NumCompletionTokens() const {

@@ -62,6 +62,7 @@ absl::StatusOr<std::unique_ptr<InferenceEngine>> CreateRemoteEngine(
   if (model != nullptr) {
     http.vocab_size = model->config().vocab_size;
     http.max_context = model->config().max_positions;
+    http.routes = model->route_codec();
   }
   RFT_ASSIGN_OR_RETURN(http.dialect, ParseHttpDialect(options.server_dialect));
   if (!options.server_key_variable.empty()) {

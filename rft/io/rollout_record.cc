@@ -68,6 +68,8 @@ void WriteGrade(const NamedGrade& named, JsonWriter& w) {
       w.EndObject();
     }
     if (!score->reason.empty()) w.Key("reason"), w.String(score->reason);
+    WriteVector("turn_scores", score->turn_scores, w);
+    WriteVector("token_advantages", score->token_advantages, w);
   } else if (const Timeout* timeout = std::get_if<Timeout>(&named.grade)) {
     w.Key("deadline_s"), Number(timeout->deadline_s, w);
   } else {
@@ -169,6 +171,8 @@ absl::StatusOr<Score> ReadScore(const json::object& object) {
   if (object.contains("reason")) {
     RFT_ASSIGN_OR_RETURN(score.reason, GetString(object, "reason"));
   }
+  RFT_ASSIGN_OR_RETURN(score.turn_scores, ReadVector<double>(object, "turn_scores", -1));
+  RFT_ASSIGN_OR_RETURN(score.token_advantages, ReadVector<double>(object, "token_advantages", -1));
   if (!object.contains("sub_scores")) return score;
   RFT_ASSIGN_OR_RETURN(const json::object* parts, GetObject(object, "sub_scores"));
   for (const json::key_value_pair& part : *parts) {
@@ -238,6 +242,7 @@ void WriteRollout(const Rollout& r, JsonWriter& w) {
   w.Key("scored"), w.Bool(r.scored);
   w.Key("reward"), Number(r.reward, w);
   w.Key("advantage"), Number(r.advantage, w);
+  WriteVector("token_advantages", r.token_advantages, w);
   w.Key("grades");
   w.BeginArray();
   for (const NamedGrade& grade : r.grades) WriteGrade(grade, w);
@@ -276,6 +281,7 @@ absl::StatusOr<Rollout> RolloutFromJson(std::string_view text) {
   RFT_ASSIGN_OR_RETURN(r.scored, GetBool(object, "scored"));
   RFT_ASSIGN_OR_RETURN(r.reward, GetDouble(object, "reward"));
   RFT_ASSIGN_OR_RETURN(r.advantage, GetDouble(object, "advantage"));
+  RFT_ASSIGN_OR_RETURN(r.token_advantages, ReadVector<float>(object, "token_advantages", -1));
   RFT_ASSIGN_OR_RETURN(r.grades, ReadList<NamedGrade>(object, "grades", ReadGrade));
   RFT_ASSIGN_OR_RETURN(r.segments, ReadList<Segment>(object, "segments", ReadSegment));
   return r;

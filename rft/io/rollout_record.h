@@ -3,7 +3,7 @@
 // are texts).
 //
 // Layout: {"version": 1, "step", "group", "index", "completion", "finish_reason", "scored", "reward",
-//   "advantage",
+//   "advantage", "token_advantages",
 //   "grades": [{"grader", "weight", "kind": "score" | ..., and the kind's own fields}],
 //   "segments": [{"kind": "prompt" | "model" | "tool" | "env", "ids", "loss_mask",
 //                 "sampling_logprobs", "logprobs", "versions", "routes" (hex)}]}

@@ -31,6 +31,10 @@ bool SamplesPlainly(const SamplingParams& s) {
          !s.ChangesLogits();
 }
 
+bool WantsRoutes(const HttpEngineOptions& options, const GenerateRequest& r) {
+  return r.routes != RouteCapture::kNone && options.routes.token_bytes() > 0;
+}
+
 json::array IdArray(const std::vector<TokenId>& ids) { return json::array(ids.begin(), ids.end()); }
 
 json::array TextArray(const std::vector<std::string>& texts) {
@@ -49,6 +53,11 @@ json::object OpenAiBody(const HttpEngineOptions& options, const GenerateRequest&
                     {"seed", SeedOf(r.rng)},
                     {"top_p", s.top_p}};
   body["logprobs"] = dialect == HttpDialect::kRft ? 0 : 1;
+  if (WantsRoutes(options, r)) {
+    body["logprobs"] = true;  // entries per token
+    body["include_routing_matrix"] = true;
+    if (r.routes == RouteCapture::kPromptAndCompletion) body["echo"] = true;
+  }
   if (dialect != HttpDialect::kLlamaCpp) {
     body["return_token_ids"] = true;
     body["return_tokens_as_token_ids"] = true;
@@ -179,13 +188,55 @@ absl::StatusOr<std::vector<TokenId>> ReadTokenTexts(const json::value& tokens) {
   return ReadIdArray(ids);
 }
 
-absl::StatusOr<Completion> ReadOpenAiChoice(const json::value& choice, const GenerateRequest& r) {
+// The experts of `content`'s tokens, from `first` on; every one must have them.
+absl::StatusOr<std::vector<uint8_t>> ReadRoutes(const RouteCodec& codec, const json::array& content,
+                                                size_t first) {
+  std::vector<uint8_t> packed;
+  for (size_t i = first; i < content.size(); ++i) {
+    const json::value* text = Member(content[i], "routing_matrix");
+    if (text == nullptr || !text->is_string())
+      return absl::UnimplementedError(
+          "the server gives no routing_matrix; set trainer.routing_replay to old-policy or off");
+    const json::string& wire = text->get_string();
+    const auto bytes = codec.FromWire(std::string_view(wire.data(), wire.size()));
+    if (!bytes.ok()) return Wrong(absl::StrCat("routing_matrix: ", bytes.status().message()));
+    packed.insert(packed.end(), bytes->begin(), bytes->end());
+  }
+  return packed;
+}
+
+// An echo begins with the prompt's tokens: they are taken off `content`, and their experts kept. Nothing predicted the first.
+absl::Status TakePrompt(const HttpEngineOptions& options, const GenerateRequest& r,
+                        json::array* content, Completion* c) {
+  const size_t length = r.prompt.size();
+  if (content->size() < length) return Wrong("logprobs.content does not begin with the prompt");
+  const json::array prompt(content->begin(), content->begin() + static_cast<int64_t>(length));
+  for (size_t i = 0; i < length; ++i) {
+    const json::value* id = Member(prompt[i], "token_id");
+    if (id == nullptr || IdOf(*id) != r.prompt[i])
+      return Wrong("logprobs.content does not begin with the prompt");
+  }
+  RFT_ASSIGN_OR_RETURN(const std::vector<uint8_t> routes, ReadRoutes(options.routes, prompt, 1));
+  c->prompt_routes.assign(static_cast<size_t>(options.routes.token_bytes()), 0);
+  c->prompt_routes.insert(c->prompt_routes.end(), routes.begin(), routes.end());
+  content->erase(content->begin(), content->begin() + static_cast<int64_t>(length));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Completion> ReadOpenAiChoice(const HttpEngineOptions& options,
+                                            const json::value& choice, const GenerateRequest& r) {
   Completion c;
   RFT_ASSIGN_OR_RETURN(c.finish_reason, ReadFinishReason(Member(choice, "finish_reason")));
   const json::value* logprobs = Member(choice, "logprobs");
   if (logprobs == nullptr) return absl::UnimplementedError("the server gives no log-probabilities");
   if (const json::value* content = Member(*logprobs, "content")) {
-    RFT_RETURN_IF_ERROR(ReadContent(*content, c));
+    json::value entries = *content;
+    if (WantsRoutes(options, r) && entries.is_array()) {
+      if (r.routes == RouteCapture::kPromptAndCompletion)
+        RFT_RETURN_IF_ERROR(TakePrompt(options, r, &entries.get_array(), &c));
+      RFT_ASSIGN_OR_RETURN(c.routes, ReadRoutes(options.routes, entries.get_array(), 0));
+    }
+    RFT_RETURN_IF_ERROR(ReadContent(entries, c));
   } else if (const json::value* tokens = Member(*logprobs, "tokens")) {
     RFT_ASSIGN_OR_RETURN(c.ids, ReadTokenTexts(*tokens));
     const json::value* values = Member(*logprobs, "token_logprobs");
@@ -271,6 +322,9 @@ absl::Status Check(const HttpEngineOptions& options, const GenerateRequest& r, C
     return Wrong("sampling_logprobs has another length than the tokens");
   if (!c.versions.empty() && c.versions.size() != count)
     return Wrong("weight_versions has another length than the tokens");
+  if (WantsRoutes(options, r) && c.routes.empty() && count > 0)
+    return absl::UnimplementedError(
+        "the server gives no routing_matrix; set trainer.routing_replay to old-policy or off");
   return absl::OkStatus();
 }
 
@@ -290,6 +344,10 @@ absl::StatusOr<HttpCall> GenerateCall(const HttpEngineOptions& options, const Ge
     return absl::InvalidArgumentError("allowed_ids: this kind of server does not know them");
   if (r.weight_policy != WeightPolicy::kContinue && !ours)
     return absl::InvalidArgumentError("weight_policy: a server has its own; leave it at kContinue");
+  if (WantsRoutes(options, r) && !ours)
+    return absl::InvalidArgumentError(
+        "routes: only rft serve gives the experts of every token; set trainer.routing_replay to "
+        "old-policy or off");
   if (options.dialect == HttpDialect::kSglang && !r.sampling.logit_bias.empty())
     return absl::InvalidArgumentError("logit_bias: not in SGLang's /generate");
   if (options.dialect == HttpDialect::kSglang) return HttpCall{"/generate", ToJson(SglangBody(r))};
@@ -331,7 +389,7 @@ absl::StatusOr<std::vector<Completion>> ReadReply(const HttpEngineOptions& optio
     if (seen[static_cast<size_t>(index)])
       return Wrong(absl::StrCat("choice ", index, " comes twice"));
     seen[static_cast<size_t>(index)] = true;
-    auto completion = sglang ? ReadSglangChoice(items[i]) : ReadOpenAiChoice(items[i], r);
+    auto completion = sglang ? ReadSglangChoice(items[i]) : ReadOpenAiChoice(options, items[i], r);
     RFT_RETURN_IF_ERROR(completion.status());
     RFT_RETURN_IF_ERROR(Check(options, r, *completion));
     completions[static_cast<size_t>(index)] = *std::move(completion);

@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "rft/api/inference_engine.h"
 #include "rft/core/published_weights.h"
+#include "rft/core/routes.h"
 
 namespace rft {
 
@@ -37,6 +38,8 @@ struct HttpEngineOptions {
   int64_t queue_limit = 4096;  // samples in flight; more are refused
   int64_t max_context = 0;     // 0: what the server says (then it must say it)
   int64_t vocab_size = 0;      // 0: ids are only checked to be >= 0
+  RouteCodec
+      routes;  // of the model's experts; a dense model's is empty, and no routes are asked for
   size_t max_response_bytes = size_t{256} << 20;
   int max_attempts = 3;  // while the server is away or says "later"
 };

@@ -18,6 +18,12 @@ void WriteGrade(const NamedGrade& named, JsonWriter& w) {
       for (const auto& [name, value] : score->sub_scores) w.Key(name), w.Double(value);
       w.EndObject();
     }
+    if (!score->turn_scores.empty()) {
+      w.Key("turn_scores");
+      w.BeginArray();
+      for (const double value : score->turn_scores) w.Double(value);
+      w.EndArray();
+    }
   }
   w.Key("reason"), w.String(GradeReason(named.grade));
   w.EndObject();

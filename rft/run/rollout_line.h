@@ -2,7 +2,7 @@
 //
 //   {"step", "group", "row", "index", "prompt", "completion", "finish_reason", "num_tokens", "version",
 //    "scored", "reward" (null unless scored), "advantage", "trained", "dropped" (null or the reason),
-//    "grades": [{"grader", "weight", "kind", "score"?, "sub_scores"?, "reason"}]}
+//    "grades": [{"grader", "weight", "kind", "score"?, "sub_scores"?, "turn_scores"?, "reason"}]}
 #pragma once
 
 #include <string>

@@ -14,7 +14,16 @@ namespace {
 constexpr double kSilenceS = 600.0;
 
 AdvantageOptions AdvantageFor(const RunConfig& config, AdvantageKind kind) {
-  return {kind, config.advantage.eps, config.advantage.clip, config.advantage.difficulty_weight};
+  AdvantageOptions options;
+  options.kind = kind;
+  options.eps = config.advantage.eps;
+  options.clip = config.advantage.clip;
+  options.difficulty_weight = config.advantage.difficulty_weight;
+  options.k = config.advantage.k;
+  options.level =
+      config.advantage.level == "turn" ? AdvantageLevel::kTurn : AdvantageLevel::kRollout;
+  options.turn_discount = config.advantage.turn_discount;
+  return options;
 }
 
 }  // namespace
@@ -30,6 +39,12 @@ absl::Status CheckRunConfig(const RunConfig& config) {
         AtKey(config, "rollout.min_tokens",
               absl::StrCat(config.rollout.min_tokens, " is more than rollout.max_tokens (",
                            config.rollout.max_tokens, ")")));
+  }
+  if (config.advantage.kind == "pass-at-k" && config.advantage.k >= config.rollout.group_size) {
+    return absl::InvalidArgumentError(AtKey(
+        config, "advantage.k",
+        absl::StrCat(config.advantage.k, " of rollout.group_size (", config.rollout.group_size,
+                     ") completions: it must be less, there would be nothing to compare with")));
   }
   return absl::OkStatus();
 }
@@ -75,6 +90,7 @@ absl::StatusOr<OrchestratorOptions> OrchestratorOptionsFor(const RunConfig& conf
         AtKey(config, "advantage.kind", std::string(advantage.status().message())));
   }
   options.advantage = AdvantageFor(config, *advantage);
+  options.filter.level = options.advantage.level;
   if (config.rollout.overlong_buffer > 0) {
     options.overlong = {config.rollout.max_tokens, config.rollout.overlong_buffer,
                         config.rollout.overlong_factor};

@@ -26,7 +26,10 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 bool HasSignal(const StepBatch& batch, const DatumOptions& options) {
   for (const Group& group : batch.groups) {
     for (const Rollout& rollout : group.rollouts) {
-      if (rollout.advantage != 0.0 && IsTrainedOn(rollout, options)) return true;
+      const auto& parts = rollout.token_advantages;
+      const bool has = rollout.advantage != 0.0 ||
+                       std::any_of(parts.begin(), parts.end(), [](float a) { return a != 0.0f; });
+      if (has && IsTrainedOn(rollout, options)) return true;
     }
   }
   return false;

@@ -158,7 +158,9 @@ class ChatReply : public ReplyWriter {
     const Choice& choice = choices_[static_cast<size_t>(index)];
     w.Key("logprobs");
     if (context_.logprobs == LogprobStyle::kContent)
-      WriteContentLogprobs(w, context_, tokens, streamed ? nullptr : finished);
+      WriteContentLogprobs(
+          w, context_, tokens,
+          streamed && !context_.fields.include_routing_matrix ? nullptr : finished);
     else
       w.Null();
     w.Key("finish_reason");

@@ -118,7 +118,8 @@ class CompletionReply : public ReplyWriter {
     const std::vector<TokenPiece>& all = with_prompt ? echoed : tokens;
     if (context_.logprobs == LogprobStyle::kLegacy)
       return WriteLegacyLogprobs(w, context_, all, &choices_[static_cast<size_t>(index)].offset);
-    WriteContentLogprobs(w, context_, all, streamed || with_prompt ? nullptr : finished);
+    const bool partial = streamed && !context_.fields.include_routing_matrix;
+    WriteContentLogprobs(w, context_, all, partial || with_prompt ? nullptr : finished);
   }
 
   const ReplyContext context_;

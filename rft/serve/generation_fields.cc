@@ -182,6 +182,7 @@ GenerationFields ReadGenerationFields(Fields& f, const ServeLimits& limits, int6
   out.return_token_ids = f.Bool("return_token_ids").value_or(false);
   out.tokens_as_ids = f.Bool("return_tokens_as_token_ids").value_or(false);
   out.raw_output = f.Bool("raw_output").value_or(false);
+  out.include_routing_matrix = f.Bool("include_routing_matrix").value_or(false);
   auto text = std::make_shared<TextOptions>();
   text->stop_strings = s.stop_strings;
   text->include_stop_string = f.Bool("include_stop_str_in_output").value_or(false);

@@ -26,9 +26,10 @@ struct GenerationFields {
       false;                   // and weight versions, sampling log-probabilities, the prompt's ids
   bool tokens_as_ids = false;  // "token_id:42" instead of text in log-probabilities
   bool raw_output = false;     // Fireworks' name for the ids
-  bool prompt_only = false;    // max_tokens 0
-  bool want_prompt = false;    // the prompt's log-probabilities, for an echo
-  bool prompt_logprobs = false;  // the field of that name
+  bool include_routing_matrix = false;  // the experts of every token (rft/core/routes.h)
+  bool prompt_only = false;             // max_tokens 0
+  bool want_prompt = false;             // the prompt's log-probabilities, for an echo
+  bool prompt_logprobs = false;         // the field of that name
   int32_t num_prompt_top_logprobs = 0;
   std::optional<GrammarSpec> grammar;  // what the completion's text must be
   WeightPolicy weight_policy = WeightPolicy::kContinue;

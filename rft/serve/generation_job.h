@@ -23,6 +23,8 @@ struct TokenPiece {
   TokenId id = 0;
   float logprob = 0;              // nats, temperature 1
   std::vector<TokenLogprob> top;  // most likely first; empty unless asked for
+  const uint8_t* route =
+      nullptr;  // packed experts, in the completion they are of; null unless asked for
 };
 
 // Shapes the answer. Used on the I/O thread only. Choice = completion, prompt by prompt: prompt * n + sample.

@@ -23,6 +23,7 @@
 #include "rft/serve/routes.h"
 #include "rft/serve/trainer_routes.h"
 #include "rft/serve/weights_control.h"
+#include "rft/serve/whole_choice_reply.h"
 
 namespace rft::serve {
 namespace {
@@ -47,6 +48,7 @@ class OpenAiService : public HttpService {
         codec_(std::move(parts.codec)),
         keys_(options.api_keys),
         compile_grammar_(std::move(parts.compile_grammar)),
+        route_codec_(parts.routes),
         weights_(options.weights_root, parts.version, std::move(parts.load_weights)),
         adapters_(options.weights_root, options.limits.max_adapters, options.model_names,
                   std::move(parts.adapters), std::move(parts.load_adapter),
@@ -245,12 +247,25 @@ class OpenAiService : public HttpService {
         [tools = prompt.has_tools](ReplyContext c) { return MakeChatReply(std::move(c), tools); });
   }
 
+  static absl::Status CheckRouting(const ReplyContext& context) {
+    if (!context.fields.include_routing_matrix) return absl::OkStatus();
+    if (context.logprobs != LogprobStyle::kContent)
+      return absl::InvalidArgumentError(
+          "include_routing_matrix: needs \"logprobs\": true, which has an entry per token");
+    if (context.routes.token_bytes() == 0)
+      return absl::InvalidArgumentError(
+          "include_routing_matrix: this model has no mixture-of-experts layers; leave it out");
+    return absl::OkStatus();
+  }
+
   template <typename MakeWriter>
   absl::Status Generate(ReplyContext context, const Client& client, uint64_t client_id,
                         MakeWriter make_writer) {
     context.model = context.fields.model.empty() ? options_.model_names[0] : context.fields.model;
     context.created = UnixSeconds();
     context.codec = codec_;
+    context.routes = route_codec_;
+    RFT_RETURN_IF_ERROR(CheckRouting(context));
     std::shared_ptr<const TokenGrammar> grammar;
     if (context.fields.grammar) {
       const std::string& field = context.fields.grammar_field;
@@ -274,13 +289,18 @@ class OpenAiService : public HttpService {
       request.want_prompt_logprobs = context.fields.prompt_logprobs || context.fields.want_prompt;
       request.num_prompt_top_logprobs = context.fields.num_prompt_top_logprobs;
       request.grammar = grammar;
+      if (context.fields.include_routing_matrix)
+        request.routes = context.fields.want_prompt ? RouteCapture::kPromptAndCompletion
+                                                    : RouteCapture::kCompletion;
       request.adapter = adapter;
       request.weight_policy = context.fields.weight_policy;
       request.client = client_id;
       request.rng = {.run_seed = context.fields.seed, .row = requests.size()};
       requests.push_back(std::move(request));
     }
+    const bool with_routes = context.fields.include_routing_matrix;
     std::shared_ptr<ReplyWriter> writer = make_writer(std::move(context));
+    if (with_routes) writer = MakeWholeChoiceReply(std::move(writer));
     return gate_->Run([this, client, writer = std::move(writer), gate = gate_,
                        requests = std::move(requests)]() mutable {
       const auto job = GenerationJob::Start(engine_, std::move(requests), client, std::move(writer),
@@ -391,6 +411,7 @@ class OpenAiService : public HttpService {
   const std::shared_ptr<const TextCodec> codec_;
   const ApiKeys keys_;
   const GrammarCompiler compile_grammar_;
+  const RouteCodec route_codec_;
   WeightsControl weights_;
   AdaptersControl adapters_;
   const int64_t started_;

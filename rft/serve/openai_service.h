@@ -20,6 +20,7 @@
 #include "rft/api/inference_engine.h"
 #include "rft/api/text_codec.h"
 #include "rft/api/token_mask.h"
+#include "rft/core/routes.h"
 #include "rft/serve/http_exchange.h"
 #include "rft/serve/limits.h"
 
@@ -37,6 +38,7 @@ struct ServiceParts {
   InferenceEngine* engine = nullptr;  // outlives the service and the HTTP server
   std::shared_ptr<const TextCodec> codec;
   int64_t version = 0;  // of the weights at the start
+  RouteCodec routes;    // of the model's experts (include_routing_matrix); a dense one's is empty
   // Loads a model folder's weights and publishes them; returns the new version. Called from one thread at a time, without
   // any lock. May be empty (then /update_weights answers 501).
   std::function<absl::StatusOr<int64_t>(const std::string& folder)> load_weights;

@@ -57,6 +57,11 @@ void WriteTopByText(JsonWriter& w, const ReplyContext& context,
   w.EndObject();
 }
 
+// Entry i of `count` packed ones; null where there are none.
+const uint8_t* RouteOf(const std::vector<uint8_t>& packed, size_t i, size_t count) {
+  return packed.empty() ? nullptr : packed.data() + packed.size() / count * i;
+}
+
 int64_t CountCharacters(std::string_view bytes) {
   return std::count_if(bytes.begin(), bytes.end(),
                        [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
@@ -140,6 +145,10 @@ void WriteContentLogprobs(JsonWriter& w, const ReplyContext& context,
       w.Key("sampling_logprob");
       w.Float(std::max(completion->sampling_logprobs[i], kLeastLogprob));
     }
+    if (token.route != nullptr) {
+      w.Key("routing_matrix");
+      w.String(context.routes.ToWire(token.route));
+    }
     w.EndObject();
   }
   w.EndArray();
@@ -201,6 +210,7 @@ std::vector<TokenPiece> PiecesOf(const Completion& completion) {
   for (size_t i = 0; i < pieces.size(); ++i) {
     pieces[i] = {completion.ids[i], completion.logprobs[i], {}};
     if (!completion.top_logprobs.empty()) pieces[i].top = completion.top_logprobs[i];
+    pieces[i].route = RouteOf(completion.routes, i, pieces.size());
   }
   return pieces;
 }
@@ -215,6 +225,7 @@ std::vector<TokenPiece> PromptPieces(const std::vector<TokenId>& prompt,
                             : std::numeric_limits<float>::quiet_NaN();
     if (i < completion.prompt_top_logprobs.size())
       pieces[i].top = completion.prompt_top_logprobs[i];
+    if (i > 0) pieces[i].route = RouteOf(completion.prompt_routes, i, pieces.size());
   }
   return pieces;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "rft/core/json_writer.h"
+#include "rft/core/routes.h"
 #include "rft/serve/generation_fields.h"
 #include "rft/serve/generation_job.h"
 
@@ -23,6 +24,7 @@ struct ReplyContext {
   LogprobStyle logprobs = LogprobStyle::kNone;
   std::shared_ptr<const TextCodec> codec;
   std::vector<std::vector<TokenId>> prompts;
+  RouteCodec routes;  // of the model; a dense one has no bytes per token
 
   const std::vector<TokenId>& PromptOf(int64_t choice) const {
     return prompts[static_cast<size_t>(choice / fields.n)];
@@ -37,7 +39,7 @@ void WriteIds(JsonWriter& w, const std::vector<TokenId>& ids);
 // "sampling_logprobs", "weight_versions", and "raw_output" if asked for.
 void WriteRolloutFields(JsonWriter& w, const ReplyContext& context, int64_t choice,
                         const Completion& completion);
-// {"content": [{token, logprob, bytes, top_logprobs, token_id}]}. `completion`: adds sampling_logprob if given.
+// {"content": [{token, logprob, bytes, top_logprobs, token_id, routing_matrix}]}, the last where the piece has a route. `completion`: adds sampling_logprob if given.
 void WriteContentLogprobs(JsonWriter& w, const ReplyContext& context,
                           const std::vector<TokenPiece>& tokens, const Completion* completion);
 // {"tokens", "token_logprobs", "top_logprobs", "text_offset"}; `offset`: characters before these tokens, moved on.
@@ -49,6 +51,7 @@ const char* FinishReasonText(const Completion& completion);
 // What stopped it: the text, the token id, or null.
 void WriteStopReason(JsonWriter& w, const ReplyContext& context, const Completion& completion,
                      const std::string& stop_string);
+// Their routes point into `completion`.
 std::vector<TokenPiece> PiecesOf(const Completion& completion);
 // Log-probability NaN (null in JSON) where there is none.
 std::vector<TokenPiece> PromptPieces(const std::vector<TokenId>& prompt,

@@ -29,6 +29,9 @@ Rollout Sample() {
               {"e", 1.0, GradeError{"raised"}},
               {"t", 1.0, Timeout{2.5}},
               {"k", 1.0, Killed{"memory"}}};
+  std::get<Score>(r.grades[0].grade).turn_scores = {0.1, 0.2 + 1.0 / 30.0};
+  std::get<Score>(r.grades[0].grade).token_advantages = {0.0, -1.0 / 3.0};
+  r.token_advantages = {0.25f, -1.0f / 3.0f};
   Segment prompt;
   prompt.ids = {1, 2, 3};
   Segment model;
@@ -60,6 +63,7 @@ TEST(RolloutRecordTest, ComesBackWithTheSameBits) {
   EXPECT_EQ(back->scored, r.scored);
   EXPECT_EQ(back->reward, r.reward);
   EXPECT_EQ(back->advantage, r.advantage);
+  EXPECT_EQ(back->token_advantages, r.token_advantages);
   ASSERT_EQ(back->segments.size(), 2u);
   for (size_t s = 0; s < 2; ++s) {
     EXPECT_EQ(back->segments[s].kind, r.segments[s].kind);
@@ -78,6 +82,10 @@ TEST(RolloutRecordTest, KeepsEveryKindOfGrade) {
   ASSERT_EQ(grades.size(), 5u);
   EXPECT_EQ(grades[0].weight, 0.5);
   EXPECT_EQ(std::get<Score>(grades[0].grade).value, 1.0 / 3.0);
+  EXPECT_EQ(std::get<Score>(grades[0].grade).turn_scores,
+            (std::vector<double>{0.1, 0.2 + 1.0 / 30.0}));
+  EXPECT_EQ(std::get<Score>(grades[0].grade).token_advantages,
+            (std::vector<double>{0.0, -1.0 / 3.0}));
   EXPECT_EQ(std::get<Score>(grades[0].grade).sub_scores.at("part"), 0.7);
   EXPECT_EQ(std::get<Score>(grades[0].grade).reason, "why");
   EXPECT_EQ(std::get<Abstain>(grades[1].grade).reason, "no opinion");

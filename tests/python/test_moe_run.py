@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,80 @@ def test_an_interrupted_run_takes_its_routes_from_the_journal(moe_dir: Path, tmp
     assert (cut.dir / "rollouts.jsonl").read_bytes() == (whole.dir / "rollouts.jsonl").read_bytes()
     names = [(folder / "model" / "model.safetensors").read_bytes() for folder in (cut.dir, whole.dir)]
     assert names[0] == names[1]
+
+
+def journalled(folder: Path) -> list[dict[str, Any]]:
+    """The rollouts of the journal that were trained on (rft/io/journal.h)."""
+    data, found = (folder / "journal").read_bytes()[8:], []
+    while data:
+        (size,) = struct.unpack_from("<I", data)
+        found += json.loads(data[8:8 + size])["rollouts"]
+        data = data[8 + size:]
+    trained = {(line["group"], line["index"]) for line in map(json.loads, (folder / "rollouts.jsonl").read_text().splitlines())
+               if line["trained"]}
+    return [one for one in found if (one["group"], one["index"]) in trained]
+
+
+def test_the_reference_keeps_its_own_routing_while_the_policy_replays(moe_dir: Path, tmp_path: Path) -> None:
+    with rft.Run(config(moe_dir, tmp_path / "run", "trainer.updates_per_step=1", "trainer.learning_rate=0.05", "losses.kl_coef=0.001",
+                        "trainer.steps=4"), graders=[vowels]) as run:
+        for _ in range(3):
+            run.step()
+        rollouts = journalled(run.dir)
+    rows, logprobs = [], []
+    for rollout in rollouts:
+        if rollout["step"] != 2:
+            continue
+        prompt, model = rollout["segments"]
+        packed = np.frombuffer(bytes.fromhex(model["routes"]), np.uint8).reshape(len(model["ids"]), -1)
+        routes = np.concatenate([np.zeros((len(prompt["ids"]), packed.shape[1]), np.uint8), packed])
+        weights = [0.0] * len(prompt["ids"]) + [1.0] * len(model["ids"])
+        rows.append((prompt["ids"] + model["ids"], weights, {"routes": routes, "routed": np.array(weights, np.uint8)}))
+        logprobs.append(model["logprobs"])
+    base = EXTENSION.Trainer(rft.Model.load(str(moe_dir), dtype="fp32"))
+    means = []
+    for replays in (False, True):
+        forward = base.forward([rft.Datum(ids, weights, **(extra if replays else {})) for ids, weights, extra in rows])
+        means.append(np.concatenate([np.array(lp) - ref[-len(lp):] for lp, ref in zip(logprobs, forward, strict=True)]).mean())
+    reported = metrics(run.dir)[2]["loss/ref_kl_k1"]
+    assert reported == pytest.approx(means[0], abs=1e-5)
+    assert abs(reported - means[1]) > 1e-3  # what a reference that replays would say
+
+
+def test_completion_only_routes_leave_the_prompt_to_the_router(tmp_path: Path) -> None:
+    make_reference("softmax-renormalised", tmp_path)
+    model = rft.Model.load(str(tmp_path), dtype="fp32")
+    trainer, prompt = EXTENSION.Trainer(model), ids_of(96, 25, 6)
+    with rft.Engine(model) as engine:
+        sample = engine.generate([prompt], max_tokens=8, ignore_eos=True, routes="all")[0][0]
+    ids = prompt + sample.ids.tolist()
+    own = np.concatenate([sample.prompt_routes, sample.routes])
+    others = np.concatenate([own[:1], model.pack_routes(np.sort((model.unpack_routes(own[1:]) + 1) % 10, -1))])
+
+    def logprobs(routes: np.ndarray, routed: list[int]) -> list[float]:
+        got: list[float] = trainer.forward([rft.Datum(ids, [0.0] * 25 + [1.0] * 8, routes=routes, routed=routed)])[0].tolist()
+        return got
+
+    everywhere, nowhere, completion = [0] + [1] * 32, [0] * 33, [0] * 25 + [1] * 8
+    mixed = np.concatenate([others[:25], own[25:]])
+    assert logprobs(own, everywhere) == logprobs(mixed, completion) == logprobs(others, nowhere)
+    assert logprobs(mixed, everywhere) != logprobs(mixed, completion)  # the prompt's experts matter
+    assert logprobs(others, completion) != logprobs(others, nowhere)
+
+
+def test_rollouts_that_were_preempted_or_hit_the_prefix_cache_replay_to_the_same_bits(tmp_path: Path) -> None:
+    make_reference("softmax-renormalised", tmp_path)
+    model = rft.Model.load(str(tmp_path), dtype="bf16")
+    trainer, prompt = EXTENSION.Trainer(model), ids_of(96, 40, 7)
+    page = rft.Engine(model).stats()["page_bytes"]
+    with rft.Engine(model, max_batch=3, max_batch_tokens=9, kv_memory_bytes=14 * page) as engine:
+        for _ in range(2):
+            samples = engine.generate([prompt], n=4, max_tokens=60, ignore_eos=True, routes="all")[0]
+            for sample in samples:
+                again = trainer.forward([replay_datum(prompt, sample)])[0]
+                assert np.array_equal(again[len(prompt):], sample.logprobs)
+        stats = engine.stats()
+    assert stats["preemptions"] > 0 and stats["prefix_hit_tokens"] > 0
 
 
 def test_a_prefix_hit_has_the_routes_of_the_first_time(tmp_path: Path) -> None:

@@ -38,6 +38,27 @@ def test_a_loss_that_is_no_scalar_of_the_logprobs_is_refused(loss: object) -> No
         with_autograd(loss)([np.ones(2, np.float32)])  # type: ignore[arg-type]
 
 
+def test_a_loss_that_names_columns_gets_them_padded_and_equals_the_registered_one(model_dir: Path) -> None:
+    def mine(logprobs: torch.Tensor, old_logprobs: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        ratio = torch.where(mask > 0, logprobs - old_logprobs, 0.0).clamp(-20, 20).exp()
+        return -(ratio * torch.where(mask > 0, advantages, 0.0)).sum(), mask.sum()
+
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(3, 60, n).tolist() for n in (9, 4)]
+    datums = [rft.Datum(ids, [0.0, 0.0] + [1.0] * (len(ids) - 2), rng.normal(size=len(ids)), -rng.random(len(ids))) for ids in rows]
+    model = rft.Model.load(str(model_dir), dtype="fp32")
+    trainer, name = rft.Trainer(model), model.parameter_names()[-1]
+    want = trainer.forward_backward(datums, loss="importance-sampling")
+    expected = trainer.gradient(name)
+    trainer.zero_grad()
+    got = trainer.forward_backward_custom(datums, mine)
+    np.testing.assert_allclose(trainer.gradient(name), expected, rtol=1e-4, atol=1e-6)
+    assert got.loss_sum == pytest.approx(want.loss_sum, rel=1e-5) and got.metrics["denominator"] == 9.0
+    with pytest.raises(ValueError, match=r"datums\[0\]\.ref_logprobs: is empty"):
+        trainer.forward_backward_custom(datums, lambda logprobs, ref_logprobs: (logprobs - ref_logprobs).sum())
+    assert rft.check_loss(mine, quiet=True)
+
+
 def test_custom_cross_entropy_has_the_gradient_of_the_built_in_one(model_dir: Path) -> None:
     model = rft.Model.load(str(model_dir), dtype="fp32")
     codec = load_codec(model_dir)

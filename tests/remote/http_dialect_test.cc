@@ -71,6 +71,72 @@ TEST(HttpDialectTest, SendsWhatOnlySomeServersKnow) {
               HasSubstr("weight_policy: a server has its own"));
 }
 
+// Two layers of 4 experts, 2 per token: 1 byte a layer.
+HttpEngineOptions MoeOptions(HttpDialect dialect) {
+  HttpEngineOptions options = Options(dialect);
+  options.routes = RouteCodec(2, 4, 2);
+  return options;
+}
+
+std::string Wire(std::vector<int32_t> experts) {
+  const RouteCodec codec(2, 4, 2);
+  std::vector<uint8_t> bytes(static_cast<size_t>(codec.token_bytes()));
+  codec.Encode(experts.data(), bytes.data());
+  return codec.ToWire(bytes.data());
+}
+
+TEST(HttpDialectTest, AsksForRoutesWhereTheModelHasAny) {
+  GenerateRequest request = Request();
+  request.routes = RouteCapture::kPromptAndCompletion;
+  EXPECT_FALSE(BodyOf(HttpDialect::kRft, request).contains("include_routing_matrix"));  // dense
+  const auto call = GenerateCall(MoeOptions(HttpDialect::kRft), request);
+  const json::object body = ParseJson(call->body)->as_object();
+  EXPECT_EQ(body.at("include_routing_matrix"), true);
+  EXPECT_EQ(body.at("logprobs"), true);
+  EXPECT_EQ(body.at("echo"), true);
+  EXPECT_THAT(std::string(GenerateCall(MoeOptions(HttpDialect::kVllm), request).status().message()),
+              HasSubstr("routes: only rft serve"));
+}
+
+TEST(HttpDialectTest, ReadsRoutesOfPromptAndCompletionAndRefusesWrongOnes) {
+  GenerateRequest request = Request();
+  request.routes = RouteCapture::kPromptAndCompletion;
+  const std::string first = R"({"token_id": 7, "logprob": null})";
+  const std::string second =
+      R"({"token_id": 8, "logprob": -1, "routing_matrix": ")" + Wire({0, 1, 2, 3}) + "\"}";
+  const std::string third =
+      R"({"token_id": 2, "logprob": -1, "routing_matrix": ")" + Wire({1, 3, 0, 2}) + "\"}";
+  const auto read = [&](const std::string& content) {
+    return ReadReply(
+        MoeOptions(HttpDialect::kRft), request,
+        R"({"choices": [{"index": 0, "finish_reason": "stop", "logprobs": {"content": [)" +
+            content + "]}}]}");
+  };
+  const auto reply = read(first + ", " + second + ", " + third);
+  ASSERT_TRUE(reply.ok()) << reply.status();
+  const Completion& c = reply->front();
+  EXPECT_EQ(c.ids, std::vector<TokenId>{2});
+  const RouteCodec codec(2, 4, 2);
+  std::vector<int32_t> experts(4);
+  ASSERT_EQ(c.prompt_routes.size(), 4u);
+  ASSERT_TRUE(codec.Decode(c.prompt_routes.data() + 2, experts.data()).ok());
+  EXPECT_EQ(experts, (std::vector<int32_t>{0, 1, 2, 3}));
+  ASSERT_EQ(c.routes.size(), 2u);
+  ASSERT_TRUE(codec.Decode(c.routes.data(), experts.data()).ok());
+  EXPECT_EQ(experts, (std::vector<int32_t>{1, 3, 0, 2}));
+  EXPECT_THAT(std::string(read(second + ", " + third).status().message()),
+              HasSubstr("does not begin with the prompt"));
+  EXPECT_THAT(
+      std::string(
+          read(first + ", " + second + R"(, {"token_id": 2, "logprob": -1})").status().message()),
+      HasSubstr("gives no routing_matrix"));
+  EXPECT_THAT(std::string(read(first + ", " + second +
+                               R"(, {"token_id": 2, "logprob": -1, "routing_matrix": "AAAA"})")
+                              .status()
+                              .message()),
+              HasSubstr("routing_matrix: "));
+}
+
 TEST(HttpDialectTest, GivesEveryRolloutAnotherSeedAndTheSameOneAgain) {
   GenerateRequest one = Request(), other = Request();
   other.rng.rollout = 1;

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 #include <boost/json/string.hpp>
 
+#include "rollout/rollout_advantages.h"
 #include "tests/testing/loss_golden.h"
 
 namespace rft {
@@ -18,7 +19,8 @@ constexpr AdvantageKind kAllKinds[] = {
     AdvantageKind::kRloo,        AdvantageKind::kMaxRl,
     AdvantageKind::kOpo,         AdvantageKind::kPassK,
     AdvantageKind::kBatchStd,    AdvantageKind::kGpg,
-    AdvantageKind::kReinforcePp, AdvantageKind::kReinforcePpBaseline};
+    AdvantageKind::kReinforcePp, AdvantageKind::kReinforcePpBaseline,
+    AdvantageKind::kPassAtK};
 
 Group GroupOf(const Rewards& rewards) {
   Group group;
@@ -168,7 +170,7 @@ TEST(AdvantageTest, NamesRoundTripAndUnknownOnesListTheKnown) {
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(std::string(status.message()),
             "unknown advantage 'gae'; known ones: grpo, dr-grpo, rloo, max-rl, opo, pass-k, "
-            "batch-std, gpg, reinforce-pp, reinforce-pp-baseline");
+            "batch-std, gpg, reinforce-pp, reinforce-pp-baseline, pass-at-k");
   EXPECT_EQ(*AdvantageKindFromName("dr_grpo"), AdvantageKind::kDrGrpo);
 }
 

@@ -38,7 +38,7 @@ _EXPORTS = {
     **{name: "rft._native" for name in (
         "RunConfig", "Model", "Adapter", "Engine", "Server", "Datum", "Completion", "StepReport", "EvalReport", "FBResult",
         "OptimResult",
-        "Weights", "TextCodec", "grade_rows", "loss_forward", "read_dataset", "registered", "build_info", "roofline", "set_threads",
+        "Weights", "TextCodec", "compute_advantages", "grade_rows", "loss_forward", "read_dataset", "registered", "build_info", "roofline", "set_threads",
         "Error", "ConfigError", "NotFoundError", "ResourceError", "StateError", "DeadlineError", "DataLossError")},
 }
 __all__ = ["__version__", *_EXPORTS]
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         TextCodec,
         Weights,
         build_info,
+        compute_advantages,
         grade_rows,
         loss_forward,
         read_dataset,

@@ -19,6 +19,8 @@ What it may return:
     None                       no opinion: the rollout is not used
     {"score": x, "reason": text, "sub_scores": {name: number}}      the last two are optional; rft.Grade(x, text, {...}) is the same
     {name: number, ...}        parts without a "score": the score is their sum, the parts are reported
+    [number, ...]              a score per turn, the score is their sum; beside a "score" they go under "turn_scores"
+    "token_advantages" beside a "score": one number per completion token, added to the token's advantage
 Everything else, NaN and infinities included, is an error of the grader: the rollout is not used, and never scored 0.
 
 Needs the standard library only (cloudpickle for functions that were sent pickled); relies on `import rft` being cheap.
@@ -46,6 +48,7 @@ from rft._adapters import GraderMistake
 
 MAX_FRAME_BYTES = 64 << 20
 MAX_TEXT = 16 << 10  # of one reason or error message
+PARTS = ("turn_scores", "token_advantages")  # what a score may be made of: rft/core/grade.h
 BUILT_IN = ("completion", "row", "token_ids", "finish_reason", "messages", "sample", "item")
 
 
@@ -279,22 +282,36 @@ def number(value: object, what: str, hint: str = "") -> float:
     return result
 
 
+def numbers_of(values: object, what: str) -> list[float]:
+    """One or more finite floats."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    if not isinstance(values, (list, tuple)) or not values:
+        raise GraderMistake(f"{what} of type {type(values).__name__}, not a list of at least one number")
+    return [number(item, f"{what}[{i}]:") for i, item in enumerate(values)]
+
+
 def verdict(value: object, name: str) -> dict:
     """The reply (without its id) for what a grader returned."""
     if value is None:
         return {"abstain": f"{name} returned None"}
     if hasattr(value, "sub_scores") and hasattr(value, "score"):  # an rft.Grade
-        value = {key: getattr(value, key) for key in ("score", "reason", "sub_scores")}
+        value = {key: getattr(value, key) for key in ("score", "reason", "sub_scores", *PARTS) if hasattr(value, key)}
+    if isinstance(value, (list, tuple)):
+        value = {"turn_scores": value}
     if not isinstance(value, dict):
-        return {"score": number(value, f"{name} returned", "; return a number, a bool, a dict or None")}
+        return {"score": number(value, f"{name} returned", "; return a number, a bool, a list with one per turn, a dict or None")}
+    found = {key: numbers_of(value[key], f"{name} returned {key}") for key in PARTS if value.get(key) is not None}
+    if "score" not in value and "turn_scores" in found:
+        value = {**value, "score": sum(found["turn_scores"])}
     if "score" not in value:
         if not value:
             raise GraderMistake(f'{name} returned an empty dict; give it a "score" or named parts')
         parts = {text(key): number(part, f"{name} returned {key!r}:") for key, part in value.items()}
         return {"score": number(sum(parts.values()), f"the sum of {name}'s parts is"), "sub_scores": parts}
-    unknown = [key for key in value if key not in ("score", "reason", "sub_scores")]
+    unknown = [key for key in value if key not in ("score", "reason", "sub_scores", *PARTS)]
     if unknown:
-        raise GraderMistake(f'{name} returned unknown keys {unknown} beside "score"; known: reason, sub_scores')
+        raise GraderMistake(f'{name} returned unknown keys {unknown} beside "score"; known: reason, sub_scores, {", ".join(PARTS)}')
     if value["score"] is None:
         return {"abstain": text(value.get("reason") or f"{name} gave the score None")}
     parts = value.get("sub_scores") or {}
@@ -304,6 +321,7 @@ def verdict(value: object, name: str) -> dict:
         "score": number(value["score"], f"{name} returned the score"),
         "reason": text(value.get("reason") or ""),
         "sub_scores": {text(key): number(part, f"{name} returned the sub-score {key!r}:") for key, part in parts.items()},
+        **found,
     }
 
 

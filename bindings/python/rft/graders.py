@@ -42,6 +42,8 @@ class Grade:
     score: Optional[float]
     reason: str = ""
     sub_scores: dict[str, float] = dataclasses.field(default_factory=dict)
+    turn_scores: Optional[list[float]] = None  # where it was earned: one per turn of the completion
+    token_advantages: Optional[list[float]] = None  # one per completion token, added to the token's advantage
 
 
 @contextlib.contextmanager

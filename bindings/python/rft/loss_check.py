@@ -1,10 +1,12 @@
 """`rft.check_loss(fn)`: does a policy loss of your own keep what every policy loss must keep?
 
     def my_loss(logprobs, old_logprobs, advantages, mask):        # [B, T] each; any subset of the names below
-        ratio = (logprobs - old_logprobs).exp()
-        return -(ratio * advantages * mask).sum() / mask.sum()
+        live = lambda x: torch.where(mask > 0, x, 0.0)            # what a masked token holds must not matter, not even NaN
+        ratio = live(logprobs - old_logprobs).clamp(-20, 20).exp()
+        return -(ratio * live(advantages) * mask).sum(), mask.sum()
 
     rft.check_loss(my_loss)
+    trainer.forward_backward_custom(datums, my_loss)              # in a loop of your own
 
 The function is called with the keyword arguments that its signature names: logprobs (float64, with gradient), old_logprobs,
 sampling_logprobs, ref_logprobs, entropy, advantages, mask. It returns a scalar tensor, (sum, denominator), or a LossResult.

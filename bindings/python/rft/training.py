@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import threading
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rft import _native
+from rft import _native, loss_check
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,12 +40,14 @@ class Trainer(NativeTrainer):
     def forward_backward_custom(self, datums: Sequence[Datum], fn: Callable[..., Any], backend: str = "torch") -> FBResult:
         """One forward, your loss on the log-probabilities, one backward; the gradient is added to the accumulated one.
 
-        backend "torch": `fn(list[Tensor])` returns a scalar tensor, or (scalar tensor, dict of metrics).
+        backend "torch": `fn(list[Tensor])` returns a scalar tensor, or (scalar tensor, dict of metrics). A function that takes more
+        by name (old_logprobs, advantages, mask, ...) gets padded [rows, tokens] tensors made from the datums, as rft.check_loss
+        calls it, and may return (sum, denominator): the sum is what is differentiated.
         backend "numpy": `fn(list[ndarray])` returns (loss sum, list of d loss / d logprob[, metrics]).
         """
         if backend not in ("torch", "numpy"):
             raise ValueError(f"backend is {backend!r}; it can be 'torch' or 'numpy'")
-        return super().forward_backward_custom(datums, with_autograd(fn) if backend == "torch" else fn)
+        return super().forward_backward_custom(datums, with_autograd(by_name(fn, datums)) if backend == "torch" else fn)
 
     def save_state(self, dir: str | Path, cursor: Any = None) -> None:  # noqa: A002 - the verb's own word
         """Weights, optimizer state and step count into a folder, and where your data loop is: anything that JSON can hold."""
@@ -89,7 +92,40 @@ class Trainer(NativeTrainer):
 
 def forward_backward_custom(trainer: NativeTrainer, datums: Sequence[Datum], fn: TorchLoss) -> FBResult:
     """As `Trainer.forward_backward_custom`, for a trainer that came from elsewhere."""
-    return NativeTrainer.forward_backward_custom(trainer, datums, with_autograd(fn))
+    return NativeTrainer.forward_backward_custom(trainer, datums, with_autograd(by_name(fn, datums)))
+
+
+def by_name(fn: Callable[..., Any], datums: Sequence[Datum]) -> TorchLoss:
+    """`fn` itself if it takes log-probabilities alone; one that names more of a datum's columns gets them, padded."""
+    names = [name for name in inspect.signature(fn).parameters if name in loss_check.NAMES]
+    if set(names) <= {"logprobs"}:
+        return fn
+
+    def column(name: str, logprobs: list[torch.Tensor]) -> list[torch.Tensor]:
+        if name == "logprobs":
+            return logprobs
+        if name == "mask":
+            return [torch.tensor(datum.weights != 0, dtype=torch.float32) for datum in datums]
+        if name == "entropy":
+            raise TypeError("entropy: is not computed for losses of your own; use losses.entropy_coef of a registered loss")
+        found = []
+        for i, datum in enumerate(datums):
+            values = getattr(datum, name)
+            if len(values) == 0 and name in ("old_logprobs", "sampling_logprobs"):  # on-policy
+                values = logprobs[i].detach() if name == "old_logprobs" or len(datum.old_logprobs) == 0 else datum.old_logprobs
+            if len(values) == 0:
+                raise ValueError(f"datums[{i}].{name}: is empty; the loss asks for it")
+            found.append(values if isinstance(values, torch.Tensor) else torch.tensor(values, dtype=torch.float32))
+        return found
+
+    def run(logprobs: list[torch.Tensor]) -> Any:
+        given = {name: torch.nn.utils.rnn.pad_sequence(column(name, logprobs), batch_first=True) for name in names}
+        result = fn(**given)
+        if isinstance(result, tuple) and not isinstance(result[1], dict):
+            return result[0], {"denominator": float(result[1])}
+        return result
+
+    return run
 
 
 def with_autograd(fn: TorchLoss) -> Callable[[list[np.ndarray]], tuple[float, list[np.ndarray], dict[str, float]]]:
