@@ -251,7 +251,7 @@ class LocalTrainer : public Trainer {
         Routing routing = MakeRouting(datums, batch);
         const at::Tensor student_NK =
             ops::TokenLogprobs(WantedStates(*weights, batch, routing), weights->head, tokens.ids_NK,
-                               options_.temperature);
+                               options_.temperature, nullptr, AdapterOfHead(*weights));
         const at::Tensor sum =
             (DistillationDivergence(student_NK, tokens.logprobs_NK, config) * tokens.weights_N)
                 .sum();
