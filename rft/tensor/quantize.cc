@@ -7,12 +7,12 @@
 
 namespace rft {
 
-void QuantizePanel(const float* const* rows, int64_t k, int64_t columns, int8_t* panel,
+void QuantizePanel(const float* rows, int64_t k, int64_t columns, int8_t* panel,
                    float* scales) {
   std::fill_n(panel, PanelElements<Bf16>(k), int8_t{0});
   std::fill_n(scales, kPanelWidth, 0.0f);
   for (int64_t c = 0; c < columns; ++c) {
-    const float* row = rows[c];
+    const float* row = rows + c * k;
     float largest = 0.0f;
     for (int64_t i = 0; i < k; ++i) largest = std::max(largest, std::abs(row[i]));
     const float scale = largest / 127.0f;

@@ -1,7 +1,6 @@
 #include "rft/tensor/weight.h"
 
 #include <algorithm>
-#include <cstring>
 #include <type_traits>
 #include <vector>
 
@@ -14,13 +13,35 @@
 namespace rft {
 namespace {
 
-// Where each stacked row lives.
-std::vector<const float*> StackedRows(const Weight& w) {
-  std::vector<const float*> rows;
-  rows.reserve(w.n);
-  for (const Parameter* p : w.parts)
-    for (int64_t i = 0; i < p->value.size(0); ++i) rows.push_back(Data<float>(p->value) + i * w.k);
-  return rows;
+// Calls body(p, rows, columns) for every panel, in parallel: rows is [columns][K] of the stacked parts. `update` as in Repack.
+template <typename Body>
+void ForPanels(const Weight& w, const ValueUpdate& update, const Body& body) {
+  const int64_t k = w.k, panels = RoundUp(w.n, kPanelWidth) / kPanelWidth;
+  ParallelFor(panels, GrainFor(k * kPanelWidth), [&](int64_t begin, int64_t end) {
+    std::vector<float> straddling;
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t n0 = p * kPanelWidth, columns = std::min<int64_t>(kPanelWidth, w.n - n0);
+      const float* source = nullptr;
+      int64_t first = 0;  // of the part, among the stacked rows
+      for (const Parameter* part : w.parts) {
+        const int64_t rows = part->value.size(0), from = std::max(n0, first),
+                      to = std::min(n0 + columns, first + rows);
+        if (from < to) {
+          if (update) update(*part, (from - first) * k, (to - from) * k);
+          const float* own = Data<float>(part->value) + (from - first) * k;
+          if (to - from == columns) {
+            source = own;
+          } else {  // rows of two parts: gather them first
+            straddling.resize(columns * k);
+            std::copy_n(own, (to - from) * k, straddling.data() + (from - n0) * k);
+            source = straddling.data();
+          }
+        }
+        first += rows;
+      }
+      body(p, source, columns);
+    }
+  });
 }
 
 Int8Panels Int8Of(const Weight& w) { return {Data<int8_t>(w.packed), Data<float>(w.scales_N)}; }
@@ -52,41 +73,20 @@ Weight Weight::Create(std::vector<Parameter*> parts, at::ScalarType dtype) {
   return w;
 }
 
-void Weight::Repack() {
-  if (is_int8()) return RepackInt8();
+void Weight::Repack(const ValueUpdate& update) {
+  if (is_int8()) {
+    ForPanels(*this, update, [&](int64_t p, const float* rows, int64_t columns) {
+      QuantizePanel(rows, k, columns, Data<int8_t>(packed) + p * PanelElements<Bf16>(k),
+                    Data<float>(scales_N) + p * kPanelWidth);
+    });
+    return;
+  }
   DispatchFloat(packed.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    T* out = Data<T>(packed);
     const auto pack = GetKernels().typed<T>().pack_panel_from_float;
-    const std::vector<const float*> row_of = StackedRows(*this);
-    const int64_t panels = RoundUp(n, kPanelWidth) / kPanelWidth;
-    ParallelFor(panels, GrainFor(k * kPanelWidth), [&](int64_t begin, int64_t end) {
-      std::vector<float> straddling;
-      for (int64_t p = begin; p < end; ++p) {
-        const int64_t n0 = p * kPanelWidth, columns = std::min<int64_t>(kPanelWidth, n - n0);
-        const float* source = row_of[n0];
-        if (row_of[n0 + columns - 1] !=
-            source + (columns - 1) * k) {  // rows of two parts: gather them first
-          straddling.resize(columns * k);
-          for (int64_t c = 0; c < columns; ++c)
-            std::memcpy(straddling.data() + c * k, row_of[n0 + c], k * sizeof(float));
-          source = straddling.data();
-        }
-        pack(source, 1, k, k, columns, out + p * PanelElements<T>(k));
-      }
+    ForPanels(*this, update, [&](int64_t p, const float* rows, int64_t columns) {
+      pack(rows, 1, k, k, columns, Data<T>(packed) + p * PanelElements<T>(k));
     });
-  });
-}
-
-void Weight::RepackInt8() {
-  const std::vector<const float*> row_of = StackedRows(*this);
-  const int64_t panels = RoundUp(n, kPanelWidth) / kPanelWidth;
-  ParallelFor(panels, GrainFor(k * kPanelWidth), [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      const int64_t n0 = p * kPanelWidth;
-      QuantizePanel(row_of.data() + n0, k, std::min<int64_t>(kPanelWidth, n - n0),
-                    Data<int8_t>(packed) + p * PanelElements<Bf16>(k), Data<float>(scales_N) + n0);
-    }
   });
 }
 

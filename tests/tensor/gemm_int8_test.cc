@@ -22,18 +22,18 @@ using testing::SameBits;
 struct Panel {
   Panel(int64_t columns, int64_t k, uint64_t seed = 7)
       : columns(columns), k(k), values(PanelElements<Bf16>(k)), scales(kPanelWidth) {
-    for (int64_t c = 0; c < columns; ++c)
-      rows.push_back(RandomRow(k, seed + c, std::pow(10.0, c % 5 - 3)));
-    std::vector<const float*> pointers;
-    for (const auto& row : rows) pointers.push_back(row.data());
-    QuantizePanel(pointers.data(), k, columns, values.data(), scales.data());
+    for (int64_t c = 0; c < columns; ++c) {
+      const std::vector<float> row = RandomRow(k, seed + c, std::pow(10.0, c % 5 - 3));
+      rows.insert(rows.end(), row.begin(), row.end());
+    }
+    QuantizePanel(rows.data(), k, columns, values.data(), scales.data());
   }
   // What the panel stands for.
   double At(int64_t c, int64_t i) const {
     return values[(i / 2 * kPanelWidth + c) * 2 + i % 2] * static_cast<double>(scales[c]);
   }
   int64_t columns, k;
-  std::vector<std::vector<float>> rows;
+  std::vector<float> rows;
   std::vector<int8_t> values;
   std::vector<float> scales;
 };
@@ -41,19 +41,19 @@ struct Panel {
 TEST(QuantizePanelTest, KeepsEveryWeightWithinHalfAStepOfItsRow) {
   const Panel panel(47, 66);
   for (int64_t c = 0; c < panel.columns; ++c) {
+    const float* row = panel.rows.data() + c * panel.k;
     float largest = 0;
-    for (float w : panel.rows[c]) largest = std::max(largest, std::abs(w));
+    for (int64_t i = 0; i < panel.k; ++i) largest = std::max(largest, std::abs(row[i]));
     for (int64_t i = 0; i < panel.k; ++i)
-      EXPECT_NEAR(panel.At(c, i), panel.rows[c][i], largest / 127.0 / 2.0 * 1.0001);
+      EXPECT_NEAR(panel.At(c, i), row[i], largest / 127.0 / 2.0 * 1.0001);
   }
 }
 
 TEST(QuantizePanelTest, IsZeroWhereTheRowIsZeroOrIsNotThere) {
   const std::vector<float> zeros(8, 0.0f);
-  const float* rows[] = {zeros.data()};
   std::vector<int8_t> values(PanelElements<Bf16>(8), 1);
   std::vector<float> scales(kPanelWidth, 1.0f);
-  QuantizePanel(rows, 8, 1, values.data(), scales.data());
+  QuantizePanel(zeros.data(), 8, 1, values.data(), scales.data());
   EXPECT_EQ(values, std::vector<int8_t>(values.size(), 0));
   EXPECT_EQ(scales, std::vector<float>(kPanelWidth, 0.0f));
 }
