@@ -265,6 +265,15 @@ void BindTraining(py::module_& m) {
           "The trained adapter in PEFT's format. Raises StateError where the whole model is "
           "trained.")
       .def(
+          "save_delta",
+          [](PyTrainer& self, const std::string& dir) {
+            ThrowIfError(self.Call([&](Trainer& t) { return t.SaveDelta(dir); }));
+          },
+          py::arg("dir"),
+          "What another sampler puts on the same base: the trained adapter in PEFT's format; of a "
+          "whole model a folder with the numbers that have changed in bf16, which Model.load reads "
+          "like the model itself.")
+      .def(
           "weights",
           [](PyTrainer& self) {
             return std::const_pointer_cast<PublishedWeights>(

@@ -1,6 +1,9 @@
 #include "rft/models/causal_lm.h"
 
 #include <algorithm>
+#include <atomic>
+
+#include <c10/util/Exception.h>
 
 namespace rft {
 
@@ -21,7 +24,7 @@ CausalLm::CausalLm(ModelConfig config, at::ScalarType dtype)
       rope_(config_.rope, config_.rope.rotary_dim > 0 ? config_.rope.rotary_dim : config_.head_dim,
             config_.max_positions) {}
 
-std::shared_ptr<const ModelWeights> CausalLm::PackNewVersion() {
+std::shared_ptr<const ModelWeights> CausalLm::PackNewVersion(const ValueUpdate& update) {
   std::shared_ptr<ModelWeights> next;
   for (auto it = versions_.begin(); it != versions_.end(); ++it) {
     if (it->use_count() ==
@@ -31,8 +34,21 @@ std::shared_ptr<const ModelWeights> CausalLm::PackNewVersion() {
       break;
     }
   }
-  if (!next) next = std::make_shared<ModelWeights>();
-  Pack(*next);
+  if (!next) {  // memory may run out on the way: no half-done updates
+    next = std::make_shared<ModelWeights>();
+    if (update) parameters_->Update(update);
+    Pack(*next, {});
+  } else if (update) {
+    std::atomic<int64_t> updated{0};
+    Pack(*next, [&](const Parameter& p, int64_t begin, int64_t count) {
+      update(p, begin, count);
+      updated.fetch_add(count, std::memory_order_relaxed);
+    });
+    TORCH_CHECK(updated == parameters_->num_parameters(), "model: packing updated ", updated.load(),
+                " of ", parameters_->num_parameters(), " parameters");
+  } else {
+    Pack(*next, {});
+  }
   next->version_number = ++last_version_;
   versions_.push_back(next);
   return next;

@@ -84,8 +84,8 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
                              Routing* routing) const = 0;
 
   // Packs the current master parameters into a new version (number = last + 1) and makes it current. Reuses the memory of
-  // a version that nobody holds any more.
-  std::shared_ptr<const ModelWeights> PackNewVersion();
+  // a version that nobody holds any more. `update`, if given, is applied to all masters on the way.
+  std::shared_ptr<const ModelWeights> PackNewVersion(const ValueUpdate& update = {});
   // The current version. Packed on first use.
   std::shared_ptr<const ModelWeights> weights();
 
@@ -111,8 +111,9 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
 
  protected:
   CausalLm(ModelConfig config, at::ScalarType dtype);
-  // Fills (or refills) a version from the masters.
-  virtual void Pack(ModelWeights& weights) = 0;
+  // Fills (or refills) a version from the masters. `update`, which only comes with a version that has been filled before, is
+  // called once for every element of every parameter before it is read.
+  virtual void Pack(ModelWeights& weights, const ValueUpdate& update) = 0;
 
   ModelConfig config_;
   at::ScalarType dtype_, weight_dtype_;
@@ -139,7 +140,8 @@ std::vector<const Weight*> LinearWeights(const ModelWeights& weights);
 // --- Hugging Face folders (rft/models/hf_folder.cc) ---
 
 // Reads config.json and the safetensors (single or sharded; bf16, fp16, fp32) of `dir`. dtype: compute dtype, kFloat or
-// kBFloat16; or kChar, for bf16 with int8 weights (CausalLm::weight_dtype). Errors: kNotFound (a missing file or tensor, by name), kInvalidArgument (unknown architecture: lists the known ones; a missing
+// kBFloat16; or kChar, for bf16 with int8 weights (CausalLm::weight_dtype). A delta is a folder, too (delta_folder.h).
+// Errors: kNotFound (a missing file or tensor, by name), kInvalidArgument (unknown architecture: lists the known ones; a missing
 // or misshapen tensor, by name; NaN or Inf in a tensor; pickle files), kResourceExhausted.
 absl::StatusOr<std::shared_ptr<CausalLm>> LoadModel(const std::string& dir, at::ScalarType dtype);
 

@@ -94,26 +94,34 @@ constexpr RouterConfig kSharedGate{
     .num_experts = 1, .top_k = 1, .score = RouterConfig::Score::kSigmoid};
 
 // A version's own float32 copy of a norm weight.
-void CopyNorm(const Parameter* from, at::Tensor& to) {
+void CopyNorm(const Parameter* from, const ValueUpdate& update, at::Tensor& to) {
+  if (update) update(*from, 0, from->value.numel());
   if (!to.defined()) to = at::empty_like(from->value);
   to.copy_(from->value);
 }
 
-void PackWeight(std::vector<Parameter*> parts, at::ScalarType dtype, Weight& weight) {
+void PackWeight(std::vector<Parameter*> parts, at::ScalarType dtype, const ValueUpdate& update,
+                Weight& weight) {
   if (weight.packed.defined())
-    weight.Repack();
+    weight.Repack(update);
   else
     weight = Weight::Create(std::move(parts), dtype);
 }
 
-void CopyRows(const at::Tensor& from, at::ScalarType dtype, at::Tensor& to) {
-  if (!to.defined()) to = LargeTensor(from.numel(), dtype).view(from.sizes());
+void CopyTable(const Parameter& from, at::ScalarType dtype, const ValueUpdate& update,
+               at::Tensor& to) {
+  constexpr int64_t kPiece = 1 << 14;  // its values, gradients and moments stay in the cache
+  const int64_t n = from.value.numel();
+  if (!to.defined()) to = LargeTensor(n, dtype).view(from.value.sizes());
   DispatchFloat(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const int64_t n = from.size(1);
-    ParallelFor(from.size(0), GrainFor(n), [&](int64_t begin, int64_t end) {
-      GetKernels().typed<T>().from_float(Data<float>(from) + begin * n, (end - begin) * n,
-                                         Data<T>(to) + begin * n);
+    ParallelFor((n + kPiece - 1) / kPiece, GrainFor(kPiece), [&](int64_t first, int64_t last) {
+      for (int64_t begin = first * kPiece; begin < std::min(n, last * kPiece); begin += kPiece) {
+        const int64_t count = std::min(kPiece, n - begin);
+        if (update) update(from, begin, count);
+        GetKernels().typed<T>().from_float(Data<float>(from.value) + begin, count,
+                                           Data<T>(to) + begin);
+      }
     });
   });
 }
@@ -162,35 +170,36 @@ Decoder::LayerParameters Decoder::FindLayer(int64_t l) {
   return layer;
 }
 
-void Decoder::Pack(ModelWeights& weights) {
+void Decoder::Pack(ModelWeights& weights, const ValueUpdate& update) {
   weights.model = this;
   weights.layers.resize(layers_.size());
-  CopyRows(embedding_->value, dtype_, weights.embedding_VH);
+  CopyTable(*embedding_, dtype_, update, weights.embedding_VH);
   for (size_t l = 0; l < layers_.size(); ++l) {
     const LayerParameters& p = layers_[l];
     ModelWeights::Layer& w = weights.layers[l];
-    CopyNorm(p.input_norm, w.input_norm_H);
-    CopyNorm(p.post_norm, w.post_norm_H);
+    CopyNorm(p.input_norm, update, w.input_norm_H);
+    CopyNorm(p.post_norm, update, w.post_norm_H);
     if (p.q_norm) {
-      CopyNorm(p.q_norm, w.q_norm_D);
-      CopyNorm(p.k_norm, w.k_norm_D);
+      CopyNorm(p.q_norm, update, w.q_norm_D);
+      CopyNorm(p.k_norm, update, w.k_norm_D);
     }
-    PackWeight({p.q, p.k, p.v}, weight_dtype_, w.qkv);
-    PackWeight({p.o}, weight_dtype_, w.output);
+    PackWeight({p.q, p.k, p.v}, weight_dtype_, update, w.qkv);
+    PackWeight({p.o}, weight_dtype_, update, w.output);
     if (p.shared_gate) {
-      w.gated_shared.Pack({{p.gate, p.up}}, {p.down}, weight_dtype_);
-      PackWeight({p.shared_gate}, at::kFloat, w.shared_gate);
+      w.gated_shared.Pack({{p.gate, p.up}}, {p.down}, weight_dtype_, update);
+      PackWeight({p.shared_gate}, at::kFloat, update, w.shared_gate);
     } else if (p.gate) {
-      PackWeight({p.gate, p.up}, weight_dtype_, w.gate_up);
-      PackWeight({p.down}, weight_dtype_, w.down);
+      PackWeight({p.gate, p.up}, weight_dtype_, update, w.gate_up);
+      PackWeight({p.down}, weight_dtype_, update, w.down);
     }
     if (!p.sparse) continue;
-    PackWeight({p.router}, at::kFloat, w.router);
-    if (p.correction_bias) CopyNorm(p.correction_bias, w.correction_bias_E);
-    w.experts.Pack(p.experts_gate_up, p.experts_down, weight_dtype_);
+    PackWeight({p.router}, at::kFloat, update, w.router);
+    if (p.correction_bias) CopyNorm(p.correction_bias, {}, w.correction_bias_E);  // a buffer
+    w.experts.Pack(p.experts_gate_up, p.experts_down, weight_dtype_, update);
   }
-  CopyNorm(final_norm_, weights.final_norm_H);
-  PackWeight({head_}, weight_dtype_, weights.head);
+  CopyNorm(final_norm_, update, weights.final_norm_H);
+  // A head that is the embedding has been updated with it.
+  PackWeight({head_}, weight_dtype_, head_ == embedding_ ? ValueUpdate{} : update, weights.head);
 }
 
 at::Tensor Decoder::forward(const ModelWeights& weights, const at::Tensor& ids_T,

@@ -22,7 +22,7 @@ class Decoder : public CausalLm {
                      Routing* routing) const override;
 
  protected:
-  void Pack(ModelWeights& weights) override;
+  void Pack(ModelWeights& weights, const ValueUpdate& update) override;
 
  private:
   struct LayerParameters {

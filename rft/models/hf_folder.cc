@@ -16,6 +16,9 @@
 #include "rft/io/safetensors.h"
 #include "rft/io/safetensors_writer.h"
 #include "rft/models/causal_lm.h"
+#include "rft/models/delta_folder.h"
+#include "rft/models/hf_folder_internal.h"
+#include "rft/models/random_normal.h"
 #include "rft/models/stacked_experts.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
@@ -55,6 +58,49 @@ bool CopyChecked(const std::byte* bytes, int64_t n, float* out, const Convert& c
   return finite;
 }
 
+std::string DtypeWord(SaveDtype dtype) {
+  return dtype == SaveDtype::kBFloat16 ? "bfloat16" : "float32";
+}
+
+using ValueOf = std::function<at::Tensor(const Parameter&)>;
+
+TensorToWrite Describe(const Parameter& p, SaveDtype dtype, const ValueOf& value_of) {
+  TensorToWrite t;
+  t.name = p.name;
+  t.shape = p.value.sizes().vec();
+  t.dtype = dtype == SaveDtype::kBFloat16 ? TensorDtype::kBF16 : TensorDtype::kF32;
+  t.write = [p, dtype, value_of](const ByteSink& sink) -> absl::Status {
+    const at::Tensor value = value_of ? value_of(p) : p.value;
+    const auto* data = Data<float>(value);
+    const int64_t n = value.numel();
+    if (dtype == SaveDtype::kFloat32)
+      return sink({reinterpret_cast<const std::byte*>(data), n * sizeof(float)});
+    std::vector<Bf16> chunk;
+    constexpr int64_t kChunk = 1 << 20;
+    for (int64_t i = 0; i < n; i += kChunk) {
+      const int64_t m = std::min(kChunk, n - i);
+      chunk.resize(m);
+      GetKernels().bf16.from_float(data + i, m, chunk.data());
+      RFT_RETURN_IF_ERROR(
+          sink({reinterpret_cast<const std::byte*>(chunk.data()), m * sizeof(Bf16)}));
+    }
+    return absl::OkStatus();
+  };
+  return t;
+}
+
+constexpr const char* kCompanions[] = {"tokenizer.json",
+                                       "tokenizer_config.json",
+                                       "special_tokens_map.json",
+                                       "chat_template.jinja",
+                                       "vocab.json",
+                                       "merges.txt",
+                                       "added_tokens.json",
+                                       "tokenizer.model",
+                                       "generation_config.json"};
+
+}  // namespace
+
 absl::Status LoadParameter(const TensorMap& tensors, const Parameter& p) {
   RFT_ASSIGN_OR_RETURN(const TensorView view,
                        FindParameterTensor(tensors, p.name, p.value.sizes().vec()));
@@ -88,49 +134,15 @@ absl::Status LoadParameter(const TensorMap& tensors, const Parameter& p) {
   return absl::OkStatus();
 }
 
-std::string DtypeWord(SaveDtype dtype) {
-  return dtype == SaveDtype::kBFloat16 ? "bfloat16" : "float32";
+absl::Status CopyCompanions(const std::string& from, const std::string& to, FileSystem& fs) {
+  for (const char* name : kCompanions) {
+    const std::string path = JoinPath(from, name);
+    if (!fs.Exists(path)) continue;
+    RFT_ASSIGN_OR_RETURN(const std::string bytes, fs.ReadFile(path));
+    RFT_RETURN_IF_ERROR(WriteFile(fs, JoinPath(to, name), bytes));
+  }
+  return absl::OkStatus();
 }
-
-using ValueOf = std::function<at::Tensor(const Parameter&)>;
-
-TensorToWrite Describe(const Parameter& p, SaveDtype dtype, const ValueOf& value_of) {
-  TensorToWrite t;
-  t.name = p.name;
-  t.shape = p.value.sizes().vec();
-  t.dtype = dtype == SaveDtype::kBFloat16 ? TensorDtype::kBF16 : TensorDtype::kF32;
-  t.write = [p, dtype, value_of](const ByteSink& sink) -> absl::Status {
-    const at::Tensor value = value_of ? value_of(p) : p.value;
-    const auto* data = Data<float>(value);
-    const int64_t n = value.numel();
-    if (dtype == SaveDtype::kFloat32)
-      return sink({reinterpret_cast<const std::byte*>(data), n * sizeof(float)});
-    std::vector<Bf16> chunk;
-    constexpr int64_t kChunk = 1 << 20;
-    for (int64_t i = 0; i < n; i += kChunk) {
-      const int64_t m = std::min(kChunk, n - i);
-      chunk.resize(m);
-      GetKernels().bf16.from_float(data + i, m, chunk.data());
-      RFT_RETURN_IF_ERROR(
-          sink({reinterpret_cast<const std::byte*>(chunk.data()), m * sizeof(Bf16)}));
-    }
-    return absl::OkStatus();
-  };
-  return t;
-}
-
-// Everything beside the weights that makes a folder usable: tokenizer, template, generation settings.
-constexpr const char* kCompanions[] = {"tokenizer.json",
-                                       "tokenizer_config.json",
-                                       "special_tokens_map.json",
-                                       "chat_template.jinja",
-                                       "vocab.json",
-                                       "merges.txt",
-                                       "added_tokens.json",
-                                       "tokenizer.model",
-                                       "generation_config.json"};
-
-}  // namespace
 
 absl::StatusOr<std::shared_ptr<CausalLm>> LoadModel(const std::string& dir, at::ScalarType dtype) {
   FileSystem& fs = FileSystem::Default();
@@ -139,6 +151,7 @@ absl::StatusOr<std::shared_ptr<CausalLm>> LoadModel(const std::string& dir, at::
         absl::StrCat("model: ", dir,
                      " is not a folder; expected a Hugging Face model folder "
                      "(config.json, model.safetensors, tokenizer.json)"));
+  if (IsDeltaFolder(dir)) return LoadDelta(dir, dtype);
   auto config_text = fs.ReadFile(JoinPath(dir, "config.json"));
   if (!config_text.ok())
     return absl::NotFoundError(absl::StrCat("model: ", dir, " has no config.json"));
@@ -177,11 +190,8 @@ absl::StatusOr<std::shared_ptr<CausalLm>> CreateRandomModel(const std::string& c
         out[i] = 1.0f;
         continue;
       }
-      const uint64_t bits = BitsAt(seed, salt, static_cast<uint64_t>(i));  // Box-Muller
-      const double u = (static_cast<double>(bits >> 32) + 0.5) * 0x1.0p-32;
-      const double v = static_cast<double>(bits & 0xffffffffu) * 0x1.0p-32;
-      out[i] = static_cast<float>(config.initializer_range * std::sqrt(-2.0 * std::log(u)) *
-                                  std::cos(2.0 * M_PI * v));
+      out[i] = static_cast<float>(
+          NormalFrom(BitsAt(seed, salt, static_cast<uint64_t>(i)), config.initializer_range));
     }
   }
   return model;
@@ -207,13 +217,7 @@ absl::Status SaveModel(const CausalLm& model, const std::string& dir, SaveDtype 
   options.max_shard_bytes = uint64_t{4} << 30;
   RFT_RETURN_IF_ERROR(WriteModelWeights(dir, tensors, options, fs).status());
   if (model.source_dir().empty() || model.source_dir() == dir) return absl::OkStatus();
-  for (const char* name : kCompanions) {
-    const std::string from = JoinPath(model.source_dir(), name);
-    if (!fs.Exists(from)) continue;
-    RFT_ASSIGN_OR_RETURN(const std::string bytes, fs.ReadFile(from));
-    RFT_RETURN_IF_ERROR(WriteFile(fs, JoinPath(dir, name), bytes));
-  }
-  return absl::OkStatus();
+  return CopyCompanions(model.source_dir(), dir, fs);
 }
 
 }  // namespace rft

@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "rft/core/rng.h"
 #include "rft/models/lora_internal.h"
+#include "rft/models/random_normal.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
 #include "rft/tensor/ops.h"
@@ -77,12 +78,9 @@ void InitializeA(const Parameter& a, uint64_t seed, uint64_t index) {
 // B of an embedding's adapter starts normal and A at 0, as PEFT's do: the columns of A that no batch has used stay 0.
 void InitializeEmbeddingB(const Parameter& b, uint64_t seed, uint64_t index) {
   float* values = Data<float>(b.value);
-  for (int64_t i = 0; i < b.value.numel(); ++i) {
-    const uint64_t bits = BitsAt(seed, 0x6c6f7261 + index, static_cast<uint64_t>(i));  // Box-Muller
-    const double u = (static_cast<double>(bits >> 32) + 0.5) * 0x1.0p-32;
-    const double v = static_cast<double>(bits & 0xffffffffu) * 0x1.0p-32;
-    values[i] = static_cast<float>(std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * M_PI * v));
-  }
+  for (int64_t i = 0; i < b.value.numel(); ++i)
+    values[i] =
+        static_cast<float>(NormalFrom(BitsAt(seed, 0x6c6f7261 + index, static_cast<uint64_t>(i))));
 }
 
 }  // namespace

@@ -59,6 +59,22 @@ void ParameterStore::ZeroGradients() {
               [&](int64_t begin, int64_t end) { std::fill(grads + begin, grads + end, 0.0f); });
 }
 
+void ParameterStore::Update(const ValueUpdate& update) {
+  constexpr int64_t kPiece = 1 << 16;
+  struct Piece {
+    const Parameter* parameter;
+    int64_t begin, count;
+  };
+  std::vector<Piece> pieces;
+  for (const Parameter& p : parameters_)
+    for (int64_t i = 0; i < p.value.numel(); i += kPiece)
+      pieces.push_back({&p, i, std::min(kPiece, p.value.numel() - i)});
+  ParallelFor(static_cast<int64_t>(pieces.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      update(*pieces[i].parameter, pieces[i].begin, pieces[i].count);
+  });
+}
+
 int64_t ParameterStore::OffsetOf(const Parameter& p) const {
   return p.value.storage_offset() - values_.storage_offset();
 }

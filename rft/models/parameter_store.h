@@ -36,6 +36,8 @@ class ParameterStore {
   at::Tensor& grads() { return grads_; }    // undefined until EnableGradients
   void EnableGradients();                   // allocates zeroed gradients; idempotent
   void ZeroGradients();                     // all zero again; nothing where there are none
+  // Calls `update` for all elements of all parameters, in pieces, on all threads.
+  void Update(const ValueUpdate& update);
   int64_t num_parameters() const { return num_parameters_; }
   // Offset of a parameter in the arenas, in elements.
   int64_t OffsetOf(const Parameter& p) const;

@@ -20,7 +20,8 @@
 namespace rft {
 
 void ExpertWeights::Pack(const std::vector<std::vector<Parameter*>>& gate_up_parts,
-                         const std::vector<Parameter*>& down_parts, at::ScalarType dtype) {
+                         const std::vector<Parameter*>& down_parts, at::ScalarType dtype,
+                         const ValueUpdate& update) {
   const auto num = static_cast<int64_t>(down_parts.size());
   if (gate_up.empty()) {
     for (int64_t e = 0; e < num; ++e) {
@@ -30,7 +31,7 @@ void ExpertWeights::Pack(const std::vector<std::vector<Parameter*>>& gate_up_par
     return;
   }
   const int64_t work = num * (gate_up[0].n * gate_up[0].k + down[0].n * down[0].k);
-  ParallelTasks(2 * num, work, [&](int64_t i) { (i % 2 ? down : gate_up)[i / 2].Repack(); });
+  ParallelTasks(2 * num, work, [&](int64_t i) { (i % 2 ? down : gate_up)[i / 2].Repack(update); });
 }
 
 namespace ops {

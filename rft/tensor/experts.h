@@ -17,9 +17,10 @@ namespace rft {
 struct ExpertWeights {
   std::vector<Weight> gate_up, down;
   int64_t num_experts() const { return static_cast<int64_t>(gate_up.size()); }
-  // Packs (again) from the masters, experts in parallel.
+  // Packs (again) from the masters, experts in parallel. The first time they have to be up to date.
   void Pack(const std::vector<std::vector<Parameter*>>& gate_up_parts,
-            const std::vector<Parameter*>& down_parts, at::ScalarType dtype);
+            const std::vector<Parameter*>& down_parts, at::ScalarType dtype,
+            const ValueUpdate& update = {});
 };
 
 // Low-rank adapters of a layer's experts, by expert; null: this one has none.

@@ -1,7 +1,6 @@
 #include "rft/tensor/weight.h"
 
 #include <algorithm>
-#include <cstring>
 #include <type_traits>
 #include <vector>
 
@@ -52,25 +51,37 @@ Weight Weight::Create(std::vector<Parameter*> parts, at::ScalarType dtype) {
   return w;
 }
 
-void Weight::Repack() {
-  if (is_int8()) return RepackInt8();
+void Weight::Repack(const ValueUpdate& update) {
+  if (is_int8()) {
+    TORCH_CHECK(!update, parts[0]->name, ": int8 weights are never trained");
+    return RepackInt8();
+  }
   DispatchFloat(packed.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     T* out = Data<T>(packed);
     const auto pack = GetKernels().typed<T>().pack_panel_from_float;
-    const std::vector<const float*> row_of = StackedRows(*this);
     const int64_t panels = RoundUp(n, kPanelWidth) / kPanelWidth;
     ParallelFor(panels, GrainFor(k * kPanelWidth), [&](int64_t begin, int64_t end) {
       std::vector<float> straddling;
       for (int64_t p = begin; p < end; ++p) {
         const int64_t n0 = p * kPanelWidth, columns = std::min<int64_t>(kPanelWidth, n - n0);
-        const float* source = row_of[n0];
-        if (row_of[n0 + columns - 1] !=
-            source + (columns - 1) * k) {  // rows of two parts: gather them first
-          straddling.resize(columns * k);
-          for (int64_t c = 0; c < columns; ++c)
-            std::memcpy(straddling.data() + c * k, row_of[n0 + c], k * sizeof(float));
-          source = straddling.data();
+        const float* source = nullptr;
+        int64_t first = 0;  // of the part, among the stacked rows
+        for (const Parameter* part : parts) {
+          const int64_t rows = part->value.size(0), from = std::max(n0, first),
+                        to = std::min(n0 + columns, first + rows);
+          if (from < to) {
+            if (update) update(*part, (from - first) * k, (to - from) * k);
+            const float* own = Data<float>(part->value) + (from - first) * k;
+            if (to - from == columns) {
+              source = own;
+            } else {  // rows of two parts: gather them first
+              straddling.resize(columns * k);
+              std::copy_n(own, (to - from) * k, straddling.data() + (from - n0) * k);
+              source = straddling.data();
+            }
+          }
+          first += rows;
         }
         pack(source, 1, k, k, columns, out + p * PanelElements<T>(k));
       }

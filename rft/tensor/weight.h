@@ -1,6 +1,7 @@
 // Parameters (fp32 masters with gradients) and the packed compute copies made from them.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,6 +18,11 @@ struct Parameter {
   at::Tensor grad;
 };
 
+// Brings elements [begin, begin + count) of a parameter's value up to date: a step that is done where the values are read next,
+// while they are in the cache. Whoever takes one calls it once for every element before reading it; from any thread. Empty: they
+// are up to date.
+using ValueUpdate = std::function<void(const Parameter&, int64_t begin, int64_t count)>;
+
 // One or several [N_i, K] parameters stacked into one [N, K] matrix and packed for y = x W^T. The copy is what both the
 // sampler and the trainer multiply with; its backward reads the parts' masters and adds to the parts' gradients.
 // Invariant: while a backward of a forward through this weight is pending, the parts' values do not change.
@@ -29,7 +35,7 @@ struct Weight {
 
   // Allocates (first call) and fills `packed` from the parts. dtype: kFloat, kBFloat16, or kChar for int8 (never trained).
   static Weight Create(std::vector<Parameter*> parts, at::ScalarType dtype);
-  void Repack();
+  void Repack(const ValueUpdate& update = {});
   bool is_int8() const { return scales_N.defined(); }
   // Of what it is multiplied with.
   at::ScalarType compute_dtype() const { return is_int8() ? at::kBFloat16 : packed.scalar_type(); }

@@ -11,6 +11,7 @@
 #include "losses/distillation.h"
 #include "losses/loss.h"
 #include "rft/core/status_macros.h"
+#include "rft/models/delta_folder.h"
 #include "rft/tensor/checkpoint.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/memory.h"
@@ -251,7 +252,7 @@ class LocalTrainer : public Trainer {
         Routing routing = MakeRouting(datums, batch);
         const at::Tensor student_NK =
             ops::TokenLogprobs(WantedStates(*weights, batch, routing), weights->head, tokens.ids_NK,
-                               options_.temperature);
+                               options_.temperature, nullptr, AdapterOfHead(*weights));
         const at::Tensor sum =
             (DistillationDivergence(student_NK, tokens.logprobs_NK, config) * tokens.weights_N)
                 .sum();
@@ -285,9 +286,14 @@ class LocalTrainer : public Trainer {
             params.grad_clip_norm > 0 && result.grad_norm > params.grad_clip_norm
                 ? params.grad_clip_norm / (result.grad_norm + 1e-6)  // as torch's clip_grad_norm_
                 : 1.0;
-        optimizer().Step(trained, scale * clip, params);
+        weights_.reset();  // lets its memory be reused when nobody samples from it any more
+        if (options_.adapter) {
+          optimizer().Step(trained, scale * clip, params);
+          weights_ = options_.adapter->PackNewVersion();
+        } else {
+          weights_ = model_->PackNewVersion(optimizer().BeginStep(trained, scale * clip, params));
+        }
         ForgetPasses();
-        Repack();
       }
       result.version = weights_->version();
       return result;
@@ -316,6 +322,9 @@ class LocalTrainer : public Trainer {
   }
   absl::Status SaveAdapter(const std::string& dir) override {
     return options_.adapter ? options_.adapter->Save(dir) : Trainer::SaveAdapter(dir);
+  }
+  absl::Status SaveDelta(const std::string& dir) override {
+    return options_.adapter ? options_.adapter->Save(dir) : rft::SaveDelta(*model_, dir);
   }
   absl::StatusOr<std::shared_ptr<const PublishedWeights>> SaveWeightsForSampler() override {
     return weights_;

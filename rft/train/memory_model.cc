@@ -117,6 +117,7 @@ MicroBatchMemory MemoryOfMicroBatch(const CausalLm& model, const LoraAdapter* ad
   const bool frozen = adapter != nullptr;
   // From the top down, a layer's activations are freed when its backward is done; one that is computed again lives beside what
   // is kept of the layers below it.
+  MicroBatchMemory memory;
   int64_t kept = 4 * kLong, peak = 0;
   for (int64_t l = 0; l < s.config.num_layers; ++l) {
     const bool again =
@@ -124,8 +125,8 @@ MicroBatchMemory MemoryOfMicroBatch(const CausalLm& model, const LoraAdapter* ad
     peak = std::max(peak,
                     shape.tokens * (kept + s.Layer(l)) + LayerWorkspace(s, shape.tokens, frozen));
     kept += again ? kFloat * s.h : s.Layer(l);
+    if (again) memory.checkpoints += shape.tokens * kFloat * s.h;
   }
-  MicroBatchMemory memory;
   // The last residual and norm, ids and positions; then the predictions' hidden states and statistics.
   memory.activations = shape.tokens * (kept + kFloat * s.h + kFloat + s.c * s.h) +
                        shape.predictions * (s.c * s.h + 6 * kFloat);

@@ -19,7 +19,11 @@ namespace {
 
 constexpr int64_t kChunk = 1 << 16;
 
-using Range = OptimizerRange;
+// A piece [begin, begin + count) of the arena that is treated alike.
+struct Range {
+  int64_t begin, count;
+  double weight_decay;
+};
 
 // Neighbours that are treated alike become one range.
 void Append(std::vector<Range>& ranges, int64_t begin, int64_t count, double weight_decay) {
@@ -28,15 +32,6 @@ void Append(std::vector<Range>& ranges, int64_t begin, int64_t count, double wei
     ranges.back().count += count;
   else
     ranges.push_back({begin, count, weight_decay});
-}
-
-// body(first element, count) over the range in fixed chunks, on all threads.
-template <typename Body>
-void ForChunks(const Range& range, const Body& body) {
-  ParallelFor((range.count + kChunk - 1) / kChunk, 1, [&](int64_t begin, int64_t end) {
-    const int64_t i = begin * kChunk;
-    body(range.begin + i, std::min(range.count, end * kChunk) - i);
-  });
 }
 
 // y [M, N] = a [M, K] b, b from `source`.
@@ -112,62 +107,79 @@ double Optimizer::Norm(const at::Tensor& grads) {
   return std::sqrt(total);
 }
 
-void Optimizer::Step(ParameterStore& parameters, double scale, const AdamParams& params) {
-  const at::Tensor &values = parameters.values(), &grads = parameters.grads();
-  TORCH_CHECK(values.numel() == grads.numel(), "optimizer: arenas of different sizes");
-  ++num_steps_;
-  const bool uniform = options_.decay_vectors && options_.kind != "muon";
-  std::vector<Range> ranges;
-  if (uniform) ranges.push_back({0, values.numel(), params.weight_decay});
+struct Optimizer::Constants {
+  AdamParams params;
+  float scale, lr, beta1, beta2, eps, bias1, bias2_sqrt;
+  uint64_t step;
+
+  Constants(const AdamParams& p, double gradient_scale, int64_t num_steps)
+      : params(p),
+        scale(static_cast<float>(gradient_scale)),
+        lr(static_cast<float>(p.learning_rate)),
+        beta1(static_cast<float>(p.beta1)),
+        beta2(static_cast<float>(p.beta2)),
+        eps(static_cast<float>(p.eps)),
+        bias1(static_cast<float>(1.0 - std::pow(p.beta1, static_cast<double>(num_steps)))),
+        bias2_sqrt(
+            static_cast<float>(std::sqrt(1.0 - std::pow(p.beta2, static_cast<double>(num_steps))))),
+        step(static_cast<uint64_t>(num_steps)) {}
+};
+
+double Optimizer::DecayOf(const Parameter& p, const AdamParams& params) const {
+  return p.value.dim() > 1 || options_.decay_vectors ? params.weight_decay : 0.0;
+}
+
+ValueUpdate Optimizer::BeginStep(ParameterStore& parameters, double scale,
+                                 const AdamParams& params) {
+  TORCH_CHECK(parameters.values().numel() == parameters.grads().numel(),
+              "optimizer: arenas of different sizes");
+  const Constants c(params, scale, ++num_steps_);
+  if (!m_.is_float()) {
+    StepLowBit(parameters, c);
+    return [](const Parameter&, int64_t, int64_t) {};
+  }
+  const bool muon = options_.kind == "muon", sgd = options_.kind == "sgd";
   for (Parameter& p : parameters.all()) {
-    const double decay = p.value.dim() > 1 || options_.decay_vectors ? params.weight_decay : 0.0;
-    const Range own{parameters.OffsetOf(p), p.value.numel(), decay};
-    if (uniform) break;
-    if (options_.kind != "muon" || !IsHiddenMatrix(p)) {
-      Append(ranges, own.begin, RoundUp(own.count, 16), decay);  // with the padding, which is 0
-      continue;
-    }
-    at::Tensor momentum = m_.values().narrow(0, own.begin, own.count).view(p.value.sizes());
-    const at::Tensor g = p.grad * scale;
-    momentum.mul_(params.beta1).add_(g, 1.0 - params.beta1);
-    const at::Tensor direction = Orthogonalize(g * (1.0 - params.beta1) + momentum * params.beta1);
-    const double size =
-        0.2 * std::sqrt(static_cast<double>(std::max(p.value.size(0), p.value.size(1))));
-    p.value.mul_(1.0 - params.learning_rate * decay);
-    p.value.add_(direction, -params.learning_rate * size);
-    p.grad.zero_();
+    if (!muon || !IsHiddenMatrix(p)) continue;
+    const int64_t at = parameters.OffsetOf(p), count = p.value.numel();
+    StepMatrix(p, m_.values().narrow(0, at, count).view(p.value.sizes()), scale, params);
   }
-  if (!m_.is_float()) return StepLowBit(values, grads, scale, params, ranges);
-  const auto t = static_cast<double>(num_steps_);
-  const auto bias1 = static_cast<float>(1.0 - std::pow(params.beta1, t));
-  const auto bias2_sqrt = static_cast<float>(std::sqrt(1.0 - std::pow(params.beta2, t)));
-  const auto lr = static_cast<float>(params.learning_rate),
-             beta1 = static_cast<float>(params.beta1), s = static_cast<float>(scale);
-  for (const Range& range : ranges) {
-    const auto decay = static_cast<float>(range.weight_decay);
-    ForChunks(range, [&](int64_t i, int64_t count) {
-      float *w = Data<float>(values) + i, *m = Data<float>(m_.values()) + i;
-      float* g = Data<float>(grads) + i;
-      if (options_.kind == "sgd")
-        GetKernels().sgd(w, m, g, count, s, lr, beta1, decay);
-      else
-        GetKernels().adamw(w, m, Data<float>(v_.values()) + i, g, count, s, lr, beta1,
-                           static_cast<float>(params.beta2), static_cast<float>(params.eps), decay,
-                           bias1, bias2_sqrt);
-    });
-  }
+  return [this, &parameters, c, muon, sgd](const Parameter& p, int64_t begin, int64_t count) {
+    if (muon && IsHiddenMatrix(p)) return;
+    const int64_t at = parameters.OffsetOf(p) + begin;
+    const auto decay = static_cast<float>(DecayOf(p, c.params));
+    float *w = Data<float>(parameters.values()) + at, *m = Data<float>(m_.values()) + at,
+          *g = Data<float>(parameters.grads()) + at;
+    if (sgd)
+      GetKernels().sgd(w, m, g, count, c.scale, c.lr, c.beta1, decay);
+    else
+      GetKernels().adamw(w, m, Data<float>(v_.values()) + at, g, count, c.scale, c.lr, c.beta1,
+                         c.beta2, c.eps, decay, c.bias1, c.bias2_sqrt);
+  };
+}
+
+void Optimizer::StepMatrix(Parameter& p, at::Tensor momentum, double scale,
+                           const AdamParams& params) const {
+  const at::Tensor g = p.grad * scale;
+  momentum.mul_(params.beta1).add_(g, 1.0 - params.beta1);
+  const at::Tensor direction = Orthogonalize(g * (1.0 - params.beta1) + momentum * params.beta1);
+  const double size =
+      0.2 * std::sqrt(static_cast<double>(std::max(p.value.size(0), p.value.size(1))));
+  p.value.mul_(1.0 - params.learning_rate * DecayOf(p, params));
+  p.value.add_(direction, -params.learning_rate * size);
+  p.grad.zero_();
 }
 
 // AdamW, a chunk at a time: its moments are decoded, stepped range by range and encoded again.
-void Optimizer::StepLowBit(const at::Tensor& values, const at::Tensor& grads, double scale,
-                           const AdamParams& params, const std::vector<Range>& ranges) {
-  const auto t = static_cast<double>(num_steps_);
-  const auto bias1 = static_cast<float>(1.0 - std::pow(params.beta1, t));
-  const auto bias2_sqrt = static_cast<float>(std::sqrt(1.0 - std::pow(params.beta2, t)));
+void Optimizer::StepLowBit(ParameterStore& parameters, const Constants& c) {
+  const at::Tensor &values = parameters.values(), &grads = parameters.grads();
+  std::vector<Range> ranges;
+  for (const Parameter& p : parameters.all())  // with the padding, which is 0
+    Append(ranges, parameters.OffsetOf(p), RoundUp(p.value.numel(), 16), DecayOf(p, c.params));
   ParallelFor((values.numel() + kChunk - 1) / kChunk, 1, [&](int64_t first, int64_t last) {
     std::vector<float> m(kChunk), v(kChunk);
-    for (int64_t c = first; c < last; ++c) {
-      const int64_t begin = c * kChunk, end = std::min(values.numel(), begin + kChunk);
+    for (int64_t chunk = first; chunk < last; ++chunk) {
+      const int64_t begin = chunk * kChunk, end = std::min(values.numel(), begin + kChunk);
       m_.Read(begin, end - begin, m.data());
       v_.Read(begin, end - begin, v.data());
       auto range = std::upper_bound(ranges.begin(), ranges.end(), begin,
@@ -178,14 +190,12 @@ void Optimizer::StepLowBit(const at::Tensor& values, const at::Tensor& grads, do
                       to = std::min(end, range->begin + range->count);
         if (from >= to) continue;
         GetKernels().adamw(Data<float>(values) + from, m.data() + from - begin,
-                           v.data() + from - begin, Data<float>(grads) + from, to - from,
-                           static_cast<float>(scale), static_cast<float>(params.learning_rate),
-                           static_cast<float>(params.beta1), static_cast<float>(params.beta2),
-                           static_cast<float>(params.eps), static_cast<float>(range->weight_decay),
-                           bias1, bias2_sqrt);
+                           v.data() + from - begin, Data<float>(grads) + from, to - from, c.scale,
+                           c.lr, c.beta1, c.beta2, c.eps, static_cast<float>(range->weight_decay),
+                           c.bias1, c.bias2_sqrt);
       }
-      m_.Write(begin, end - begin, m.data(), 2 * static_cast<uint64_t>(num_steps_));
-      v_.Write(begin, end - begin, v.data(), 2 * static_cast<uint64_t>(num_steps_) + 1);
+      m_.Write(begin, end - begin, m.data(), 2 * c.step);
+      v_.Write(begin, end - begin, v.data(), 2 * c.step + 1);
     }
   });
 }

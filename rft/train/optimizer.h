@@ -3,7 +3,6 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -25,12 +24,6 @@ struct OptimizerOptions {
   std::string state = "fp32";  // how moments are kept (moment.h): fp32; adamw also bf16 and int8
 };
 
-// A piece [begin, begin + count) of the arena that is treated alike.
-struct OptimizerRange {
-  int64_t begin, count;
-  double weight_decay;
-};
-
 class Optimizer {
  public:
   // kInvalidArgument names the option: an unknown kind or state (lists the known ones), a state that the kind can't have.
@@ -40,8 +33,14 @@ class Optimizer {
 
   // Euclidean norm of `grads` (1-D float32). NaN or Inf if any element is.
   static double Norm(const at::Tensor& grads);
-  // Moves the values along grads * scale, and clears the gradients on the way.
-  void Step(ParameterStore& parameters, double scale, const AdamParams& params);
+  // Starts a step along grads * scale. What it returns moves a piece of a parameter, and clears its gradient on the way: it has to
+  // be called for every element before the next call here, while optimizer and parameters live. What can't be done in
+  // any pieces (Muon's matrices, low-bit moments) has been done on return, and is left alone by it.
+  ValueUpdate BeginStep(ParameterStore& parameters, double scale, const AdamParams& params);
+  // A whole step.
+  void Step(ParameterStore& parameters, double scale, const AdamParams& params) {
+    parameters.Update(BeginStep(parameters, scale, params));
+  }
 
   const OptimizerOptions& options() const { return options_; }
   Moment& first_moment() { return m_; }
@@ -51,8 +50,11 @@ class Optimizer {
   void set_num_steps(int64_t n) { num_steps_ = n; }
 
  private:
-  void StepLowBit(const at::Tensor& values, const at::Tensor& grads, double scale,
-                  const AdamParams& params, const std::vector<OptimizerRange>& ranges);
+  // The constants of one step.
+  struct Constants;
+  void StepMatrix(Parameter& p, at::Tensor momentum, double scale, const AdamParams& params) const;
+  void StepLowBit(ParameterStore& parameters, const Constants& c);
+  double DecayOf(const Parameter& p, const AdamParams& params) const;
 
   OptimizerOptions options_;
   int64_t size_ = 0;  // of the arena

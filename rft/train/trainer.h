@@ -70,6 +70,9 @@ class Trainer : public TrainingClient {
   // Moves what is trained here towards what `other` trains, own = decay * own + (1 - decay) * other's, and makes a version of
   // it: an exponential moving average (the reference of a KL term). kInvalidArgument if their parameters differ.
   virtual absl::Status Follow(const Trainer& other, double decay) = 0;
+  // What another sampler puts on the base that it has: the adapter, or of a whole model what has changed
+  // (rft/models/delta_folder.h).
+  virtual absl::Status SaveDelta(const std::string& dir) = 0;
   // What SaveModel wrote into `dir` against what is trained: rft/train/export_check.h.
   virtual absl::StatusOr<std::optional<double>> CheckExport(const std::string& dir,
                                                             absl::Span<const Datum> datums) = 0;

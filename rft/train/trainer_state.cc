@@ -1,12 +1,16 @@
 #include "rft/train/trainer_state.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "rft/core/file_system.h"
 #include "rft/core/status_macros.h"
 #include "rft/io/safetensors.h"
@@ -49,6 +53,51 @@ std::vector<Entry> Entries(ParameterStore& parameters, const Arenas& arenas) {
   return entries;
 }
 
+// Elements of an entry from `begin` on, as the file has them.
+struct Piece {
+  int64_t begin;
+  TensorView view;
+};
+
+// The entry as one tensor or as ranges that cover it, in order.
+absl::StatusOr<std::vector<Piece>> PiecesOf(const TensorMap& tensors, const Entry& e) {
+  if (const auto whole = tensors.find(e.name); whole != tensors.end()) {
+    if (whole->second.dtype != TensorDtype::kF32 || whole->second.shape != e.shape)
+      return absl::InvalidArgumentError(
+          absl::StrCat(e.name, ": is ", TensorDtypeName(whole->second.dtype), " [",
+                       absl::StrJoin(whole->second.shape, ", "), "], this model needs F32 [",
+                       absl::StrJoin(e.shape, ", "), "]"));
+    return std::vector<Piece>{{0, whole->second}};
+  }
+  std::vector<Piece> pieces;
+  const std::string prefix = absl::StrCat(e.name, "[");
+  for (auto it = tensors.lower_bound(prefix);
+       it != tensors.end() && absl::StartsWith(it->first, prefix); ++it) {
+    const std::vector<std::string> range = absl::StrSplit(it->first.substr(prefix.size()), ':');
+    int64_t begin = 0, end = 0;
+    if (range.size() != 2 || !absl::SimpleAtoi(range[0], &begin) ||
+        !absl::SimpleAtoi(absl::StripSuffix(range[1], "]"), &end) || begin < 0 ||
+        it->second.dtype != TensorDtype::kF32 ||
+        static_cast<int64_t>(it->second.bytes.size() / sizeof(float)) != end - begin)
+      return absl::InvalidArgumentError(
+          absl::StrCat(it->first, ": expected F32 numbers of a range [begin:end]"));
+    pieces.push_back({begin, it->second});
+  }
+  if (pieces.empty()) return FindTensor(tensors, e.name).status();
+  std::sort(pieces.begin(), pieces.end(),
+            [](const Piece& a, const Piece& b) { return a.begin < b.begin; });
+  int64_t covered = 0;
+  bool gapless = true;
+  for (const Piece& piece : pieces) {
+    gapless = gapless && piece.begin == covered;
+    if (gapless) covered += static_cast<int64_t>(piece.view.bytes.size() / sizeof(float));
+  }
+  if (!gapless || covered != e.count)
+    return absl::InvalidArgumentError(absl::StrCat(e.name, ": its ranges don't cover its ", e.count,
+                                                   " numbers once; at ", covered));
+  return pieces;
+}
+
 }  // namespace
 
 absl::Status SaveTrainerState(const std::string& dir, ParameterStore& parameters,
@@ -83,20 +132,16 @@ absl::Status LoadTrainerState(const std::string& dir, ParameterStore& parameters
                                                    optimizer.options().kind));
   const Arenas arenas(parameters, optimizer, step);
   const std::vector<Entry> entries = Entries(parameters, arenas);
-  std::vector<TensorView> views;
+  std::vector<std::vector<Piece>> found;
   for (const Entry& e : entries) {
-    auto view = FindTensor(file.tensors, e.name);
-    if (!view.ok())
-      return absl::InvalidArgumentError(absl::StrCat(path, ": ", view.status().message()));
-    if (view->dtype != TensorDtype::kF32 || view->shape != e.shape)
-      return absl::InvalidArgumentError(
-          absl::StrCat(path, ": ", e.name, ": is ", TensorDtypeName(view->dtype), " [",
-                       absl::StrJoin(view->shape, ", "), "], this model needs F32 [",
-                       absl::StrJoin(e.shape, ", "), "]"));
-    views.push_back(*std::move(view));
+    auto pieces = PiecesOf(file.tensors, e);
+    if (!pieces.ok())
+      return absl::InvalidArgumentError(absl::StrCat(path, ": ", pieces.status().message()));
+    found.push_back(*std::move(pieces));
   }
   for (size_t i = 0; i < entries.size(); ++i)
-    std::memcpy(entries[i].data, views[i].bytes.data(), views[i].bytes.size());
+    for (const Piece& piece : found[i])
+      std::memcpy(entries[i].data + piece.begin, piece.view.bytes.data(), piece.view.bytes.size());
   if (arenas.m.defined()) optimizer.first_moment().FromFloat(arenas.m);
   if (arenas.v.defined()) optimizer.second_moment().FromFloat(arenas.v);
   if (step == 0) optimizer.Reset();

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -87,8 +86,7 @@ def sums(rows: list[torch.Tensor], datums: list[rft.Datum]) -> torch.Tensor:
 
 
 def expected(loss: str, logps: torch.Tensor, reference: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Sum over pairs (rows for kto). TRL's own functions where it has them; its dpo and kto are lines of a method: quoted."""
-    chosen, rejected = logps[0::2], logps[1::2]
+    """Sum over pairs (rows for kto), as in TRL."""
     ratios = logps - reference
     if loss == "dpo":  # dpo_trainer.py, loss_type "sigmoid"
         return -F.logsigmoid(0.1 * (ratios[0::2] - ratios[1::2])).sum()
@@ -97,17 +95,23 @@ def expected(loss: str, logps: torch.Tensor, reference: torch.Tensor, tokens: to
         return ((mean[0::2] - mean[1::2] - 1 / (2 * 0.1)) ** 2).sum()
     if loss == "kto":  # kto_trainer.py, loss_type "kto"
         return (1 - torch.sigmoid(0.1 * (ratios[0::2] - 0.3))).sum() + (1 - torch.sigmoid(0.1 * (0.3 - ratios[1::2]))).sum()
-    if loss == "simpo":
-        from trl.experimental.cpo import CPOTrainer
-
-        trainer = SimpleNamespace(alpha=0.0, beta=2.0, simpo_gamma=1.0, label_smoothing=0.0, loss_type="simpo",
-                                  accelerator=SimpleNamespace(device="cpu"))
-        return CPOTrainer.cpo_loss(trainer, chosen / tokens[0::2], rejected / tokens[1::2])[0].sum()
-    from trl.experimental.orpo import ORPOTrainer
-
-    trainer = SimpleNamespace(beta=0.1, accelerator=SimpleNamespace(device="cpu"))
     mean = logps / tokens
-    return -(ORPOTrainer.odds_ratio_loss(trainer, mean[0::2], mean[1::2])[0]).sum() - mean[0::2].sum()
+    chosen, rejected = mean[0::2], mean[1::2]
+    if loss == "simpo":  # cpo_trainer.py, cpo_loss with loss_type "simpo"
+        return -F.logsigmoid(2.0 * (chosen - rejected) - 1.0).sum()
+    # orpo_trainer.py, odds_ratio_loss, and the negative log-likelihood of the chosen completions
+    log_odds = (chosen - rejected) - (torch.log(-torch.expm1(chosen)) - torch.log(-torch.expm1(rejected)))
+    return -0.1 * F.logsigmoid(log_odds).sum() - chosen.sum()
+
+
+@pytest.mark.parametrize("loss", ["simpo", "orpo"])
+def test_the_formulas_of_the_next_test_give_what_trls_functions_gave(loss: str) -> None:
+    golden = json.loads((Path(__file__).parent.parent / "oracles" / "preference_golden.json").read_text())[loss]
+    logps = torch.tensor(golden["logps"], dtype=torch.float64, requires_grad=True)
+    value = expected(loss, logps, torch.zeros_like(logps), torch.tensor(golden["tokens"], dtype=torch.float64))
+    value.backward()
+    assert value.item() == pytest.approx(golden["loss"], rel=1e-6)  # TRL's odds ratio is float32
+    np.testing.assert_allclose(logps.grad.numpy(), golden["gradient"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["dpo", "ipo", "simpo", "orpo", "kto"])

@@ -121,6 +121,18 @@ def test_one_engine_serves_several_adapters_of_one_base(llama_dir: Path, targets
             engine.generate([IDS], max_tokens=2, adapter="a")
 
 
+def test_describing_and_distilling_see_the_adapter_of_the_head(llama_dir: Path) -> None:
+    model = rft.Model.load(str(llama_dir), dtype="fp32")
+    trainer = rft.Trainer(model, rft.Adapter(model, rank=2, targets=["lm_head"]))
+    for _ in range(2):
+        trainer.forward_backward([datum(IDS)], loss="cross-entropy")
+        trainer.optim_step(learning_rate=0.05)
+    logprobs, _, ids, top = trainer.describe([datum(IDS)], top_k=model.vocab_size)
+    assert logprobs[0].tolist() == trainer.forward([datum(IDS)])[0].tolist()
+    np.testing.assert_allclose(np.exp(top[0][1:]).sum(-1), 1.0, atol=1e-5)
+    assert abs(trainer.forward_backward_distillation([datum(IDS)], ids, top).metrics["divergence"]) < 1e-6  # its own teacher
+
+
 def test_a_run_trains_an_adapter_and_resumes_it(llama_dir: Path, tmp_path: Path) -> None:
     data = tmp_path / "train.jsonl"
     data.write_text("".join(json.dumps({"messages": [{"role": "user", "content": f"{i} + 1"}]}) + "\n" for i in range(8)))

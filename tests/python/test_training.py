@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 import rft
 from rft.codec import load_codec
@@ -125,8 +127,65 @@ def test_weights_for_a_sampler_are_a_model_or_an_adapter(llama_dir: Path, tmp_pa
     trainer = rft.Trainer(model, adapter)
     assert (trainer.save_weights_for_sampler(tmp_path / "delta", "delta") / "adapter_model.safetensors").is_file()
     assert rft.Model.load(str(trainer.save_weights_for_sampler(tmp_path / "base")), dtype="fp32").vocab_size == model.vocab_size
-    with pytest.raises(rft.StateError):
-        rft.Trainer(rft.Model.load(str(llama_dir))).save_weights_for_sampler(tmp_path / "none", "delta")
+
+
+def test_a_state_in_shards_is_the_state(llama_dir: Path, tmp_path: Path) -> None:
+    trainer = rft.Trainer(rft.Model.load(str(llama_dir), dtype="fp32", threads=1))
+    rows = [rft.Datum([5, 17, 3, 40, 22, 9], [0.0, 1.0, 1.0, 1.0, 1.0, 1.0])]
+
+    def step() -> float:
+        result = trainer.forward_backward(rows, loss="cross-entropy")
+        trainer.optim_step(learning_rate=0.01)
+        return result.loss_sum
+
+    step()
+    trainer.save_state(tmp_path)
+    want = [step(), step()]
+    file = tmp_path / "trainer.safetensors"
+    with safe_open(file, "np") as tensors:
+        metadata, whole = tensors.metadata(), {name: tensors.get_tensor(name).ravel() for name in tensors.keys()}  # noqa: SIM118
+    shards = {f"{name}[{begin}:{begin + len(part)}]": part for name, values in whole.items()
+              for begin, part in ((0, values[:len(values) // 3]), (len(values) // 3, values[len(values) // 3:]))}
+    save_file(shards, file, metadata)
+    trainer.load_state(tmp_path)
+    assert [step(), step()] == want
+    save_file(dict(list(shards.items())[1:]), file, metadata)
+    with pytest.raises(rft.ConfigError, match="its ranges don't cover its"):
+        trainer.load_state(tmp_path)
+
+
+@pytest.mark.parametrize("targets", [[], ["all", "embed_tokens", "lm_head"]], ids=["full", "lora"])
+def test_sample_is_of_the_weights_as_they_are_now(llama_dir: Path, targets: list[str]) -> None:
+    model = rft.Model.load(str(llama_dir), dtype="bf16")
+    trainer = rft.Trainer(model, rft.Adapter(model, rank=2, targets=targets) if targets else None)
+    prompt = [5, 17, 3]
+    for _ in range(2):
+        [[sample]] = trainer.sample([prompt], max_tokens=8, ignore_eos=True)
+        datum = rft.Datum([*prompt, *sample.ids.tolist()], [0.0] * 3 + [1.0] * 8)
+        assert trainer.forward([datum])[0][3:].tolist() == sample.logprobs.tolist()
+        trainer.forward_backward([datum], loss="cross-entropy")
+        trainer.optim_step(learning_rate=0.01)
+
+
+def test_a_delta_of_a_whole_model_is_small_and_loads_as_the_model_does(model_dir: Path, tmp_path: Path) -> None:
+    trainer = rft.Trainer(rft.Model.load(str(model_dir), dtype="bf16"))
+    trainer.forward_backward([rft.Datum([5, 17, 3, 40, 22, 9], [0.0, 1.0, 1.0, 1.0, 1.0, 1.0])], loss="cross-entropy")
+    trainer.optim_step(learning_rate=3e-6)
+    delta, base = trainer.save_weights_for_sampler(tmp_path / "delta", "delta"), trainer.save_weights_for_sampler(tmp_path / "base")
+    small, whole = (folder / f"{name}.safetensors" for folder, name in ((delta, "delta"), (base, "model")))
+    assert 0 < small.stat().st_size < 0.5 * whole.stat().st_size
+    again = trainer.save_weights_for_sampler(tmp_path / "again", "delta")
+    loaded, want = rft.Model.load(str(again), dtype="fp32"), rft.Model.load(str(base), dtype="fp32")
+    for name in want.parameter_names():
+        np.testing.assert_array_equal(loaded.parameter(name), want.parameter(name), err_msg=name)
+    assert load_codec(delta).encode("1 + 1") == load_codec(model_dir).encode("1 + 1")
+    damaged = bytearray(small.read_bytes())
+    damaged[-1] ^= 1
+    small.write_bytes(bytes(damaged))
+    with pytest.raises(rft.DataLossError, match="another base, or a damaged file"):
+        rft.Model.load(str(delta))
+    with pytest.raises(rft.StateError, match="came from no folder"):
+        rft.Trainer(rft.Model.create((model_dir / "config.json").read_text())).save_weights_for_sampler(tmp_path / "none", "delta")
 
 
 def test_clients_of_models_and_adapters_side_by_side_get_what_each_gets_alone(llama_dir: Path) -> None:

@@ -110,6 +110,28 @@ TEST_F(TrainerTest, LeavesAHeldVersionAsItWas) {
   EXPECT_TRUE(at::equal(testing::HiddenStates(*model_, *held, ids), before));
 }
 
+// With no version to write over, the step is done before the weights are packed; otherwise on the way.
+TEST_F(TrainerTest, StepsAlikeOverAnOldVersionAndBesideOnesThatAreHeld) {
+  for (const char* kind : {"adamw", "sgd", "muon"})
+    for (const auto family :
+         {testing::Family::kLlama, testing::Family::kQwen3, testing::Family::kQwen3Moe}) {
+      std::vector<std::string> states;
+      for (const bool hold : {false, true}) {
+        auto trainer = *Trainer::Create(testing::MakeTinyModel(family, at::kBFloat16),
+                                        {.optimizer = {.kind = kind, .decay_vectors = false}});
+        std::vector<std::shared_ptr<const PublishedWeights>> held;
+        for (int i = 0; i < 3; ++i) {
+          if (hold) held.push_back(*trainer->SaveWeightsForSampler());
+          ASSERT_TRUE(trainer->ForwardBackward(RandomDatums(3, i), grpo_).ok());
+          const auto step = trainer->OptimStep({.learning_rate = 0.01, .weight_decay = 0.1});
+          ASSERT_TRUE(step.ok()) << step.status();
+        }
+        states.push_back(State(*trainer));
+      }
+      EXPECT_TRUE(states[0] == states[1]) << kind;
+    }
+}
+
 TEST_F(TrainerTest, ReducesTheLossItTrainsOn) {
   const std::vector<Datum> datums = RandomDatums(3, 1);
   const LossConfig loss = FindLoss("cross-entropy").DefaultConfig();

@@ -98,26 +98,34 @@ def as_list(result: Any, count: int, name: str) -> list[Any]:
 # Each adapter takes (function, name, await_) and returns (items, rows) -> results, one per item.
 
 
-def together(columns: Callable[[list[Row]], dict[str, Any]]) -> Callable:
-    """The adapter that passes all completions at once beside what `columns` makes of their rows."""
-    def adapter(function: Any, name: str, await_: Callable) -> Callable:
-        def grade(items: list[Item], rows: list[Row]) -> list[Any]:
-            values = {
-                **columns(rows),
-                "completions": [item["completion"] for item in items],
-                "token_ids": [item["token_ids"] for item in items],
-                "finish_reasons": [item["finish_reason"] for item in items],
-                "messages": [conversation(item, row) for item, row in zip(items, rows)],
-            }
-            return as_list(await_(call(function, values)), len(items), name)
+def batch(function: Any, name: str, await_: Callable) -> Callable:
+    def grade(items: list[Item], rows: list[Row]) -> list[Any]:
+        values = {
+            **columns_of(rows, ("messages",)),
+            "completions": [item["completion"] for item in items],
+            "rows": rows,
+            "token_ids": [item["token_ids"] for item in items],
+            "finish_reasons": [item["finish_reason"] for item in items],
+            "messages": [conversation(item, row) for item, row in zip(items, rows)],
+        }
+        return as_list(await_(call(function, values)), len(items), name)
 
-        return grade
-
-    return adapter
+    return grade
 
 
-batch = together(lambda rows: {**columns_of(rows, ("messages",)), "rows": rows})
-group = together(lambda rows: {**rows[0], "row": rows[0]})
+def group(function: Any, name: str, await_: Callable) -> Callable:
+    def grade(items: list[Item], rows: list[Row]) -> list[Any]:
+        values = {
+            **rows[0],
+            "completions": [item["completion"] for item in items],
+            "row": rows[0],
+            "token_ids": [item["token_ids"] for item in items],
+            "finish_reasons": [item["finish_reason"] for item in items],
+            "messages": [conversation(item, row) for item, row in zip(items, rows)],
+        }
+        return as_list(await_(call(function, values)), len(items), name)
+
+    return grade
 
 
 def trl(function: Any, name: str, await_: Callable) -> Callable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from rft import _native, loss_check
 if TYPE_CHECKING:
     import numpy as np
 
-    from rft._rft import Datum, FBResult
+    from rft._rft import Completion, Datum, FBResult
     from rft._rft import Trainer as NativeTrainer
 else:
     NativeTrainer = _native.load().Trainer
@@ -28,7 +28,7 @@ TorchLoss = Callable[[list[torch.Tensor]], Any]
 
 
 class Trainer(NativeTrainer):
-    """The C++ trainer. Adds one thing: `forward_backward_custom` takes a loss written with torch.
+    """The C++ trainer, `forward_backward_custom` with a loss written with torch, `sample`, and verbs as futures (`submit`).
 
     def loss(logprobs):                       # one 1-D float32 tensor per datum, 0 where its weights are 0
         return -sum((lp * w).sum() for lp, w in zip(logprobs, weights))
@@ -64,17 +64,29 @@ class Trainer(NativeTrainer):
         return json.loads(path.read_text()) if path.is_file() else None
 
     def save_weights_for_sampler(self, dir: str | Path, kind: str = "base") -> Path:  # noqa: A002
-        """What another sampler loads: "base", a whole model (a trained adapter merged in), checked as check_export does; "delta",
-        the trained adapter in PEFT's format, to be put on the same base. An engine in this process takes weights() instead.
+        """What another sampler loads: "base", a whole model (a trained adapter merged in), checked as check_export does; "delta", for
+        one that has the base: the trained adapter in PEFT's format, or, where the whole model is trained, the numbers that have
+        changed in bf16 with a checksum of the result. An engine in this process takes weights() instead.
         """
         if kind == "base":
             self.save_model(str(dir))
             self.check_export(str(dir))
         elif kind == "delta":
-            self.save_adapter(str(dir))
+            self.save_delta(str(dir))
         else:
             raise ValueError(f"kind is {kind!r}; it can be 'base' or 'delta'")
         return Path(dir)
+
+    def sample(self, prompts: Iterable[Sequence[int]], **options: Any) -> list[list[Completion]]:
+        """Completions of the weights as they are now: Engine.generate with its options, on an engine that is made at the first call and
+        shares this trainer's weights. Make an rft.Engine of your own for its settings, or to sample while this trains.
+        """
+        engine = self.__dict__.get("_engine")
+        if engine is None:
+            engine = self.__dict__["_engine"] = _native.load().Engine(self.model)
+        engine.publish(self.weights())
+        completions: list[list[Completion]] = engine.generate(prompts, **options)
+        return completions
 
     def submit(self, verb: str, *args: Any, **kwargs: Any) -> Future[Any]:
         """Starts `verb` ("forward_backward", "optim_step", ...) and returns a future of what it returns.

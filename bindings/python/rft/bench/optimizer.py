@@ -1,7 +1,8 @@
 """`rft bench optimizer`: one optim_step as memory traffic.
 
 Rows optimizer/<kind>/<model>: GB/s of everything a step has to move (the norm reads the gradients; AdamW reads weights, gradients
-and two moments, writes weights and moments and clears the gradients; the compute copy is read and written). limit: the time of the
+and two moments, writes weights and moments and clears the gradients; the compute copy is written, from weights that are still in
+the cache). limit: the time of the
 same bytes at what passes like these stream here, measured between the steps: a plain read for the norm, and an update in place
 (x *= c over four arrays in huge pages) for the rest. Reading alone is not the limit of a stream that also writes: a core moves more
 when both directions are busy.
@@ -16,10 +17,10 @@ from collections.abc import Iterator
 from rft.bench import BenchOptions, Log, Row, row
 from rft.bench.models import bench_model
 
-# Float32 numbers per parameter: what the norm reads, the update with the gradient's clearing, packing (reads 1, writes half: bf16).
+# Float32 numbers per parameter: what the norm reads, the update with the gradient's clearing, the compute copy (bf16: half).
 NORM = 1.0
 UPDATE = {"adamw": 8.0, "sgd": 6.0}
-PACKING = 1.5
+PACKING = 0.5
 ROUNDS = 7
 
 

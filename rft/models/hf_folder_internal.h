@@ -1,0 +1,17 @@
+// Shared by hf_folder.cc and delta_folder.cc.
+#pragma once
+
+#include <string>
+
+#include "rft/core/file_system.h"
+#include "rft/io/safetensors.h"
+#include "rft/models/causal_lm.h"
+
+namespace rft {
+
+// The checkpoint's tensor of this name and shape, into the parameter's value. kInvalidArgument for NaN or Inf.
+absl::Status LoadParameter(const TensorMap& tensors, const Parameter& p);
+// Everything beside the weights that makes a folder usable: tokenizer, template, generation settings.
+absl::Status CopyCompanions(const std::string& from, const std::string& to, FileSystem& fs);
+
+}  // namespace rft
