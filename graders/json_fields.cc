@@ -61,10 +61,10 @@ class JsonFields : public Grader {
     if (!expected_text.ok()) return GradeWithoutText(expected_text.status());
     const absl::StatusOr<std::string_view> text = input_.View(input, &buffers[1]);
     if (text.ok()) {
-      QuickJson readers[2];
-      const QuickJson::Value* found = readers[0].Read(fences_ ? FencedOrAll(*text) : *text);
+      QuickJson reader;
+      const QuickJson::Value* found = reader.Read(fences_ ? FencedOrAll(*text) : *text);
       const QuickJson::Value* expected =
-          found == nullptr ? nullptr : readers[1].Read(*expected_text);
+          found == nullptr ? nullptr : QuickJson::ReadRemembered(*expected_text);
       if (expected != nullptr && found->is_object() && expected->is_object())
         return Compare(QuickObject(*found), QuickObject(*expected));
     }
@@ -99,7 +99,8 @@ class JsonFields : public Grader {
                         !value ? "missing" : "is " + ToJson(*value).substr(0, 60));
       }
       if (score.sub_scores.size() < kMaxSubScores)
-        score.sub_scores.emplace(std::string("field/").append(name), same ? 1.0 : 0.0);
+        score.sub_scores.emplace_hint(score.sub_scores.end(), std::string("field/").append(name),
+                                      same ? 1.0 : 0.0);
     };
     if (!fields_.empty()) {
       for (const std::string& name : fields_) compare(name);

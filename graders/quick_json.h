@@ -6,6 +6,7 @@
 //   if (const QuickJson::Value* value = reader.Read(text)) ... (*value)["name"] ...
 //
 // Views and values live as long as the reader, until its next Read. Readers are cheap: each thread keeps their buffers.
+// What rows expect comes once per rollout of a group: each thread remembers some such texts, read (ReadRemembered).
 // Thread safety: one thread.
 #pragma once
 
@@ -26,15 +27,18 @@ class QuickJson {
   using Value = simdjson::dom::element;
 
   QuickJson();
+  QuickJson(QuickJson&&);  // the other can only be destroyed
   ~QuickJson();
-  QuickJson(const QuickJson&) = delete;
-  QuickJson& operator=(const QuickJson&) = delete;
 
   // Null: not taken.
   const Value* Read(std::string_view text);
 
- private:
+  // The same, quicker where this thread read the same text lately. Lives until the next call on this thread.
+  static const Value* ReadRemembered(std::string_view text);
+
   struct Buffers;
+
+ private:
   std::unique_ptr<Buffers> buffers_;
 };
 
