@@ -135,22 +135,19 @@ size_t PlaceOf(std::string_view text) {
 
 }  // namespace
 
-QuickJson::QuickJson() {
-  auto& kept = Kept();
-  if (kept.empty()) {
+QuickJson::QuickJson() : kept_(&Kept()) {
+  if (kept_->empty()) {
     buffers_ = std::make_unique<Buffers>();
   } else {
-    buffers_ = std::move(kept.back());
-    kept.pop_back();
+    buffers_ = std::move(kept_->back());
+    kept_->pop_back();
   }
 }
 
 QuickJson::QuickJson(QuickJson&&) = default;
 
 QuickJson::~QuickJson() {
-  if (buffers_ == nullptr) return;
-  auto& kept = Kept();
-  if (kept.size() < kMaxKept) kept.push_back(std::move(buffers_));
+  if (buffers_ != nullptr && kept_->size() < kMaxKept) kept_->push_back(std::move(buffers_));
 }
 
 const QuickJson::Value* QuickJson::Read(std::string_view text) { return ReadInto(*buffers_, text); }

@@ -16,6 +16,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "graders/json_text.h"
 #include "rft/io/json.h"
@@ -39,6 +40,7 @@ class QuickJson {
   struct Buffers;
 
  private:
+  std::vector<std::unique_ptr<Buffers>>* kept_;  // this thread's
   std::unique_ptr<Buffers> buffers_;
 };
 
@@ -58,6 +60,10 @@ inline std::string_view KeyOf(const json::key_value_pair& member) {
   return {member.key().data(), member.key().size()};
 }
 inline std::string_view KeyOf(const simdjson::dom::key_value_pair& member) { return member.key; }
+inline const json::value* ValueOf(const json::key_value_pair& member) { return &member.value(); }
+inline std::optional<QuickJson::Value> ValueOf(const simdjson::dom::key_value_pair& member) {
+  return member.value;
+}
 
 inline std::optional<std::string_view> TextOf(const json::value& value) {
   if (!value.is_string()) return std::nullopt;

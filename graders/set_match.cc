@@ -135,7 +135,7 @@ class SetMatch : public Grader {
           parsed.ok() && parsed->is_array()) {
         for (const json::value& item : parsed->get_array()) {
           items->made.push_back(item.is_string() ? std::string(item.get_string()) : ToJson(item));
-          Add(items->made.back(), items);
+          Add(items->made.back(), /*has_upper_case=*/true, items);
         }
         return;
       }
@@ -143,28 +143,28 @@ class SetMatch : public Grader {
     const char* const end = text.data() + text.size();
     for (const char* begin = text.data();;) {
       const char* stop = begin;
-      while (stop != end && !separates_[static_cast<unsigned char>(*stop)]) ++stop;
-      Add(std::string_view(begin, static_cast<size_t>(stop - begin)), items);
+      bool has_upper_case = false;
+      for (; stop != end && !separates_[static_cast<unsigned char>(*stop)]; ++stop)
+        has_upper_case |= MayBeUpperCase(*stop);
+      Add(std::string_view(begin, static_cast<size_t>(stop - begin)), has_upper_case, items);
       if (stop == end) break;
       begin = stop + 1;
     }
   }
 
-  void Add(std::string_view item, Items* items) const {
+  void Add(std::string_view item, bool has_upper_case, Items* items) const {
     std::string_view trimmed = Trimmed(item);
     if (trimmed.empty()) return;
-    if (ignore_case_ && HasUpperCase(trimmed)) {
+    if (ignore_case_ && has_upper_case) {
       items->made.push_back(LowerUtf8(trimmed));
       trimmed = items->made.back();
     }
     items->listed.push_back(trimmed);
   }
 
-  // False: LowerUtf8 changes nothing.
-  static bool HasUpperCase(std::string_view text) {
-    return std::any_of(text.begin(), text.end(), [](char c) {
-      return (c >= 'A' && c <= 'Z') || static_cast<unsigned char>(c) >= 0x80;
-    });
+  // False: LowerUtf8 leaves it alone.
+  static bool MayBeUpperCase(char c) {
+    return (c >= 'A' && c <= 'Z') || static_cast<unsigned char>(c) >= 0x80;
   }
 
   Template expected_;
