@@ -5,7 +5,8 @@ Rows:
                               a reward function for them
     graders/python/overhead_us   what the worker path adds to a grade of a Python function, in batches; the limit is the goal
     graders/python/hanging_calls_s   what it costs a step of 300 completions that 1 % of the calls are `while True: pass`; the limit is
-                                     the deadline of one call
+                                     the deadline of one call. The completions end one after the other in 2 s; all_at_once: what it
+                                     costs where they come together, so that calls hang one after the other
     graders/sampling_while_grading   tokens/s of sampling while the completions before are graded, against sampling alone
 Peers are Python packages where people use one (rapidfuzz, sacrebleu, rouge-score, jsonschema, math-verify), else plain Python
 (tests/bench/peers/trl_rewards.py). `limit` of a native row is what 20 times the peer would be; `disagree` says on how many of the
@@ -33,6 +34,7 @@ OVERHEAD_GOAL_US = 100
 PROMPTS, GROUP = 8, 8  # a step
 STEP = 300
 HANG_DEADLINE_S = 1.0
+SAMPLING_S = 2.0
 WORDS = ("we first add the two numbers then divide by three which gives a value that is close to but not equal to what was asked so the "
          "result must be checked again before it is written down").split()
 
@@ -191,20 +193,22 @@ def hanging_row(options: BenchOptions, log: Log) -> Row:
     spec = grader_spec(half_unless_told_to_hang) | {"deadline_s": HANG_DEADLINE_S}
     rows = [json.dumps({"answer": "1"})] * STEP
 
-    def seconds(hanging: int, seed: int) -> float:
+    def seconds(hanging: int, seed: int, over_s: float) -> float:
         places = random.Random(seed).sample(range(STEP), hanging)
         texts = ["hang" if i in places else "fine" for i in range(STEP)]
         start = time.perf_counter()
-        kinds = [grades[0]["kind"] for grades in native.grade_rows([spec], rows, texts)]
+        kinds = [grades[0]["kind"] for grades in native.grade_rows([spec], rows, texts, over_s=over_s)]
         if kinds.count("timeout") != hanging or kinds.count("score") != STEP - hanging:
             raise RuntimeError(f"of {STEP} calls, {hanging} of which hang, {kinds.count('score')} were graded")
         return time.perf_counter() - start
 
-    found = []
+    found, together = [], []
     for index in range(options.rounds):
-        found.append(seconds(STEP // 100, index) - seconds(0, index))
-        log(f"graders/python/hanging_calls_s: round {index + 1}: {found[-1]:.2f} s")
-    return row("graders/python/hanging_calls_s", statistics.median(found), None, "s", HANG_DEADLINE_S, smaller_is_better=True)
+        found.append(seconds(STEP // 100, index, SAMPLING_S) - seconds(0, index, SAMPLING_S))
+        together.append(seconds(STEP // 100, index, 0) - seconds(0, index, 0))
+        log(f"graders/python/hanging_calls_s: round {index + 1}: {found[-1]:.2f} s, all at once {together[-1]:.2f} s")
+    return row("graders/python/hanging_calls_s", statistics.median(found), None, "s", HANG_DEADLINE_S, smaller_is_better=True,
+               ours_all=[round(value, 2) for value in found], all_at_once=round(statistics.median(together), 2))
 
 
 def sampling_row(options: BenchOptions, log: Log) -> Row:
