@@ -9,6 +9,7 @@
 #include <map>
 #include <mutex>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -151,7 +152,7 @@ absl::StatusOr<std::shared_ptr<const Row>> ParseGradedRow(const std::string& lin
 absl::StatusOr<std::vector<std::vector<TimedGrade>>> GradeOffline(
     const std::vector<GraderSpec>& specs, const std::vector<std::shared_ptr<const Row>>& rows,
     const std::vector<std::string>& completions, const std::vector<std::vector<TokenId>>& token_ids,
-    int num_threads) {
+    int num_threads, double over_s) {
   std::vector<SharedSeconds> seconds;
   for (size_t g = 0; g < specs.size(); ++g)
     seconds.push_back(std::make_shared<std::vector<std::atomic<double>>>(rows.size()));
@@ -165,7 +166,11 @@ absl::StatusOr<std::vector<std::vector<TimedGrade>>> GradeOffline(
   for (const auto& row : rows)
     ++groups.try_emplace(row->json, static_cast<int64_t>(groups.size()), 0).first->second.second;
   Countdown countdown(rows.size());
+  const SteadyTime start = std::chrono::steady_clock::now();
   for (size_t i = 0; i < rows.size(); ++i) {
+    const std::chrono::duration<double> due(over_s * static_cast<double>(i) /
+                                            static_cast<double>(rows.size()));
+    std::this_thread::sleep_until(start + std::chrono::duration_cast<SteadyTime::duration>(due));
     auto rollout = std::make_shared<Rollout>();
     rollout->index = static_cast<int32_t>(i);
     rollout->completion_text = completions[i];

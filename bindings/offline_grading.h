@@ -20,13 +20,14 @@ struct TimedGrade {
 // A line as a dataset has it; `messages` may be missing here. kInvalidArgument: not a JSON object, or broken messages.
 absl::StatusOr<std::shared_ptr<const Row>> ParseGradedRow(const std::string& line, int64_t index);
 
-// result[i][g]: grader g on completions[i]. num_threads: for C++ graders.
+// result[i][g]: grader g on completions[i]. num_threads: for C++ graders. over_s: completions are handed over evenly in this
+// time, as those of a run end one after the other; 0: at once.
 // REQUIRES: rows, completions and token_ids have the same length. kInvalidArgument: all mistakes of all specs, one per line;
 // kFailedPrecondition: a Python function that can't be loaded.
 absl::StatusOr<std::vector<std::vector<TimedGrade>>> GradeOffline(
     const std::vector<GraderSpec>& specs, const std::vector<std::shared_ptr<const Row>>& rows,
     const std::vector<std::string>& completions, const std::vector<std::vector<TokenId>>& token_ids,
-    int num_threads);
+    int num_threads, double over_s = 0.0);
 
 // Seconds of the calling thread's CPU time that grading all completions `repeats` times takes: Run in a loop, without the pool.
 // REQUIRES: rows and completions have the same length. Status as of CreateGrader.

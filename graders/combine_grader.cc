@@ -10,7 +10,6 @@
 // A formula over the parts: `multi`.
 
 #include <algorithm>
-#include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <set>
 #include <string>
@@ -63,15 +62,12 @@ void ReadWeights(ParamReader& params, Rule* rule) {
 void ReadGate(ParamReader& params, Rule* rule) {
   rule->gate_at_least = params.Double("gate_at_least", 1.0);
   rule->gate_score = params.Double("gate_score", 0.0);
-  const absl::StatusOr<json::value> list = ParseJson(params.String("gate", "[]"));
-  if (!list.ok() || !list->is_array()) return params.AddError("gate", "must be a list of names");
-  for (const json::value& name : list->get_array()) {
-    if (!name.is_string()) return params.AddError("gate", "must be a list of names");
-    CheckName(params, "gate", std::string(name.get_string()), *rule);
-    rule->gate.insert(std::string(name.get_string()));
+  const bool gated = rule->how == "gated";
+  for (const std::string& name : params.Texts(
+           "gate", "names", gated ? ParamReader::Need::kRequired : ParamReader::Need::kOptional)) {
+    CheckName(params, "gate", name, *rule);
+    rule->gate.insert(name);
   }
-  if (rule->how == "gated" && rule->gate.empty())
-    params.AddError("gate", "required, as a list of names");
 }
 
 double Combined(const Rule& rule, const std::map<std::string, double>& scores) {

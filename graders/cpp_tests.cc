@@ -78,7 +78,7 @@ class CppTests : public CodeGrader {
       params.AddError("compiler", absl::StrCat("there is no program ", grader->compiler_,
                                                " (apt-get install g++)"));
     }
-    grader->ReadFlags(params);
+    if (params.Has("flags")) grader->flags_ = params.Texts("flags", "texts");
     grader->compile_deadline_s_ = params.Double("compile_deadline_s", 30.0, 0.1);
     RFT_RETURN_IF_ERROR(params.Finish());
     return grader;
@@ -118,18 +118,6 @@ class CppTests : public CodeGrader {
   }
 
  private:
-  void ReadFlags(ParamReader& params) {
-    const absl::StatusOr<json::value> list =
-        ParseJson(params.String("flags", R"(["-std=c++20", "-O1"])"));
-    const json::array* flags = list.ok() ? list->if_array() : nullptr;
-    bool good = flags != nullptr;
-    for (size_t i = 0; good && i < flags->size(); ++i) {
-      good = (*flags)[i].is_string();
-      if (good) flags_.emplace_back((*flags)[i].get_string());
-    }
-    if (!good) params.AddError("flags", "must be a list of texts");
-  }
-
   // "" or why it did not compile.
   absl::StatusOr<std::string> Compile(const Sandbox& sandbox, const std::string& folder,
                                       CodeClock& clock) const {
@@ -163,7 +151,7 @@ class CppTests : public CodeGrader {
   }
 
   std::string compiler_;
-  std::vector<std::string> flags_;
+  std::vector<std::string> flags_ = {"-std=c++20", "-O1"};
   double compile_deadline_s_ = 30.0;
 };
 

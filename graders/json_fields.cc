@@ -40,17 +40,7 @@ class JsonFields : public Grader {
     grader->tolerance_ = params.Double("tolerance", 0.0, 0.0);
     grader->ignore_case_ = params.Bool("ignore_case", false);
     grader->fences_ = params.Bool("fences", true);
-    if (const std::string list = params.String("fields", ""); !list.empty()) {
-      const absl::StatusOr<json::value> fields = ParseJson(list);
-      if (!fields.ok() || !fields->is_array()) {
-        params.AddError("fields", "must be a list of names");
-      } else {
-        for (const json::value& name : fields->get_array()) {
-          if (!name.is_string()) params.AddError("fields", "must be a list of names");
-          grader->fields_.push_back(name.is_string() ? std::string(name.get_string()) : "");
-        }
-      }
-    }
+    grader->fields_ = params.Texts("fields", "names");
     RFT_RETURN_IF_ERROR(params.Finish());
     return grader;
   }
@@ -61,10 +51,10 @@ class JsonFields : public Grader {
     if (!expected_text.ok()) return GradeWithoutText(expected_text.status());
     const absl::StatusOr<std::string_view> text = input_.View(input, &buffers[1]);
     if (text.ok()) {
-      QuickJson readers[2];
-      const QuickJson::Value* found = readers[0].Read(fences_ ? FencedOrAll(*text) : *text);
+      QuickJson reader;
+      const QuickJson::Value* found = reader.Read(fences_ ? FencedOrAll(*text) : *text);
       const QuickJson::Value* expected =
-          found == nullptr ? nullptr : readers[1].Read(*expected_text);
+          found == nullptr ? nullptr : QuickJson::ReadRemembered(*expected_text);
       if (expected != nullptr && found->is_object() && expected->is_object())
         return Compare(QuickObject(*found), QuickObject(*expected));
     }
@@ -87,24 +77,28 @@ class JsonFields : public Grader {
   Grade Compare(const Object& found, const Object& expected) const {
     Score score;
     double equal = 0, total = 0;
-    const auto compare = [&](std::string_view name) {
-      const auto wanted = Member(expected, name);
+    const auto compare = [&](std::string_view name, const auto& wanted) {
       const auto value = Member(found, name);
       const bool same = !wanted ? !value : value && Equal(*value, *wanted);
       ++total;
       if (same) {
         ++equal;
       } else if (score.reason.size() < 200) {
-        absl::StrAppend(&score.reason, score.reason.empty() ? "" : "; ", std::string(name), ": ",
-                        !value ? "missing" : "is " + ToJson(*value).substr(0, 60));
+        score.reason.append(score.reason.empty() ? "" : "; ").append(name);
+        if (value) {
+          score.reason.append(": is ").append(ToJson(*value), 0, 60);
+        } else {
+          score.reason.append(": missing");
+        }
       }
       if (score.sub_scores.size() < kMaxSubScores)
-        score.sub_scores.emplace(std::string("field/").append(name), same ? 1.0 : 0.0);
+        score.sub_scores.emplace_hint(score.sub_scores.end(), std::string("field/").append(name),
+                                      same ? 1.0 : 0.0);
     };
     if (!fields_.empty()) {
-      for (const std::string& name : fields_) compare(name);
+      for (const std::string& name : fields_) compare(name, Member(expected, name));
     } else {
-      for (const auto& member : expected) compare(KeyOf(member));
+      for (const auto& member : expected) compare(KeyOf(member), ValueOf(member));
     }
     if (count_extra_) {
       for (const auto& member : found) {

@@ -18,6 +18,7 @@
 #include <chrono>
 #include <numeric>
 #include <set>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "graders/judge_grader.h"
@@ -71,7 +72,8 @@ class LlmJudge : public JudgeGrader {
     if (grader->has_reference_ || grader->method_ == "pairwise")
       grader->reference_ = ReadTemplate(params, "reference");
     grader->input_ = ReadTemplate(params, "input", "{{sample.output_text}}");
-    if (grader->method_ == "rubric") grader->ReadRange(params);
+    if (grader->method_ == "rubric")
+      std::tie(grader->low_, grader->high_) = params.Range("range", 0.0, 1.0);
     if (grader->method_ == "rank") {
       const auto group_size = static_cast<size_t>(params.Int("group_size", 0, 2, 100));
       grader->CollectGroups(group_size, params.Double("max_wait_s", 60.0, 0.001));
@@ -136,17 +138,6 @@ class LlmJudge : public JudgeGrader {
   }
 
  private:
-  void ReadRange(ParamReader& params) {
-    const absl::StatusOr<json::value> range = ParseJson(params.String("range", "[0, 1]"));
-    const json::array* ends = range.ok() ? range->if_array() : nullptr;
-    if (ends != nullptr && ends->size() == 2 && (*ends)[0].is_number() && (*ends)[1].is_number()) {
-      low_ = (*ends)[0].to_number<double>();
-      high_ = (*ends)[1].to_number<double>();
-    }
-    if (ends == nullptr || !(low_ < high_))
-      params.AddError("range", "must be two numbers, the lower first");
-  }
-
   // The task, the rubric and the question.
   absl::StatusOr<std::string> Opening(std::string_view task, const GradeInput& input) const {
     RFT_ASSIGN_OR_RETURN(const std::string rubric, rubric_.Render(input));

@@ -23,11 +23,11 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "graders/async_grader.h"
+#include "graders/chat_completion.h"
 #include "graders/param_reader.h"
 #include "graders/service_calls.h"
 #include "graders/template.h"
 #include "rft/core/status_macros.h"
-#include "rft/core/text.h"
 #include "rft/io/json.h"
 
 namespace rft {
@@ -86,20 +86,6 @@ json::object ReadSampling(ParamReader& params) {
   return sampling;
 }
 
-std::vector<std::string> ReadTexts(ParamReader& params, std::string_view key) {
-  std::vector<std::string> texts;
-  const absl::StatusOr<json::value> list = ParseJson(params.Required(key));
-  bool good = list.ok() && list->is_array() && !list->get_array().empty();
-  if (good) {
-    for (const json::value& text : list->get_array()) {
-      good = good && text.is_string();
-      if (good) texts.emplace_back(text.get_string());
-    }
-  }
-  if (!good && params.Has(key)) params.AddError(key, "must be a list of texts");
-  return texts;
-}
-
 json::object ResponseFormat(json::object result) {
   const json::object text{{"type", "string"}};
   const json::object step{{"type", "object"},
@@ -112,25 +98,7 @@ json::object ResponseFormat(json::object result) {
                                   {"result", std::move(result)}}},
       {"required", json::array{"steps", "result"}},
       {"additionalProperties", false}};
-  return {
-      {"type", "json_schema"},
-      {"json_schema", json::object{{"name", "judgement"}, {"strict", true}, {"schema", schema}}}};
-}
-
-// The judge's text in a chat completion. kInvalidArgument: there is none, or a refusal.
-absl::StatusOr<std::string> ReplyText(const std::string& body) {
-  RFT_ASSIGN_OR_RETURN(const json::value reply, ParseJson(body));
-  boost::system::error_code error;
-  const json::value* message = reply.find_pointer("/choices/0/message", error);
-  if (message == nullptr || !message->is_object())
-    return absl::InvalidArgumentError("the reply has no choices[0].message");
-  const json::object& object = message->get_object();
-  if (const json::value* refusal = object.if_contains("refusal");
-      refusal != nullptr && refusal->is_string() && !refusal->get_string().empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the judge refused: ", std::string(refusal->get_string())));
-  }
-  return GetString(object, "content");
+  return StrictFormat(schema);
 }
 
 struct Judgement {
@@ -182,8 +150,7 @@ class ModelJudge : public AsyncGrader {
     options.service =
         ReadServiceOptions(params, "base_url",
                            EnvOr("OPENAI_BASE_URL", "https://api.openai.com/v1"), "OPENAI_API_KEY");
-    while (options.service.url.ends_with("/")) options.service.url.pop_back();
-    options.service.url += "/chat/completions";
+    options.service.url = ChatUrl(options.service.url);
     return options;
   }
 
@@ -197,8 +164,7 @@ class ModelJudge : public AsyncGrader {
     for (const JudgeMessage& message : options_.messages) {
       const absl::StatusOr<std::string> content = message.content.Render(job->Input());
       if (!content.ok()) return done(GradeWithoutText(content.status(), options_.lowest_score));
-      messages.push_back(
-          json::object{{"role", message.role}, {"content", ReplaceInvalidUtf8(*content)}});
+      messages.push_back(ChatMessage(message.role, *content));
     }
     json::object body = options_.sampling;
     body["model"] = options_.model;
@@ -216,10 +182,10 @@ class ModelJudge : public AsyncGrader {
   Grade Answer(const absl::StatusOr<HttpResponse>& response) const {
     const absl::Status status = response.ok() ? HttpStatus(*response) : response.status();
     if (!status.ok()) return GradeOfFailure(status, options_.deadline_s);
-    const absl::StatusOr<std::string> text = ReplyText(response->body);
-    if (!text.ok())
-      return GradeError{absl::StrCat("judge ", options_.model, ": ", text.status().message())};
-    return options_.score(ReadJudgement(*text));
+    const absl::StatusOr<GeneratedText> reply = ReadChatCompletion(response->body);
+    if (!reply.ok())
+      return GradeError{absl::StrCat("judge ", options_.model, ": ", reply.status().message())};
+    return options_.score(ReadJudgement(reply->text));
   }
 
   const Options options_;
@@ -235,21 +201,13 @@ struct ScoreModel {
   static absl::StatusOr<std::unique_ptr<Grader>> Create(const GraderSpec& spec) {
     ParamReader params(spec);
     ModelJudge::Options options = ModelJudge::ReadOptions(params, spec);
-    double low = 0.0, high = 1.0;
-    const absl::StatusOr<json::value> range = ParseJson(params.String("range", "[0, 1]"));
-    if (range.ok() && range->is_array() && range->get_array().size() == 2 &&
-        range->get_array()[0].is_number() && range->get_array()[1].is_number()) {
-      low = range->get_array()[0].to_number<double>();
-      high = range->get_array()[1].to_number<double>();
-    }
-    if (!range.ok() || !(low < high))
-      params.AddError("range", "must be two numbers, the lower first");
+    const auto [low, high] = params.Range("range", 0.0, 1.0);
     std::optional<double> threshold;
     if (params.Has("pass_threshold")) threshold = params.Double("pass_threshold", 0.0);
     RFT_RETURN_IF_ERROR(params.Finish());
     options.result_schema = {{"type", "number"}};
     options.lowest_score = low;
-    options.score = [low, high, threshold](const Judgement& judgement) -> Grade {
+    options.score = [low = low, high = high, threshold](const Judgement& judgement) -> Grade {
       double value = 0.0;
       if (judgement.result.is_number()) {
         value = judgement.result.to_number<double>();
@@ -270,8 +228,9 @@ struct LabelModel {
   static absl::StatusOr<std::unique_ptr<Grader>> Create(const GraderSpec& spec) {
     ParamReader params(spec);
     ModelJudge::Options options = ModelJudge::ReadOptions(params, spec);
-    std::vector<std::string> labels = ReadTexts(params, "labels");
-    std::vector<std::string> passing = ReadTexts(params, "passing_labels");
+    std::vector<std::string> labels = params.Texts("labels", "texts", ParamReader::Need::kRequired);
+    std::vector<std::string> passing =
+        params.Texts("passing_labels", "texts", ParamReader::Need::kRequired);
     for (const std::string& label : passing) {
       if (std::find(labels.begin(), labels.end(), label) == labels.end())
         params.AddError("passing_labels", absl::StrCat("\"", label, "\" is not one of the labels"));

@@ -59,7 +59,8 @@ size_t SignLength(std::string_view text, size_t end, bool* negative) {
 std::optional<Number> Convert(std::string_view digits, bool negative) {
   constexpr int kMaxDigits = 18;    // of a mantissa in 64 bits
   constexpr int kExactDigits = 15;  // of a mantissa that a double has exactly
-  Number number;
+  std::optional<Number> result(std::in_place);
+  Number& number = *result;
   Decimal& exact = number.exact;
   int num_digits = 0;  // without leading zeros
   bool in_fraction = false, has_commas = false;
@@ -126,7 +127,7 @@ std::optional<Number> Convert(std::string_view digits, bool negative) {
     exact.negative = true;
     number.value = -number.value;
   }
-  return number;
+  return result;
 }
 
 bool StartsNumber(std::string_view text, size_t pos) {

@@ -34,6 +34,27 @@ uint64_t Load(const char* from) {
   return value;
 }
 
+// What tells words of up to 16 bytes apart, given their size: their two ends. And a hash of all of it.
+struct WordKey {
+  uint64_t front = 0, back = 0, hash = 0;
+
+  WordKey(std::string_view word, uint64_t seed) {
+    const char* const data = word.data();
+    const size_t size = word.size();
+    if (size >= 8) {
+      front = Load<uint64_t>(data), back = Load<uint64_t>(data + size - 8);
+    } else if (size >= 4) {
+      front = Load<uint32_t>(data), back = Load<uint32_t>(data + size - 4);
+    } else if (size > 0) {
+      front = Load<uint8_t>(data) | (Load<uint8_t>(data + size / 2) << 8) |
+              (Load<uint8_t>(data + size - 1) << 16);
+    }
+    hash = Mix(front ^ seed, back ^ (size * 0xA0761D6478BD642Fu) ^ ~seed);
+    for (size_t i = 8; i + 8 < size; i += 8)
+      hash = Mix(hash ^ Load<uint64_t>(data + i), 0xE7037ED1A0B428DBu ^ seed);
+  }
+};
+
 // Open addressing, at most half full: key index + 1, or 0.
 template <typename Key>
 class Table {
@@ -85,23 +106,9 @@ class WordNumbers {
   explicit WordNumbers(size_t num_words) : table_(num_words) {}
 
   uint32_t Number(std::string_view word) {
-    using numbering_internal::Load;
-    using numbering_internal::Mix;
-    const char* const data = word.data();
-    const size_t size = word.size();
-    Word key{0, 0, word};  // the two ends tell words of up to 16 bytes apart, given the size
-    if (size >= 8) {
-      key.front = Load<uint64_t>(data), key.back = Load<uint64_t>(data + size - 8);
-    } else if (size >= 4) {
-      key.front = Load<uint32_t>(data), key.back = Load<uint32_t>(data + size - 4);
-    } else if (size > 0) {
-      key.front = Load<uint8_t>(data) | (Load<uint8_t>(data + size / 2) << 8) |
-                  (Load<uint8_t>(data + size - 1) << 16);
-    }
-    uint64_t hash = Mix(key.front ^ seed_, key.back ^ (size * 0xA0761D6478BD642Fu) ^ ~seed_);
-    for (size_t i = 8; i + 8 < size; i += 8)
-      hash = Mix(hash ^ Load<uint64_t>(data + i), 0xE7037ED1A0B428DBu ^ seed_);
-    return table_.Number(Mix(hash, 0x9E3779B97F4A7C15u), key);
+    const numbering_internal::WordKey key(word, seed_);
+    return table_.Number(numbering_internal::Mix(key.hash, 0x9E3779B97F4A7C15u),
+                         {key.front, key.back, word});
   }
   size_t size() const { return table_.size(); }
 
@@ -116,6 +123,60 @@ class WordNumbers {
   };
   const uint64_t seed_ = numbering_internal::Seed();
   numbering_internal::Table<Word> table_;
+};
+
+// How many n-grams there are, and how many different ones, of symbols that come one by one. They are told apart by 64 bits:
+// two different ones of a text of a thousand words are taken for one once in 10^13 texts.
+class DistinctNgrams {
+ public:
+  static constexpr size_t kMaxOrder = 16;
+
+  // REQUIRES: 1 <= n <= kMaxOrder; no more than `num_symbols` symbols come.
+  DistinctNgrams(size_t n, size_t num_symbols)
+      : n_(n),
+        shift_(64 - std::bit_width(2 * num_symbols + 1)),
+        slots_(size_t{1} << (64 - shift_), 0) {
+    for (size_t i = 0; i < n; ++i) leaving_factor_ *= kFactor;
+  }
+
+  void AddWord(std::string_view word) { Add(numbering_internal::WordKey(word, seed_).hash); }
+  void AddNumber(uint32_t number) {
+    Add(numbering_internal::Mix(number ^ seed_, 0xA0761D6478BD642Fu ^ ~seed_));
+  }
+
+  size_t size() const { return num_symbols_ < n_ ? 0 : num_symbols_ - n_ + 1; }
+  size_t num_distinct() const { return num_distinct_; }
+
+ private:
+  static constexpr uint64_t kFactor = 0x9E3779B97F4A7C13u;  // 3 modulo 4, so that the order counts
+
+  // The n-gram is its symbols as the digits of a number, modulo 2^64: the first one leaves, the new one comes.
+  void Add(uint64_t symbol) {
+    const uint64_t leaving = num_symbols_ < n_ ? 0 : last_[(num_symbols_ - n_) % kMaxOrder];
+    last_[num_symbols_++ % kMaxOrder] = symbol;
+    ngram_ = ngram_ * kFactor + symbol - leaving * leaving_factor_;
+    if (num_symbols_ < n_) return;
+    const uint64_t key = ngram_ | 1;  // 0 is a free slot
+    const size_t mask = slots_.size() - 1;
+    for (size_t at = numbering_internal::Mix(key, 0x9E3779B97F4A7C15u) >> shift_;;
+         at = (at + 1) & mask) {
+      if (slots_[at] == key) return;
+      if (slots_[at] != 0) continue;
+      slots_[at] = key;
+      ++num_distinct_;
+      return;
+    }
+  }
+
+  const uint64_t seed_ = numbering_internal::Seed();
+  const size_t n_;
+  const int shift_;
+  std::vector<uint64_t> slots_;
+  uint64_t last_[kMaxOrder];
+  uint64_t leaving_factor_ = 1;
+  uint64_t ngram_ = 0;
+  size_t num_symbols_ = 0;
+  size_t num_distinct_ = 0;
 };
 
 }  // namespace rft

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "graders/failure_policy.h"
 #include "rft/core/text.h"
+#include "rft/io/json.h"
 
 namespace rft {
 namespace {
@@ -97,6 +98,40 @@ std::string ParamReader::Choice(std::string_view key, const std::vector<std::str
   if (std::find(choices.begin(), choices.end(), *text) != choices.end()) return *text;
   AddError(key, absl::StrCat("\"", *text, "\" is not one of ", known, Suggestion(*text, choices)));
   return std::string(fallback);
+}
+
+std::vector<std::string> ParamReader::Texts(std::string_view key, std::string_view what,
+                                            Need need) {
+  const std::string* text = Find(key);
+  if (text == nullptr) {
+    if (need == Need::kRequired) AddError(key, "required");
+    return {};
+  }
+  const absl::StatusOr<json::value> list = ParseJson(*text);
+  bool good =
+      list.ok() && list->is_array() && !(need == Need::kRequired && list->get_array().empty());
+  std::vector<std::string> texts;
+  for (size_t i = 0; good && i < list->get_array().size(); ++i) {
+    const json::value& one = list->get_array()[i];
+    good = one.is_string() && !one.get_string().empty();
+    if (good) texts.emplace_back(one.get_string());
+  }
+  if (good) return texts;
+  AddError(key, absl::StrCat("must be a list of ", std::string(what)));
+  return {};
+}
+
+std::pair<double, double> ParamReader::Range(std::string_view key, double low, double high) {
+  const std::string* text = Find(key);
+  if (text == nullptr) return {low, high};
+  const absl::StatusOr<json::value> range = ParseJson(*text);
+  const json::array* ends = range.ok() ? range->if_array() : nullptr;
+  if (ends != nullptr && ends->size() == 2) {
+    const absl::StatusOr<double> first = ToDouble((*ends)[0]), second = ToDouble((*ends)[1]);
+    if (first.ok() && second.ok() && *first < *second) return {*first, *second};
+  }
+  AddError(key, "must be two numbers, the lower first");
+  return {low, high};
 }
 
 absl::Status ParamReader::Finish() {

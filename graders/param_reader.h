@@ -36,6 +36,12 @@ class ParamReader {
   // One of `choices`; empty fallback = required.
   std::string Choice(std::string_view key, const std::vector<std::string>& choices,
                      std::string_view fallback = "");
+  // A list of texts, none of them empty; `what` they are is part of the mistake: "must be a list of names".
+  enum class Need { kOptional, kRequired };  // required: at least one
+  std::vector<std::string> Texts(std::string_view key, std::string_view what,
+                                 Need need = Need::kOptional);
+  // [low, high], low < high.
+  std::pair<double, double> Range(std::string_view key, double low, double high);
   bool Has(std::string_view key);
 
   // Adds a mistake found by the caller: "graders[NAME].KEY: MESSAGE".

@@ -78,14 +78,10 @@ json::value ReadArgs(ParamReader& params) {
 }
 
 json::value ReadSysPath(ParamReader& params) {
-  boost::system::error_code error;
-  json::value parsed = json::parse(params.String("sys_path", "[]"), error);
-  bool good = !error && parsed.is_array();
-  if (good) {
-    for (const json::value& entry : parsed.get_array()) good = good && entry.is_string();
-  }
-  if (!good) params.AddError("sys_path", "must be a list of folders");
-  return parsed;
+  json::array folders;
+  for (const std::string& folder : params.Texts("sys_path", "folders"))
+    folders.push_back(json::value(folder));
+  return folders;
 }
 
 class PythonGrader : public ProcessGrader {

@@ -6,6 +6,7 @@
 //   if (const QuickJson::Value* value = reader.Read(text)) ... (*value)["name"] ...
 //
 // Views and values live as long as the reader, until its next Read. Readers are cheap: each thread keeps their buffers.
+// What rows expect comes once per rollout of a group: each thread remembers some such texts, read (ReadRemembered).
 // Thread safety: one thread.
 #pragma once
 
@@ -15,6 +16,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "graders/json_text.h"
 #include "rft/io/json.h"
@@ -26,15 +28,19 @@ class QuickJson {
   using Value = simdjson::dom::element;
 
   QuickJson();
+  QuickJson(QuickJson&&);  // the other can only be destroyed
   ~QuickJson();
-  QuickJson(const QuickJson&) = delete;
-  QuickJson& operator=(const QuickJson&) = delete;
 
   // Null: not taken.
   const Value* Read(std::string_view text);
 
- private:
+  // The same, quicker where this thread read the same text lately. Lives until the next call on this thread.
+  static const Value* ReadRemembered(std::string_view text);
+
   struct Buffers;
+
+ private:
+  std::vector<std::unique_ptr<Buffers>>* kept_;  // this thread's
   std::unique_ptr<Buffers> buffers_;
 };
 
@@ -54,6 +60,10 @@ inline std::string_view KeyOf(const json::key_value_pair& member) {
   return {member.key().data(), member.key().size()};
 }
 inline std::string_view KeyOf(const simdjson::dom::key_value_pair& member) { return member.key; }
+inline const json::value* ValueOf(const json::key_value_pair& member) { return &member.value(); }
+inline std::optional<QuickJson::Value> ValueOf(const simdjson::dom::key_value_pair& member) {
+  return member.value;
+}
 
 inline std::optional<std::string_view> TextOf(const json::value& value) {
   if (!value.is_string()) return std::nullopt;

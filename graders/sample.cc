@@ -89,7 +89,11 @@ std::optional<ToolCallBlock> NextToolCallBlock(std::string_view completion) {
   const size_t close = completion.find(kClose, open + kOpen.size());
   const bool closed = close != std::string_view::npos;
   // A block begins at the last opening tag before its end: every byte is looked at once, however many tags there are.
-  const size_t last = completion.rfind(kOpen, close);
+  const std::string_view inside = completion.substr(0, close);
+  size_t last = open;
+  for (size_t next = open; next != std::string_view::npos;
+       next = inside.find(kOpen, next + kOpen.size()))
+    last = next;
   const size_t body = last + kOpen.size();
   const size_t end = closed ? close + kClose.size() : completion.size();
   return ToolCallBlock{last, completion.substr(body, (closed ? close : end) - body), end};

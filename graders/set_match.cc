@@ -15,9 +15,11 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "graders/extract.h"
 #include "graders/grader.h"
+#include "graders/numbering.h"
 #include "graders/param_reader.h"
 #include "graders/template.h"
 #include "graders/unicode_text.h"
@@ -27,9 +29,9 @@
 namespace rft {
 namespace {
 
-// Sorted, each once. Views into texts that outlive them, or into `made`.
+// As they are listed. Views into texts that outlive them, or into `made`.
 struct Items {
-  std::vector<std::string_view> sorted;
+  absl::InlinedVector<std::string_view, 16> listed;
   std::list<std::string> made;
 };
 
@@ -84,20 +86,29 @@ class SetMatch : public Grader {
     Items found, expected;
     Read(*part, &found);
     Read(*expected_text, &expected);
+    // Items as numbers, those of `expected` first.
+    WordNumbers numbers(expected.listed.size() + found.listed.size());
+    absl::InlinedVector<std::string_view, 16> wanted;  // each once
+    for (const std::string_view item : expected.listed) {
+      if (numbers.Number(item) == wanted.size()) wanted.push_back(item);
+    }
+    absl::InlinedVector<bool, 16> is_found(wanted.size(), false);
+    for (const std::string_view item : found.listed) {
+      if (const uint32_t number = numbers.Number(item); number < wanted.size())
+        is_found[number] = true;
+    }
     std::string missing;
     size_t num_common = 0;
-    auto next = found.sorted.begin();
-    for (const std::string_view item : expected.sorted) {
-      while (next != found.sorted.end() && *next < item) ++next;
-      if (next != found.sorted.end() && *next == item) {
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      if (is_found[i]) {
         ++num_common;
       } else if (missing.size() < 200) {
-        missing.append(missing.empty() ? "missing: " : ", ").append(item.substr(0, 50));
+        missing.append(missing.empty() ? "missing: " : ", ").append(wanted[i].substr(0, 50));
       }
     }
     const auto common = static_cast<double>(num_common);
-    const auto num_found = static_cast<double>(found.sorted.size());
-    const auto num_expected = static_cast<double>(expected.sorted.size());
+    const auto num_found = static_cast<double>(numbers.size() - wanted.size() + num_common);
+    const auto num_expected = static_cast<double>(wanted.size());
     const auto share = [](double part, double whole) { return whole == 0 ? 1.0 : part / whole; };
     const double precision = share(common, num_found);
     const double recall = share(common, num_expected);
@@ -118,50 +129,42 @@ class SetMatch : public Grader {
   enum class Kind { kExact, kF1, kJaccard, kPrecision, kRecall };
 
   void Read(std::string_view text, Items* items) const {
-    ReadAll(text, items);
-    std::sort(items->sorted.begin(), items->sorted.end());
-    items->sorted.erase(std::unique(items->sorted.begin(), items->sorted.end()),
-                        items->sorted.end());
-  }
-
-  void ReadAll(std::string_view text, Items* items) const {
     const size_t first = text.find_first_not_of(" \t\r\n");
     if (first != std::string_view::npos && text[first] == '[') {
       if (const absl::StatusOr<json::value> parsed = ParseJson(text);
           parsed.ok() && parsed->is_array()) {
         for (const json::value& item : parsed->get_array()) {
           items->made.push_back(item.is_string() ? std::string(item.get_string()) : ToJson(item));
-          Add(items->made.back(), items);
+          Add(items->made.back(), /*has_upper_case=*/true, items);
         }
         return;
       }
     }
-    items->sorted.reserve(16);
     const char* const end = text.data() + text.size();
     for (const char* begin = text.data();;) {
       const char* stop = begin;
-      while (stop != end && !separates_[static_cast<unsigned char>(*stop)]) ++stop;
-      Add(std::string_view(begin, static_cast<size_t>(stop - begin)), items);
+      bool has_upper_case = false;
+      for (; stop != end && !separates_[static_cast<unsigned char>(*stop)]; ++stop)
+        has_upper_case |= MayBeUpperCase(*stop);
+      Add(std::string_view(begin, static_cast<size_t>(stop - begin)), has_upper_case, items);
       if (stop == end) break;
       begin = stop + 1;
     }
   }
 
-  void Add(std::string_view item, Items* items) const {
+  void Add(std::string_view item, bool has_upper_case, Items* items) const {
     std::string_view trimmed = Trimmed(item);
     if (trimmed.empty()) return;
-    if (ignore_case_ && HasUpperCase(trimmed)) {
+    if (ignore_case_ && has_upper_case) {
       items->made.push_back(LowerUtf8(trimmed));
       trimmed = items->made.back();
     }
-    items->sorted.push_back(trimmed);
+    items->listed.push_back(trimmed);
   }
 
-  // False: LowerUtf8 changes nothing.
-  static bool HasUpperCase(std::string_view text) {
-    return std::any_of(text.begin(), text.end(), [](char c) {
-      return (c >= 'A' && c <= 'Z') || static_cast<unsigned char>(c) >= 0x80;
-    });
+  // False: LowerUtf8 leaves it alone.
+  static bool MayBeUpperCase(char c) {
+    return (c >= 'A' && c <= 'Z') || static_cast<unsigned char>(c) >= 0x80;
   }
 
   Template expected_;

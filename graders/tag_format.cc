@@ -16,7 +16,6 @@
 #include "graders/param_reader.h"
 #include "graders/unicode_text.h"
 #include "rft/core/status_macros.h"
-#include "rft/io/json.h"
 
 namespace rft {
 namespace {
@@ -26,19 +25,9 @@ class TagFormat : public Grader {
   static absl::StatusOr<std::unique_ptr<Grader>> Create(const GraderSpec& spec) {
     ParamReader params(spec);
     auto grader = std::make_unique<TagFormat>();
-    const std::string list = params.Required("tags");
-    const absl::StatusOr<json::value> tags = ParseJson(list);
-    bool good = tags.ok() && tags->is_array() && !tags->get_array().empty();
-    if (good) {
-      for (const json::value& tag : tags->get_array()) {
-        good = good && tag.is_string() && !tag.get_string().empty();
-        if (!good) break;
-        const std::string name(tag.get_string());
-        grader->tags_.push_back({name, "<" + name + ">", "</" + name + ">"});
-      }
-    }
-    if (!good && !list.empty())
-      params.AddError("tags", "must be a list of names, e.g. [think, answer]");
+    for (const std::string& name :
+         params.Texts("tags", "names, e.g. [think, answer]", ParamReader::Need::kRequired))
+      grader->tags_.push_back({name, "<" + name + ">", "</" + name + ">"});
     grader->blank_outside_ = params.Choice("outside", {"blank", "anything"}, "blank") == "blank";
     grader->nonempty_ = params.Bool("nonempty", true);
     grader->share_ = params.Choice("score", {"all", "share"}, "all") == "share";

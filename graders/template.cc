@@ -175,24 +175,21 @@ absl::StatusOr<std::string_view> Template::View(const GradeInput& input, TextBuf
   if (pieces_.size() == 1) {
     if (const std::optional<std::string_view> whole = ViewOf(pieces_[0], input)) return *whole;
   }
-  buffer->clear();
-  const auto append = [buffer](std::string_view text) {
-    buffer->insert(buffer->end(), text.begin(), text.end());
-  };
+  buffer->Clear();
   std::optional<Sample> sample;
   for (const Piece& piece : pieces_) {
     if (const std::optional<std::string_view> text = ViewOf(piece, input)) {
-      append(*text);
+      buffer->Append(*text);
     } else if (piece.kind == Piece::kItem) {
       RFT_ASSIGN_OR_RETURN(const std::string made, RenderItem(piece, input.row));
-      append(made);
+      buffer->Append(made);
     } else {
       if (!sample.has_value()) sample = ParseSample(input.completion, input.finish_reason);
       RFT_ASSIGN_OR_RETURN(const std::string made, RenderSample(piece, *sample));
-      append(made);
+      buffer->Append(made);
     }
   }
-  return std::string_view(buffer->data(), buffer->size());
+  return buffer->text();
 }
 
 absl::StatusOr<std::string> Template::Render(const GradeInput& input) const {

@@ -13,7 +13,6 @@
 #include <variant>
 #include <vector>
 
-#include "absl/container/inlined_vector.h"
 #include "absl/status/statusor.h"
 #include "graders/grader.h"
 #include "graders/param_reader.h"
@@ -21,7 +20,28 @@
 namespace rft {
 
 // Room for a text that has to be put together; on the stack while it is short.
-using TextBuffer = absl::InlinedVector<char, 256>;
+class TextBuffer {
+ public:
+  void Clear() { size_ = 0; }
+  void Append(std::string_view text) {
+    if (size_ + text.size() <= sizeof short_) {
+      text.copy(short_ + size_, text.size());
+    } else {
+      if (size_ <= sizeof short_) long_.assign(short_, size_);
+      long_.append(text);
+    }
+    size_ += text.size();
+  }
+  // Until the next Append.
+  std::string_view text() const {
+    return size_ <= sizeof short_ ? std::string_view(short_, size_) : long_;
+  }
+
+ private:
+  char short_[256];
+  std::string long_;  // all of it, once it does not fit
+  size_t size_ = 0;
+};
 
 struct Sample;
 

@@ -12,12 +12,13 @@
 #include <algorithm>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
-#include <list>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "graders/grader.h"
 #include "graders/json_text.h"
 #include "graders/param_reader.h"
@@ -29,13 +30,15 @@
 namespace rft {
 namespace {
 
-template <typename Value>
-struct CallOf {
+struct Call {
   std::string name;
-  Value arguments;
+  json::value arguments;
 };
-using Call = CallOf<json::value>;
-using QuickCall = CallOf<QuickJson::Value>;
+struct QuickCall {  // views into readers
+  std::string_view name;
+  QuickJson::Value arguments;
+};
+using QuickCalls = absl::InlinedVector<QuickCall, 4>;
 
 // Arguments written as text are read as the JSON they hold; what isn't JSON stays text.
 json::value ReadArguments(const json::value& written) {
@@ -89,7 +92,7 @@ std::vector<Call> CallsOf(const GradeInput& input) {
 }
 
 // False: a call that is not just {"name": text, "arguments": JSON} has to be looked at the long way.
-bool AddQuickCalls(const QuickJson::Value& value, std::vector<QuickCall>* calls) {
+bool AddQuickCalls(const QuickJson::Value& value, QuickCalls* calls) {
   if (value.is_array()) {
     for (const QuickJson::Value item : simdjson::dom::array(value)) {
       if (!item.is_object() || !AddQuickCalls(item, calls)) return false;
@@ -102,13 +105,13 @@ bool AddQuickCalls(const QuickJson::Value& value, std::vector<QuickCall>* calls)
   const auto name = Member(object, "name"), arguments = Member(object, "arguments");
   if (!name.has_value() || !name->is_string() || !arguments.has_value() || arguments->is_string())
     return false;
-  calls->push_back({std::string(std::string_view(*name)), *arguments});
+  calls->push_back({std::string_view(*name), *arguments});
   return true;
 }
 
 // The completion's calls; each block of markup needs a reader of its own.
-bool AddQuickCallsOf(std::string_view completion, std::list<QuickJson>* readers,
-                     std::vector<QuickCall>* calls) {
+bool AddQuickCallsOf(std::string_view completion, absl::InlinedVector<QuickJson, 4>* readers,
+                     QuickCalls* calls) {
   if (!HasToolCallMarkup(completion)) {
     const QuickJson::Value* value = readers->emplace_back().Read(FencedOrAll(completion));
     return value != nullptr && AddQuickCalls(*value, calls);
@@ -138,12 +141,12 @@ class ToolCallGrader : public Grader {
     TextBuffer buffer;
     const absl::StatusOr<std::string_view> text = expected_.View(input, &buffer);
     if (!text.ok()) return GradeWithoutText(text.status());
-    std::list<QuickJson> readers;
-    std::vector<QuickCall> found, wanted;
-    const QuickJson::Value* value = readers.emplace_back().Read(*text);
+    absl::InlinedVector<QuickJson, 4> readers;
+    QuickCalls found, wanted;
+    const QuickJson::Value* value = QuickJson::ReadRemembered(*text);
     if (value != nullptr && AddQuickCalls(*value, &wanted) &&
         AddQuickCallsOf(input.completion, &readers, &found))
-      return Compare(found, wanted);
+      return Compare<QuickCall>(found, wanted);
     const absl::StatusOr<json::value> parsed = ParseJson(*text);
     const std::optional<std::vector<Call>> expected =
         parsed.ok() ? ReadCalls(*parsed) : std::nullopt;
@@ -152,18 +155,19 @@ class ToolCallGrader : public Grader {
           "row ", input.row.index,
           ": the expected value is not a list of tool calls: ", std::string(text->substr(0, 100)))};
     }
-    return Compare(CallsOf(input), *expected);
+    return Compare<Call>(CallsOf(input), *expected);
   }
 
  private:
   template <typename AnyCall>
-  Grade Compare(const std::vector<AnyCall>& found, const std::vector<AnyCall>& expected) const {
+  Grade Compare(absl::Span<const AnyCall> found, absl::Span<const AnyCall> expected) const {
     const size_t most = std::max(found.size(), expected.size());
     const auto share = [most](size_t n) {
       return most == 0 ? 1.0 : static_cast<double>(n) / static_cast<double>(most);
     };
-    const double names = share(Matches(found, expected, /*with_arguments=*/false));
     const double right = share(Matches(found, expected, /*with_arguments=*/true));
+    const double names =
+        right == 1.0 ? 1.0 : share(Matches(found, expected, /*with_arguments=*/false));
     Score score;
     score.value = share_ ? right : (right == 1.0 ? 1.0 : 0.0);
     score.sub_scores.emplace("arguments", right);
@@ -171,9 +175,10 @@ class ToolCallGrader : public Grader {
     score.sub_scores.emplace("name", names);
     if (right < 1.0) {
       score.reason = "called";
-      for (const AnyCall& call : found)
-        absl::StrAppend(&score.reason, " ", call.name, "(", ToJson(call.arguments).substr(0, 100),
-                        ")");
+      for (const AnyCall& call : found) {
+        score.reason.append(" ").append(call.name).append("(");
+        score.reason.append(ToJson(call.arguments), 0, 100).append(")");
+      }
       if (found.empty()) score.reason += " nothing";
       if (score.reason.size() > 400) score.reason.resize(400);
     }
@@ -182,7 +187,7 @@ class ToolCallGrader : public Grader {
 
   // How many expected calls have a partner of their own.
   template <typename AnyCall>
-  size_t Matches(const std::vector<AnyCall>& found, const std::vector<AnyCall>& expected,
+  size_t Matches(absl::Span<const AnyCall> found, absl::Span<const AnyCall> expected,
                  bool with_arguments) const {
     const auto same = [&](const AnyCall& a, const AnyCall& b) {
       return a.name == b.name &&
@@ -194,7 +199,7 @@ class ToolCallGrader : public Grader {
         count += same(found[i], expected[i]);
       return count;
     }
-    std::vector<bool> taken(found.size(), false);
+    absl::InlinedVector<bool, 16> taken(found.size(), false);
     for (const AnyCall& wanted : expected) {
       for (size_t i = 0; i < found.size(); ++i) {
         if (taken[i] || !same(found[i], wanted)) continue;

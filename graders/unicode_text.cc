@@ -74,6 +74,17 @@ bool EqualIgnoringAsciiCase(const char* a, const char* b, size_t size) {
   return true;
 }
 
+// The place of a byte of `needle` that is rare in texts and has no case: a digit or a sign. npos: it has none.
+size_t RareByte(std::string_view needle) {
+  size_t sign = std::string_view::npos;
+  for (size_t i = needle.size(); i-- > 0;) {
+    const char c = needle[i];
+    if (c >= '0' && c <= '9') return i;
+    if (c > ' ' && c < '0' && c != ',' && c != '.') sign = i;
+  }
+  return sign;
+}
+
 // The code point that starts at `*pos`, which moves behind it.
 char32_t NextBeyondAscii(std::string_view text, size_t* pos) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
@@ -222,7 +233,23 @@ size_t CountWords(std::string_view text) {
 }
 
 bool IsAscii(std::string_view text) {
-  return ForEachBlock(text, [](size_t, const BlockBits& bits) { return bits.beyond_ascii == 0; });
+  size_t at = 0;
+#if defined(__SSE2__)
+  const auto load = [&](size_t i) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + at) + i);
+  };
+  for (; at + kBlock <= text.size(); at += kBlock) {
+    const __m128i any =
+        _mm_or_si128(_mm_or_si128(load(0), load(1)), _mm_or_si128(load(2), load(3)));
+    if (_mm_movemask_epi8(any) != 0) return false;
+  }
+  for (; at + 16 <= text.size(); at += 16) {
+    if (_mm_movemask_epi8(load(0)) != 0) return false;
+  }
+#endif
+  unsigned char any = 0;
+  for (; at < text.size(); ++at) any |= static_cast<unsigned char>(text[at]);
+  return any < 0x80;
 }
 
 bool ContainsIgnoringAsciiCase(std::string_view text, std::string_view needle) {
@@ -230,6 +257,16 @@ bool ContainsIgnoringAsciiCase(std::string_view text, std::string_view needle) {
   if (needle.size() > text.size()) return false;
   const size_t num_starts = text.size() - needle.size() + 1;
   size_t at = 0;
+  // Only starts where a rare byte fits, while it is rare indeed.
+  if (const size_t rare = RareByte(needle); rare != std::string_view::npos) {
+    for (int tries = 0; tries < 16; ++tries) {
+      const void* const found = std::memchr(text.data() + at + rare, needle[rare], num_starts - at);
+      if (found == nullptr) return false;
+      at = static_cast<size_t>(static_cast<const char*>(found) - text.data()) - rare;
+      if (EqualIgnoringAsciiCase(text.data() + at, needle.data(), needle.size())) return true;
+      if (++at == num_starts) return false;
+    }
+  }
 #if defined(__SSE2__)
   // 16 starts at a time: those where the first and the last byte fit.
   const char first = LowerAscii(needle.front()), last = LowerAscii(needle.back());

@@ -25,6 +25,7 @@ constexpr double kQuickSeconds = 0.005;
 constexpr auto kStuck = std::chrono::milliseconds(50);
 constexpr double kQuickStartSeconds = 1.0;
 constexpr size_t kMaxSpares = 8;
+constexpr size_t kSparesAtOnce = 2;  // where one call hangs, the next to hang is often not far
 constexpr double kSpareIdleSeconds = 5.0;
 constexpr size_t kMaxBatchBytes = kMaxFrameBytes / 2;
 constexpr int kMaxFailedStarts = 3;
@@ -136,7 +137,7 @@ void WorkerPool::Enqueue(std::vector<Item> items) {
     }
   }
   FillAll();
-  StartSpareIfStuck();
+  StartSparesIfStuck();
 }
 
 bool WorkerPool::Stuck(const Worker& worker) const {
@@ -144,20 +145,19 @@ bool WorkerPool::Stuck(const Worker& worker) const {
          (!worker.in_flight.empty() && Clock::now() - worker.since >= kStuck);
 }
 
-void WorkerPool::StartSpareIfStuck() {
+void WorkerPool::StartSparesIfStuck() {
   const bool quick = usual_item_s_ > 0 && usual_item_s_ < kQuickSeconds;
   if (queue_.empty() || !quick || start_s_ > kQuickStartSeconds || stopping_ || broken_.has_value())
     return;
-  Worker* spare = nullptr;
+  std::vector<Worker*> spares;  // that are not started
   for (auto& worker : workers_) {
     if (!Stuck(*worker)) return;  // it can go on with the queue, or is starting
-    if (worker->spare && worker->connection == nullptr) spare = worker.get();
+    if (worker->spare && worker->connection == nullptr) spares.push_back(worker.get());
   }
-  if (spare == nullptr) {
-    if (workers_.size() >= static_cast<size_t>(options_.num_workers) + kMaxSpares) return;
-    spare = workers_.emplace_back(std::make_unique<Worker>(io_, /*spare=*/true)).get();
-  }
-  StartWorker(*spare);
+  const size_t most = static_cast<size_t>(options_.num_workers) + kMaxSpares;
+  while (spares.size() < kSparesAtOnce && workers_.size() < most)
+    spares.push_back(workers_.emplace_back(std::make_unique<Worker>(io_, /*spare=*/true)).get());
+  for (size_t i = 0; i < std::min(spares.size(), kSparesAtOnce); ++i) StartWorker(*spares[i]);
 }
 
 void WorkerPool::StartWorker(Worker& worker) {
@@ -359,7 +359,7 @@ void WorkerPool::StartClock(Worker& worker) {
   ArmTimer(worker, options_.deadline_s, [this, &worker] { OnItemDeadline(worker); });
   worker.slow_timer.expires_after(kStuck);
   worker.slow_timer.async_wait([this](const boost::system::error_code& error) {
-    if (!error) StartSpareIfStuck();
+    if (!error) StartSparesIfStuck();
   });
 }
 

@@ -111,7 +111,7 @@ class WorkerPool {
 
   void StartWorker(Worker& worker);
   bool Stuck(const Worker& worker) const;
-  void StartSpareIfStuck();
+  void StartSparesIfStuck();
   void OnFrame(Worker& worker, std::string_view payload);
   void OnDeath(Worker& worker, const std::string& cause);
   void OnItemDeadline(Worker& worker);

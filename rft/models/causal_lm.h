@@ -140,7 +140,8 @@ std::vector<const Weight*> LinearWeights(const ModelWeights& weights);
 // --- Hugging Face folders (rft/models/hf_folder.cc) ---
 
 // Reads config.json and the safetensors (single or sharded; bf16, fp16, fp32) of `dir`. dtype: compute dtype, kFloat or
-// kBFloat16; or kChar, for bf16 with int8 weights (CausalLm::weight_dtype); `dir` may be a delta (delta_folder.h). Errors: kNotFound (a missing file or tensor, by name), kInvalidArgument (unknown architecture: lists the known ones; a missing
+// kBFloat16; or kChar, for bf16 with int8 weights (CausalLm::weight_dtype). A delta is a folder, too (delta_folder.h).
+// Errors: kNotFound (a missing file or tensor, by name), kInvalidArgument (unknown architecture: lists the known ones; a missing
 // or misshapen tensor, by name; NaN or Inf in a tensor; pickle files), kResourceExhausted.
 absl::StatusOr<std::shared_ptr<CausalLm>> LoadModel(const std::string& dir, at::ScalarType dtype);
 

@@ -75,7 +75,8 @@ Weight Weight::Create(std::vector<Parameter*> parts, at::ScalarType dtype) {
 
 void Weight::Repack(const ValueUpdate& update) {
   if (is_int8()) {
-    ForPanels(*this, update, [&](int64_t p, const float* rows, int64_t columns) {
+    TORCH_CHECK(!update, parts[0]->name, ": int8 weights are never trained");
+    ForPanels(*this, {}, [&](int64_t p, const float* rows, int64_t columns) {
       QuantizePanel(rows, k, columns, Data<int8_t>(packed) + p * PanelElements<Bf16>(k),
                     Data<float>(scales_N) + p * kPanelWidth);
     });

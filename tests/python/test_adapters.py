@@ -262,12 +262,30 @@ def test_a_verifiers_rubric_is_the_weighted_sum_of_its_functions() -> None:
     assert math.isclose(grade(group, ["it is 5"], [row])[0]["score"], 3.25)
 
 
-def test_a_rubrics_group_function_is_refused_when_the_worker_starts() -> None:
-    def best_of(completions, answers):
-        return [0.0] * len(completions)
+def shortest(completions, answers, states, parser) -> list[float]:
+    texts = [completion[-1]["content"] for completion in completions]
+    assert answers == ["5"] * len(texts) and [state["completion"] for state in states] == completions
+    return [float(len(text) == min(map(len, texts)) and parser.parse_answer(one) == "5") for text, one in zip(texts, completions)]
 
-    with pytest.raises(RuntimeError, match="best_of judges a group of rollouts"):
-        grade(Rubric([best_of], [1.0]), ["a"], [CHAT])
+
+async def spread(infos: list) -> list[float]:
+    return [info["bonus"] * i for i, info in enumerate(infos)]
+
+
+def test_a_rubrics_group_functions_see_the_rollouts_of_a_prompt_together() -> None:
+    rubric = Rubric([correct_answer, shortest, spread], [1.0, 0.5, 0.25], Parser())
+    row = {**CHAT, "answer": "5", "info": {"bonus": 2}}
+    given = grade(rubric, ["it is 5", "5", "it is 6"], [row] * 3)
+    assert [one["score"] for one in given] == [1.0, 1.0 + 0.5 + 0.5, 1.0]
+    assert given[2]["sub_scores"] == {"correct_answer": 0.0, "shortest": 0.0, "spread": 4.0}
+
+
+def test_a_rubrics_group_function_is_refused_when_called_one_by_one() -> None:
+    spec = grader_spec(Rubric([shortest], [1.0]))
+    assert spec["params"]["style"] == "group"
+    spec["params"]["style"] = "verifiers"
+    with pytest.raises(RuntimeError, match="shortest judges a group of rollouts; say `style: group`"):
+        grade(spec, ["a"], [CHAT])
 
 
 def test_a_grader_says_what_its_failures_mean() -> None:

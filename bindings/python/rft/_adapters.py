@@ -8,7 +8,8 @@
                     is a list) is conversational: its completion is [{"role": "assistant", "content": ...}]
     eval_protocol   @reward_function of eval-protocol: f(messages, ground_truth, **columns) -> EvaluateResult
     verifiers       a Rubric of verifiers (functions with weights): each f(prompt, completion, answer, state, task, info,
-                    parser, <columns>); the score is the weighted sum, the functions are its parts
+                    parser, <columns>); the score is the weighted sum, the functions are its parts. Its functions of a
+                    group (prompts, completions, answers, states, tasks, infos; a list out) need the style `group`
 
 Only what a function names is passed, and everything where it takes **kwargs. Any of them may be async. What they return is
 turned into what rft._worker takes from every grader.
@@ -114,6 +115,9 @@ def batch(function: Any, name: str, await_: Callable) -> Callable:
 
 
 def group(function: Any, name: str, await_: Callable) -> Callable:
+    if rubric_functions(function) is not None:
+        return rubric(function, name, await_)
+
     def grade(items: list[Item], rows: list[Row]) -> list[Any]:
         values = {
             **rows[0],
@@ -201,16 +205,36 @@ def rubric_functions(rubric: Any) -> list[tuple[Callable, float, dict[str, Any]]
     return None
 
 
-def verifiers(rubric: Any, name: str, await_: Callable) -> Callable:
-    functions = rubric_functions(rubric)
+GROUP_PARAMETERS = {"prompts", "completions", "answers", "states", "tasks", "infos"}
+
+
+def judges_group(function: Callable) -> bool:
+    """Whether a rubric's function takes all rollouts of a prompt; verifiers tells it by the same names."""
+    signature = inspect.signature(function)
+    result = signature.return_annotation
+    returns_list = str(result).startswith("list") or getattr(result, "__origin__", result) is list
+    return returns_list or not GROUP_PARAMETERS.isdisjoint(signature.parameters)
+
+
+def needs_group(target: Any) -> bool:
+    """Whether it is a rubric some of whose functions judge a group."""
+    return any(judges_group(function) for function, _, _ in rubric_functions(target) or [])
+
+
+def verifiers(target: Any, name: str, await_: Callable) -> Callable:
+    functions = rubric_functions(target)
     if functions is None:
         raise GraderMistake(f"{name} is no rubric: it has no lists of functions and weights")
     for function, _, _ in functions:
-        if "completions" in inspect.signature(function).parameters:
-            raise GraderMistake(f"{name}: {function.__name__} judges a group of rollouts; rft runs a rubric's functions one by one")
+        if judges_group(function):
+            raise GraderMistake(f"{name}: {function.__name__} judges a group of rollouts; say `style: group`")
+    return rubric(target, name, await_)
 
-    def grade(items: list[Item], rows: list[Row]) -> list[Any]:
-        (item,), (row,) = items, rows
+
+def rubric(target: Any, name: str, await_: Callable) -> Callable:
+    functions = rubric_functions(target) or []
+
+    def values_of(item: Item, row: Row) -> dict[str, Any]:
         chat = "messages" in row
         info = row.get("info", {})
         values = {
@@ -222,8 +246,22 @@ def verifiers(rubric: Any, name: str, await_: Callable) -> Callable:
         }
         values = {**row, **values, "state": {**values, "trajectory": [], "responses": []}}
         values.pop("messages", None)
-        parts = {f.__name__: float(await_(call(f, {**values, **extra}))) for f, _, extra in functions}
-        return [{"score": sum(weight * parts[f.__name__] for f, weight, _ in functions), "sub_scores": parts}]
+        return values
+
+    def grade(items: list[Item], rows: list[Row]) -> list[Any]:
+        each = [values_of(item, row) for item, row in zip(items, rows)]
+        together = {f"{key}s": [values[key] for values in each] for key in ("prompt", "completion", "answer", "state", "task", "info")}
+        parts: list[dict[str, float]] = [{} for _ in items]
+        scores = [0.0] * len(items)
+        for function, weight, extra in functions:
+            if judges_group(function):
+                results = as_list(await_(call(function, {**together, **extra})), len(items), function.__name__)
+            else:
+                results = [await_(call(function, {**values, **extra})) for values in each]
+            for i, result in enumerate(results):
+                parts[i][function.__name__] = float(result)
+                scores[i] += weight * float(result)
+        return [{"score": score, "sub_scores": part} for score, part in zip(scores, parts)]
 
     return grade
 

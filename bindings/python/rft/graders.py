@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
-from rft._adapters import rubric_functions
+from rft._adapters import needs_group, rubric_functions
 
 __all__ = ["Grade", "grader", "grader_spec", "judge"]
 
@@ -154,7 +154,7 @@ def _marks(
         "deadline_s": float(deadline_s),
         "workers": int(workers),
         "memory_limit_mb": int(memory_limit_mb),
-        "style": style,
+        "style": "group" if style in ("auto", "verifiers") and needs_group(function) else style,
         "batch_size": int(batch_size),
     }
 

@@ -1,10 +1,12 @@
 """`rft bench graders`: C++ graders against the same grader as a Python function called the way TRL calls one.
 
 Rows:
-    graders/native/<name>     grades/s of CPU time on one core: Grader::Run in a loop, against f(prompts, completions, completion_ids, **columns)
+    graders/native/<name>     grades/s of CPU time on one core: Grader::Run in a loop over a step's completions, against GRPOTrainer's call of
+                              a reward function for them
     graders/python/overhead_us   what the worker path adds to a grade of a Python function, in batches; the limit is the goal
     graders/python/hanging_calls_s   what it costs a step of 300 completions that 1 % of the calls are `while True: pass`; the limit is
-                                     the deadline of one call
+                                     the deadline of one call. The completions end one after the other in 2 s; all_at_once: what it
+                                     costs where they come together, so that calls hang one after the other
     graders/sampling_while_grading   tokens/s of sampling while the completions before are graded, against sampling alone
 Peers are Python packages where people use one (rapidfuzz, sacrebleu, rouge-score, jsonschema, math-verify), else plain Python
 (tests/bench/peers/trl_rewards.py). `limit` of a native row is what 20 times the peer would be; `disagree` says on how many of the
@@ -29,9 +31,10 @@ from rft.bench.peer import Peer
 
 GOAL = 20  # times the peer
 OVERHEAD_GOAL_US = 100
-COMPLETIONS = 200
+PROMPTS, GROUP = 8, 8  # a step
 STEP = 300
 HANG_DEADLINE_S = 1.0
+SAMPLING_S = 2.0
 WORDS = ("we first add the two numbers then divide by three which gives a value that is close to but not equal to what was asked so the "
          "result must be checked again before it is written down").split()
 
@@ -48,17 +51,25 @@ def run(options: BenchOptions, log: Log) -> Iterator[Row]:
 
 
 def cases() -> dict[str, dict[str, Any]]:
-    """Name -> grader, rows and completions: solutions of about 100 words, half of them right."""
+    """Name -> grader, rows and completions of a step: groups of solutions of about 100 words, half of them right."""
     rng = random.Random(0)
-    texts = [" ".join(rng.choices(WORDS, k=100)).capitalize() + "." for _ in range(COMPLETIONS)]
-    numbers = [rng.randint(-999, 9999) for _ in texts]
+
+    def for_each_of_group(of_prompts: list[Any]) -> list[Any]:
+        return [one for one in of_prompts for _ in range(GROUP)]
+
+    def text() -> str:
+        return " ".join(rng.choices(WORDS, k=100)).capitalize() + "."
+
+    texts = [text() for _ in range(PROMPTS * GROUP)]
+    expected = for_each_of_group([text() for _ in range(PROMPTS)])
+    numbers = for_each_of_group([rng.randint(-999, 9999) for _ in range(PROMPTS)])
     given = [number if rng.random() < 0.5 else number + 1 for number in numbers]
-    wrong = [given[i] != numbers[i] for i in range(COMPLETIONS)]
+    wrong = [one != number for one, number in zip(given, numbers)]
     answers = [{"answer": str(number)} for number in numbers]
     records = [{"answer": {"name": f"n{n}", "age": n, "tags": ["a", "b"]}} for n in numbers]
     written = [json.dumps({"tags": ["a", "b"], "age": n, "name": f"n{m}"}) for n, m in zip(given, numbers)]
-    summaries = [" ".join(word for word in text.split() if rng.random() < 0.8) for text in texts]
-    references = [{"answer": text} for text in texts]
+    summaries = [" ".join(word for word in text.split() if rng.random() < 0.8) for text in expected]
+    references = [{"answer": text} for text in expected]
     calls = [{"answer": [{"name": "add", "arguments": {"a": n, "b": 2}}]} for n in numbers]
     schema = {"type": "object", "properties": {"name": {"type": "string", "pattern": "^n"}, "age": {"type": "integer", "minimum": 0},
                                                "tags": {"type": "array", "items": {"type": "string"}}}, "required": ["name", "age"]}
@@ -78,8 +89,8 @@ def cases() -> dict[str, dict[str, Any]]:
         "number_match": case("number_match", {"extract": "<answer>(.*?)</answer>"}, answers,
                              [f"{text} <answer> {n} </answer>" for text, n in zip(texts, given)]),
         "math_equal": case("math_equal", {"undecided": "0"}, answers, [rf"{text} $\boxed{{{h}}}$" for text, h in zip(texts, halves)]),
-        "set_match": case("set_match", {"score": "f1"}, [{"answer": ", ".join(text.split()[:8])} for text in texts],
-                          [", ".join(text.split()[1:9]) for text in texts]),
+        "set_match": case("set_match", {"score": "f1"}, [{"answer": ", ".join(text.split()[:8])} for text in expected],
+                          [", ".join(text.split()[1:9]) for text in summaries]),
         "json_valid": case("json_valid", {}, records, written),
         "json_schema": case("json_schema", {"schema": schema}, records, written),
         "json_fields": case("json_fields", {}, records, written),
@@ -182,20 +193,22 @@ def hanging_row(options: BenchOptions, log: Log) -> Row:
     spec = grader_spec(half_unless_told_to_hang) | {"deadline_s": HANG_DEADLINE_S}
     rows = [json.dumps({"answer": "1"})] * STEP
 
-    def seconds(hanging: int, seed: int) -> float:
+    def seconds(hanging: int, seed: int, over_s: float) -> float:
         places = random.Random(seed).sample(range(STEP), hanging)
         texts = ["hang" if i in places else "fine" for i in range(STEP)]
         start = time.perf_counter()
-        kinds = [grades[0]["kind"] for grades in native.grade_rows([spec], rows, texts)]
+        kinds = [grades[0]["kind"] for grades in native.grade_rows([spec], rows, texts, over_s=over_s)]
         if kinds.count("timeout") != hanging or kinds.count("score") != STEP - hanging:
             raise RuntimeError(f"of {STEP} calls, {hanging} of which hang, {kinds.count('score')} were graded")
         return time.perf_counter() - start
 
-    found = []
+    found, together = [], []
     for index in range(options.rounds):
-        found.append(seconds(STEP // 100, index) - seconds(0, index))
-        log(f"graders/python/hanging_calls_s: round {index + 1}: {found[-1]:.2f} s")
-    return row("graders/python/hanging_calls_s", statistics.median(found), None, "s", HANG_DEADLINE_S, smaller_is_better=True)
+        found.append(seconds(STEP // 100, index, SAMPLING_S) - seconds(0, index, SAMPLING_S))
+        together.append(seconds(STEP // 100, index, 0) - seconds(0, index, 0))
+        log(f"graders/python/hanging_calls_s: round {index + 1}: {found[-1]:.2f} s, all at once {together[-1]:.2f} s")
+    return row("graders/python/hanging_calls_s", statistics.median(found), None, "s", HANG_DEADLINE_S, smaller_is_better=True,
+               ours_all=[round(value, 2) for value in found], all_at_once=round(statistics.median(together), 2))
 
 
 def sampling_row(options: BenchOptions, log: Log) -> Row:
