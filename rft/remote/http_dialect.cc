@@ -1,5 +1,6 @@
 #include "rft/remote/http_dialect.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -85,6 +86,16 @@ json::object OpenAiBody(const HttpEngineOptions& options, const GenerateRequest&
     body["weight_policy"] = r.weight_policy == WeightPolicy::kFinish ? "finish" : "recompute";
   if (!s.stop_ids.empty()) body["stop_token_ids"] = IdArray(s.stop_ids);
   if (!s.stop_strings.empty()) body["stop"] = TextArray(s.stop_strings);
+  return body;
+}
+
+// /completion: unlike /v1/completions it says which tokens it drew even where it says nothing else of them.
+json::object LlamaCppBody(const HttpEngineOptions& options, const GenerateRequest& r) {
+  json::object body = OpenAiBody(options, r);
+  for (const char* key : {"n", "max_tokens", "logprobs"}) body.erase(key);
+  body["n_cmpl"] = r.num_samples;
+  body["n_predict"] = r.sampling.max_tokens;
+  body["n_probs"] = 1;
   return body;
 }
 
@@ -291,6 +302,29 @@ absl::StatusOr<Completion> ReadSglangChoice(const json::value& choice) {
   return c;
 }
 
+// llama.cpp's server leaves tokens out of its log-probabilities that end within a character (UTF-8), and those of a stop string.
+absl::StatusOr<Completion> ReadLlamaCppChoice(const json::value& choice) {
+  const json::value *tokens = Member(choice, "tokens"),
+                    *content = Member(choice, "completion_probabilities"),
+                    *stop = Member(choice, "stop_type");
+  if (tokens == nullptr) return absl::UnimplementedError("the server gives no token ids");
+  if (content == nullptr) return absl::UnimplementedError("the server gives no log-probabilities");
+  if (stop == nullptr || (*stop != "eos" && *stop != "word" && *stop != "limit"))
+    return Wrong("no stop_type");
+  Completion c;
+  RFT_RETURN_IF_ERROR(ReadContent(*content, c));
+  RFT_ASSIGN_OR_RETURN(const std::vector<TokenId> drawn, ReadIdArray(*tokens));
+  c.finish_reason = *stop == "limit" ? FinishReason::kLength : FinishReason::kStop;
+  const auto [said, made] = std::mismatch(c.ids.begin(), c.ids.end(), drawn.begin(), drawn.end());
+  if (said == c.ids.end() && (made == drawn.end() || *stop == "word")) return c;
+  const int64_t position = made - drawn.begin();
+  c = Completion();
+  c.finish_reason = FinishReason::kError;
+  c.error = absl::StrCat("UNIMPLEMENTED: the server gives no log-probability of token ", position,
+                         ", after which a character is incomplete");
+  return c;
+}
+
 absl::Status Check(const HttpEngineOptions& options, const GenerateRequest& r, Completion& c) {
   const size_t count = c.ids.size();
   if (count > static_cast<size_t>(r.sampling.max_tokens))
@@ -351,6 +385,8 @@ absl::StatusOr<HttpCall> GenerateCall(const HttpEngineOptions& options, const Ge
   if (options.dialect == HttpDialect::kSglang && !r.sampling.logit_bias.empty())
     return absl::InvalidArgumentError("logit_bias: not in SGLang's /generate");
   if (options.dialect == HttpDialect::kSglang) return HttpCall{"/generate", ToJson(SglangBody(r))};
+  if (options.dialect == HttpDialect::kLlamaCpp)
+    return HttpCall{"/completion", ToJson(LlamaCppBody(options, r))};
   return HttpCall{"/v1/completions", ToJson(OpenAiBody(options, r))};
 }
 
@@ -372,10 +408,11 @@ absl::StatusOr<std::vector<Completion>> ReadReply(const HttpEngineOptions& optio
   limits.max_bytes = options.max_response_bytes;
   const auto reply = ParseJson(body, limits);
   if (!reply.ok()) return Wrong(absl::StrCat("not JSON: ", reply.status().message()));
-  const bool sglang = options.dialect == HttpDialect::kSglang;
-  const json::value* choices = sglang ? &*reply : Member(*reply, "choices");
+  const bool sglang = options.dialect == HttpDialect::kSglang,
+             llama = options.dialect == HttpDialect::kLlamaCpp, bare = sglang || llama;
+  const json::value* choices = bare ? &*reply : Member(*reply, "choices");
   const json::array one = choices ? json::array{*choices} : json::array();
-  if (choices == nullptr || (!choices->is_array() && !sglang)) return Wrong("no choices");
+  if (choices == nullptr || (!choices->is_array() && !bare)) return Wrong("no choices");
   const json::array& items = choices->is_array() ? choices->get_array() : one;
   if (items.size() != static_cast<size_t>(r.num_samples))
     return Wrong(absl::StrCat(items.size(), " choices where ", r.num_samples, " were asked for"));
@@ -389,9 +426,12 @@ absl::StatusOr<std::vector<Completion>> ReadReply(const HttpEngineOptions& optio
     if (seen[static_cast<size_t>(index)])
       return Wrong(absl::StrCat("choice ", index, " comes twice"));
     seen[static_cast<size_t>(index)] = true;
-    auto completion = sglang ? ReadSglangChoice(items[i]) : ReadOpenAiChoice(options, items[i], r);
+    auto completion = sglang  ? ReadSglangChoice(items[i])
+                      : llama ? ReadLlamaCppChoice(items[i])
+                              : ReadOpenAiChoice(options, items[i], r);
     RFT_RETURN_IF_ERROR(completion.status());
-    RFT_RETURN_IF_ERROR(Check(options, r, *completion));
+    if (completion->finish_reason != FinishReason::kError)
+      RFT_RETURN_IF_ERROR(Check(options, r, *completion));
     completions[static_cast<size_t>(index)] = *std::move(completion);
   }
   return completions;

@@ -36,9 +36,16 @@ constexpr const char* kVllm = R"({"id": "cmpl-1", "choices": [
 // As SGLang answers /generate with "return_logprob".
 constexpr const char* kSglang = R"({"text": "a", "output_ids": [2, 3], "meta_info": {"id": "1",
   "finish_reason": {"type": "stop", "matched": 3}, "output_token_logprobs": [[-0.25, 2, null], [-1.5, 3, null]]}})";
-// As llama.cpp's server answers {"logprobs": 1}.
-constexpr const char* kLlamaCpp = R"({"choices": [{"index": 0, "text": "a", "finish_reason": "stop",
-  "logprobs": {"content": [{"id": 2, "token": "a", "bytes": [97], "logprob": -0.25, "top_logprobs": []}]}}]})";
+// As llama.cpp's server answers /completion with {"n_probs": 1, "return_tokens": true}.
+constexpr const char* kLlamaCpp =
+    R"({"index": 0, "content": "a", "tokens": [2], "tokens_predicted": 1, "stop_type": "eos", "completion_probabilities": [
+  {"id": 2, "token": "a", "bytes": [97], "logprob": -0.25, "top_logprobs": []}]})";
+// Its samples of n_cmpl 3: one whole, one whose token 4 ends within a character, one without the tokens of its stop string.
+constexpr const char* kThreeOfLlamaCpp = R"([
+  {"index": 2, "tokens": [6, 7, 8], "stop_type": "word", "completion_probabilities": [{"id": 6, "logprob": -1}]},
+  {"index": 1, "tokens": [3, 4, 5], "stop_type": "eos",
+   "completion_probabilities": [{"id": 3, "logprob": -1}, {"id": 5, "logprob": -2}]},
+  {"index": 0, "tokens": [2], "stop_type": "eos", "completion_probabilities": [{"id": 2, "logprob": -0.25}]}])";
 
 TEST(HttpDialectTest, KnowsItsNames) {
   EXPECT_EQ(*ParseHttpDialect("llama.cpp"), HttpDialect::kLlamaCpp);
@@ -161,6 +168,19 @@ TEST(HttpDialectTest, ReadsSglangAndLlamaCpp) {
   const auto llama = ReadReply(Options(HttpDialect::kLlamaCpp), Request(), kLlamaCpp);
   ASSERT_TRUE(llama.ok()) << llama.status();
   EXPECT_EQ((*llama)[0].ids, std::vector<TokenId>{2});
+}
+
+TEST(HttpDialectTest, TellsWhichSamplesOfLlamaCppLackALogProbability) {
+  EXPECT_EQ(GenerateCall(Options(HttpDialect::kLlamaCpp), Request(3))->path, "/completion");
+  const auto read = ReadReply(Options(HttpDialect::kLlamaCpp), Request(3), kThreeOfLlamaCpp);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ((*read)[0].ids, std::vector<TokenId>{2});
+  EXPECT_EQ((*read)[1].finish_reason, FinishReason::kError);
+  EXPECT_TRUE((*read)[1].ids.empty());
+  EXPECT_THAT((*read)[1].error,
+              HasSubstr("UNIMPLEMENTED: the server gives no log-probability of token 1"));
+  EXPECT_EQ((*read)[2].ids, std::vector<TokenId>{6});
+  EXPECT_EQ((*read)[2].finish_reason, FinishReason::kStop);
 }
 
 TEST(HttpDialectTest, KnowsTheSamplingLogprobsOnlyWherePossible) {
