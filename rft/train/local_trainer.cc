@@ -415,8 +415,7 @@ class LocalTrainer : public Trainer {
       return absl::FailedPreconditionError("trainer: a frozen reference is not trained");
     if (model_->is_int8())
       return absl::FailedPreconditionError(
-          "trainer: the model's weights are int8, which is for judges and references; load it with "
-          "dtype bf16 or fp32 to train it");
+          "trainer: int8 weights are for judges and references; load it with dtype bf16 or fp32");
     if (options_.adapter && model_->parameters().grads().defined())
       return absl::FailedPreconditionError(
           "trainer: another trainer trains this adapter's base; give it a model of its own");

@@ -91,7 +91,7 @@ def test_int8_is_never_the_policy(model_dir: Path, tmp_path: Path) -> None:
     model = rft.Model.load(str(model_dir), dtype="int8")
     assert model.dtype == "int8"
     trainer = EXTENSION.Trainer(model)
-    with pytest.raises(rft.StateError, match="weights are int8, which is for judges and references; load it with dtype bf16 or fp32"):
+    with pytest.raises(rft.StateError, match="int8 weights are for judges and references; load it with dtype bf16 or fp32"):
         trainer.forward_backward([datum([3, 4, 5])], loss="cross_entropy")
 
 
