@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <map>
 #include <random>
+#include <set>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "graders/extract.h"
 #include "graders/numbering.h"
 #include "graders/quick_json.h"
@@ -59,8 +61,9 @@ TEST_F(QuickPathsTest, WordsAreThoseOfAPlainScan) {
 TEST_F(QuickPathsTest, SearchesIgnoringCaseAsAPlainSearchOfLowerCaseDoes) {
   int num_found = 0;
   for (int i = 0; i < 4000; ++i) {
-    const std::string text = Text(Below(120), {"a", "A", "b", "B", "@", "`", "\xC3\xA9", "the "});
-    const std::string needle = Text(Below(6), {"a", "B", "@", "e A", "T"});
+    const std::string text =
+        Text(Below(120), {"a", "A", "b", "B", "@", "`", "\xC3\xA9", "the ", "-", "7", "e7"});
+    const std::string needle = Text(Below(6), {"a", "B", "@", "e A", "T", "E7", "b-"});
     const bool found =
         absl::AsciiStrToLower(text).find(absl::AsciiStrToLower(needle)) != std::string::npos;
     num_found += found;
@@ -100,6 +103,36 @@ TEST_F(QuickPathsTest, FindsBetweenLiteralsInLinearTime) {
   while (text.size() < (1 << 22)) text += "<a>\n";
   EXPECT_EQ(extract.Find(text + "</a>"), std::nullopt);
   EXPECT_EQ(extract.Find(text + "<a>5</a>"), "5");
+}
+
+TEST_F(QuickPathsTest, SearchesIgnoringCaseWhereTheRareByteIsNotRare) {
+  const std::string text = Text(2000, {"7", "77", "x7"}) + "AbC7";
+  EXPECT_TRUE(ContainsIgnoringAsciiCase(text, "aBc7"));
+  EXPECT_FALSE(ContainsIgnoringAsciiCase(text, "aBd7"));
+  EXPECT_FALSE(ContainsIgnoringAsciiCase(text, "aBc7x"));
+}
+
+TEST_F(QuickPathsTest, CountsTheNgramsThatAPlainSetHolds) {
+  for (int i = 0; i < 400; ++i) {
+    const size_t n = 1 + Below(i % 20 == 0 ? DistinctNgrams::kMaxOrder : 5);
+    std::vector<std::string> words;
+    for (size_t size = Below(80); words.size() < size;)
+      words.push_back(Text(1 + Below(3), {"a", "b", std::string(30, 'c')}));
+    DistinctNgrams by_word(n, words.size()), by_number(n, words.size());
+    std::set<std::vector<std::string>> plain;
+    std::map<std::string, uint32_t> numbers;
+    for (size_t w = 0; w < words.size(); ++w) {
+      by_word.AddWord(words[w]);
+      by_number.AddNumber(
+          numbers.try_emplace(words[w], static_cast<uint32_t>(numbers.size())).first->second);
+      if (w + 1 >= n)
+        plain.insert({words.begin() + static_cast<int64_t>(w + 1 - n),
+                      words.begin() + static_cast<int64_t>(w + 1)});
+    }
+    EXPECT_EQ(by_word.num_distinct(), plain.size()) << n << " of " << words.size();
+    EXPECT_EQ(by_number.num_distinct(), plain.size()) << n << " of " << words.size();
+    EXPECT_EQ(by_word.size(), words.size() < n ? 0 : words.size() - n + 1);
+  }
 }
 
 size_t PlainCommonSubsequence(const std::u32string& a, const std::u32string& b) {
@@ -183,6 +216,19 @@ TEST_F(QuickPathsTest, ReadsJsonAsTheCarefulReaderDoes) {
   }
   EXPECT_GT(num_taken, 2000);
   EXPECT_GT(num_left, 2000);
+}
+
+TEST_F(QuickPathsTest, RemembersWhatItReadAndNothingElse) {
+  for (int i = 0; i < 2000; ++i) {
+    const std::string text = absl::StrCat(R"({"a": )", Below(500), R"(, "b": [)", Below(3), "]}",
+                                          Below(50) == 0 ? "," : "");
+    QuickJson reader;
+    const QuickJson::Value* plain = reader.Read(text);
+    const QuickJson::Value* remembered = QuickJson::ReadRemembered(text);
+    ASSERT_EQ(plain == nullptr, remembered == nullptr) << text;
+    if (plain == nullptr) continue;
+    EXPECT_EQ(ToJson(*remembered), ToJson(*plain));
+  }
 }
 
 TEST_F(QuickPathsTest, LeavesDoubtfulJsonToTheCarefulReader) {
