@@ -23,4 +23,8 @@ struct CombinedReward {
 // Example: weights 1, 0.5, 0 and grades Score 1, Score 0.4, Error: reward 1.2. With Abstain in second place: not scored.
 CombinedReward Combine(const std::vector<NamedGrade>& grades);
 
+// The grade itself, or a GradeError if it is a Score with parts that do not fit the rollout: not one per turn (model segment),
+// not one per completion token, not finite. A rollout without segments is one turn of unknown length.
+Grade CheckParts(const Rollout& rollout, Grade grade);
+
 }  // namespace rft

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "graders/combine.h"
 #include "rft/core/status_macros.h"
 
 namespace rft {
@@ -105,12 +106,13 @@ void GraderPool::GradeAsync(std::shared_ptr<const Row> row, std::shared_ptr<cons
   const std::shared_ptr<const GradeJob> job = GradeJob::From(std::move(row), *rollout, group_size);
   for (size_t i = 0; i < entries_.size(); ++i) {
     const FailurePolicy& policy = entries_[i].policy;
-    Start(i, job, policy.retries, [this, pending, i, skip = policy.skip_abstain](Grade grade) {
+    const auto store = [this, pending, i, rollout, skip = policy.skip_abstain](Grade grade) {
       NamedGrade& named = pending->grades[i];
       if (skip && std::holds_alternative<Abstain>(grade)) named.weight = 0.0;
-      named.grade = std::move(grade);
+      named.grade = CheckParts(*rollout, std::move(grade));
       Finish(pending);
-    });
+    };
+    Start(i, job, policy.retries, store);
   }
   Finish(pending);
 }

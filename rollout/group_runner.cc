@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "graders/combine.h"
-#include "rollout/rollout_advantages.h"
 
 namespace rft {
 namespace {
@@ -126,7 +125,6 @@ std::optional<Group> GroupRunner::Handle(Event event) {
   const Group* group = buffer_.Find(event.group);
   if (group == nullptr) return std::nullopt;  // of a group that was cancelled
   if (event.graded) {
-    CheckParts(*event.rollout, &event.rollout->grades);
     const CombinedReward reward = Combine(event.rollout->grades);
     event.rollout->scored = reward.scored;
     event.rollout->reward = reward.reward;

@@ -2,11 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
-#include <string>
 #include <utility>
-
-#include "absl/strings/str_cat.h"
 
 namespace rft {
 namespace {
@@ -20,16 +16,6 @@ void ForScores(const Rollout& rollout, const F& f) {
     const Score* score = std::get_if<Score>(&named.grade);
     if (score != nullptr && named.weight != 0.0) f(named.weight, *score);
   }
-}
-
-std::optional<std::string> Misfit(const char* what, const char* unit, size_t expected,
-                                  const std::vector<double>& parts) {
-  if (parts.empty()) return std::nullopt;
-  if (parts.size() != expected)
-    return absl::StrCat(parts.size(), " ", what, " for a completion of ", expected, " ", unit);
-  if (!std::all_of(parts.begin(), parts.end(), [](double x) { return std::isfinite(x); }))
-    return absl::StrCat(what, " must be finite");
-  return std::nullopt;
 }
 
 std::vector<double> AsDoubles(const std::vector<int64_t>& values) {
@@ -130,18 +116,6 @@ std::vector<double> GivenTokenAdvantages(const Rollout& rollout) {
       given[t] += weight * score.token_advantages[t];
   });
   return given;
-}
-
-void CheckParts(const Rollout& rollout, std::vector<NamedGrade>* grades) {
-  const size_t turns = TurnLengths(rollout).size();
-  const size_t tokens = static_cast<size_t>(rollout.NumCompletionTokens());
-  for (NamedGrade& named : *grades) {
-    const Score* score = std::get_if<Score>(&named.grade);
-    if (score == nullptr) continue;
-    std::optional<std::string> wrong = Misfit("turn scores", "turns", turns, score->turn_scores);
-    if (!wrong) wrong = Misfit("token advantages", "tokens", tokens, score->token_advantages);
-    if (wrong) named.grade = GradeError{*std::move(wrong)};
-  }
 }
 
 bool PartsDiffer(const Group& group, AdvantageLevel level, double tolerance) {

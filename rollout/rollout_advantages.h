@@ -26,10 +26,6 @@ std::vector<double> TurnRewards(const Rollout& rollout);
 // weight * Score::token_advantages of the scored rollout, one per completion token; empty: no grader with weight gave any.
 std::vector<double> GivenTokenAdvantages(const Rollout& rollout);
 
-// Turns a Score with parts that do not fit the rollout (not one per turn, not one per token, not finite) into a GradeError that
-// says so.
-void CheckParts(const Rollout& rollout, std::vector<NamedGrade>* grades);
-
 // Whether the group has something to learn from although its rewards are equal: turns of the same number (at level turn) whose
 // rewards differ by more than `tolerance`, or a token advantage other than 0.
 bool PartsDiffer(const Group& group, AdvantageLevel level, double tolerance);

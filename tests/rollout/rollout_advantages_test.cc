@@ -86,18 +86,6 @@ TEST(RolloutAdvantagesTest, KlInTheRewardIsTakenOffTheTurnThatMoved) {
   EXPECT_THAT(batches[0].datums[1].advantages, ElementsAre(0, -0.5f, -0.5f, 0, 0.1f, 0.1f));
 }
 
-TEST(RolloutAdvantagesTest, PartsThatDoNotFitTheCompletionAreAnErrorOfTheGrader) {
-  const auto reason = [](const Rollout& rollout) {
-    std::vector<NamedGrade> grades = rollout.grades;
-    CheckParts(rollout, &grades);
-    return IsScore(grades[0].grade) ? "" : GradeReason(grades[0].grade);
-  };
-  EXPECT_EQ(reason(TwoTurns({1, 0}, {0, 0, 0, 1})), "");
-  EXPECT_EQ(reason(TwoTurns({1, 0, 1})), "3 turn scores for a completion of 2 turns");
-  EXPECT_EQ(reason(TwoTurns({1, 0}, {1})), "1 token advantages for a completion of 4 tokens");
-  EXPECT_EQ(reason(TwoTurns({1, 0}, {1, 1, 1, NAN})), "token advantages must be finite");
-}
-
 TEST(RolloutAdvantagesTest, GroupsOfEqualRewardsAreKeptWhereTheirPartsTeach) {
   const Group turns = GroupOf({TwoTurns({1, 0}), TwoTurns({0, 1})});
   EXPECT_EQ(JudgeGroup(turns, {}), GroupVerdict::kAllRight);
