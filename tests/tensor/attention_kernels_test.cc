@@ -204,7 +204,7 @@ class AttentionBackwardKernelTest : public KernelTest {
     }
     const std::vector<float> q = Pad(a.q, vectors, d), g = Pad(dout, vectors, d),
                              k_rows = Pad(a.k, keys, d);
-    std::vector<float> dq(vectors * dp), scratch(8 * padded);
+    std::vector<float> dq(vectors * dp), scratch(2 * kAttendBackwardTile * padded);
     std::vector<AttentionBackwardRow> rows;
     for (int64_t r = 0; r < vectors; ++r) {
       float delta = 0.0f;
