@@ -40,7 +40,7 @@ void Fields::Fail(std::string_view key, std::string_view message) {
 }
 
 const json::value* Fields::Any(std::string_view key) {
-  known_.insert(key);
+  known_.emplace(key);
   const json::value* value = object_.if_contains(json::string_view(key.data(), key.size()));
   return value == nullptr || value->is_null() ? nullptr : value;
 }
@@ -122,7 +122,9 @@ const json::object* Fields::Object(std::string_view key) {
   return nullptr;
 }
 
-void Fields::Ignore(std::initializer_list<std::string_view> keys) { known_.insert(keys); }
+void Fields::Ignore(std::initializer_list<std::string_view> keys) {
+  for (const std::string_view key : keys) known_.emplace(key);
+}
 
 void Fields::Only(std::string_view key, std::string_view json_value, std::string_view why) {
   const json::value* value = Any(key);

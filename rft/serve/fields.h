@@ -53,7 +53,7 @@ class Fields {
  private:
   const json::object& object_;
   const std::string path_;
-  std::set<std::string_view, std::less<>> known_;
+  std::set<std::string, std::less<>> known_;
   absl::Status status_;
 };
 
