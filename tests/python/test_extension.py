@@ -317,8 +317,8 @@ def test_parameters_are_copies_with_their_shape(model: rft.Model) -> None:
 
 
 def test_a_wrong_dtype_lists_the_right_ones(llama_dir: Path) -> None:
-    with pytest.raises(rft.ConfigError, match="'int8' is not one of bf16, fp32"):
-        rft.Model.load(str(llama_dir), dtype="int8")
+    with pytest.raises(rft.ConfigError, match="'int4' is not one of bf16, fp32, int8"):
+        rft.Model.load(str(llama_dir), dtype="int4")
 
 
 def test_build_info_and_registered_say_what_is_there() -> None:
