@@ -5,6 +5,7 @@
 // bits don't depend on how many rows came along.
 #pragma once
 
+#include "rft/tensor/int8_impl.h"
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/simd.h"
 
@@ -43,14 +44,18 @@ inline void Micro(const float* a, int64_t lda, const float* b, int64_t k, Ahead 
   }
 }
 
+// Bf16 rows by panels of bf16, or of int8 (gemm_int8_impl.h), which is widened on its way.
 #if defined(__AVX512BF16__)
-template <int MR, int V, int Lines>
-inline void Micro(const Bf16* a, int64_t lda, const Bf16* b, int64_t k, Ahead ahead,
+inline __m512bh LoadPairs(const Bf16* b) { return (__m512bh)_mm512_loadu_si512(b); }
+inline __m512bh LoadPairs(const int8_t* b) { return (__m512bh)Widen32(b); }
+
+template <int MR, int V, int Lines, typename B>
+inline void Micro(const Bf16* a, int64_t lda, const B* b, int64_t k, Ahead ahead,
                   Vec (&acc)[MR][V]) {
   for (int64_t i = 0; i < k; i += 2, b += 2 * kPanelWidth) {
     ahead.Ask<Lines>(i / 2);
     __m512bh w[V];
-    for (int v = 0; v < V; ++v) w[v] = (__m512bh)_mm512_loadu_si512(b + v * 2 * kLanes);
+    for (int v = 0; v < V; ++v) w[v] = LoadPairs(b + v * 2 * kLanes);
     for (int r = 0; r < MR; ++r) {
       int32_t pair;
       __builtin_memcpy(&pair, a + r * lda + i, sizeof pair);
@@ -83,8 +88,14 @@ inline void LoadPairs(const Bf16* b, Vec& even, Vec& odd) {
 #endif
 }
 
-template <int MR, int V, int Lines>
-inline void Micro(const Bf16* a, int64_t lda, const Bf16* b, int64_t k, Ahead ahead,
+inline void LoadPairs(const int8_t* b, Vec& even, Vec& odd) {
+  alignas(64) Bf16 pairs[2 * kLanes];
+  WidenInt8(b, 2 * kLanes, pairs);
+  LoadPairs(pairs, even, odd);
+}
+
+template <int MR, int V, int Lines, typename B>
+inline void Micro(const Bf16* a, int64_t lda, const B* b, int64_t k, Ahead ahead,
                   Vec (&acc)[MR][V]) {
   for (int64_t i = 0; i < k; i += 2, b += 2 * kPanelWidth) {
     ahead.Ask<Lines>(i / 2);
