@@ -43,8 +43,8 @@ std::vector<std::vector<std::vector<double>>> OfTurns(const AdvantageOptions& op
     RewardGroup& one = rewards.emplace_back(RewardGroupOf(group));
     for (size_t i = 0; penalty && i < group.rollouts.size(); ++i) {
       if (!one.rewards[i]) continue;
-      for (size_t j = 0; j < TurnLengths(group.rollouts[i]).size(); ++j)
-        *one.rewards[i] -= penalty(group.rollouts[i], j);
+      const size_t turns = TurnLengths(group.rollouts[i]).size();
+      for (size_t j = 0; j < turns; ++j) *one.rewards[i] -= penalty(group.rollouts[i], j);
     }
   }
   const std::vector<std::vector<double>> advantages = ComputeAdvantages(options, rewards);
