@@ -7,8 +7,7 @@
 
 namespace rft {
 
-void QuantizePanel(const float* rows, int64_t k, int64_t columns, int8_t* panel,
-                   float* scales) {
+void QuantizePanel(const float* rows, int64_t k, int64_t columns, int8_t* panel, float* scales) {
   std::fill_n(panel, PanelElements<Bf16>(k), int8_t{0});
   std::fill_n(scales, kPanelWidth, 0.0f);
   for (int64_t c = 0; c < columns; ++c) {
