@@ -215,8 +215,7 @@ at::Tensor Decoder::forward(const ModelWeights& weights, const at::Tensor& ids_T
     const ops::Block layer = [&weights, &attention, &p, &w, this, l, eps, scale, positions_T,
                               sparse_index, routing](const at::Tensor& in_TH) {
       const ops::HeadNorm head_norm{w.q_norm_D, w.k_norm_D, p.q_norm, p.k_norm, eps};
-      at::Tensor qkv = LoraLinear(ops::RmsNorm(in_TH, w.input_norm_H, p.input_norm, eps, dtype_),
-                                  w.qkv, weights);
+      at::Tensor qkv = LoraNormLinear(in_TH, w.input_norm_H, p.input_norm, eps, w.qkv, weights);
       qkv = ops::RotateHeads(qkv, layout_, head_norm, positions_T, rope_.cos(), rope_.sin());
       HeadLayout layout = layout_;
       if (!config_.layer_windows.empty()) layout.window = config_.layer_windows[l];
@@ -234,17 +233,21 @@ at::Tensor Decoder::forward(const ModelWeights& weights, const at::Tensor& ids_T
 at::Tensor Decoder::FeedForward(const LayerParameters& p, const ModelWeights& weights,
                                 const ModelWeights::Layer& w, at::Tensor x_TH, int64_t sparse_index,
                                 Routing* routing) const {
-  const at::Tensor h_TH =
-      ops::RmsNorm(x_TH, w.post_norm_H, p.post_norm, config_.rms_norm_eps, dtype_);
+  const double eps = config_.rms_norm_eps;
+  if (!p.sparse)
+    return LoraSwiGluLinearAdd(
+        LoraNormLinear(x_TH, w.post_norm_H, p.post_norm, eps, w.gate_up, weights), w.down, x_TH,
+        weights);
+  const at::Tensor h_TH = ops::RmsNorm(x_TH, w.post_norm_H, p.post_norm, eps, dtype_);
   if (p.gate && !p.shared_gate)
-    x_TH = LoraLinearAdd(ops::SwiGlu(LoraLinear(h_TH, w.gate_up, weights)), w.down, x_TH, weights);
+    x_TH = LoraSwiGluLinearAdd(LoraLinear(h_TH, w.gate_up, weights), w.down, x_TH, weights);
   if (p.shared_gate) {
     const at::Tensor only_T1 = at::zeros({h_TH.size(0), 1}, at::kInt);
     const at::Tensor gate_T1 =
         ops::GateWeights(ops::Linear(h_TH.to(at::kFloat), w.shared_gate), only_T1, kSharedGate);
     x_TH = LoraExpertsAdd(h_TH, only_T1, gate_T1, w.gated_shared, x_TH, weights);
   }
-  return p.sparse ? Experts(weights, w, h_TH, x_TH, sparse_index, routing) : x_TH;
+  return Experts(weights, w, h_TH, x_TH, sparse_index, routing);
 }
 
 at::Tensor Decoder::Experts(const ModelWeights& weights, const ModelWeights::Layer& w,

@@ -35,6 +35,12 @@ void AddAdapters(at::Tensor& y, const at::Tensor& x, const Weight& weight,
   }
 }
 
+bool IsAdapted(const Weight& weight, const ModelWeights& weights) {
+  return std::any_of(weights.lora.begin(), weights.lora.end(), [&](const ModelWeights::Lora& l) {
+    return l.weights->by_weight.contains(weight.parts[0]);
+  });
+}
+
 // The head's adapter of one entry; null if it has none.
 const LowRank* OnHead(const ModelWeights::Lora& lora, const ModelWeights& weights) {
   const auto it = lora.weights->by_weight.find(weights.head.parts[0]);
@@ -85,6 +91,19 @@ at::Tensor LoraLinearAdd(const at::Tensor& x_TK, const Weight& weight,
   at::Tensor y = ops::LinearAdd(x_TK, weight, residual_TN);
   AddAdapters(y, x_TK, weight, weights);
   return y;
+}
+
+at::Tensor LoraNormLinear(const at::Tensor& x_TH, const at::Tensor& norm_H, Parameter* parameter,
+                          double eps, const Weight& weight, const ModelWeights& weights) {
+  if (!IsAdapted(weight, weights)) return ops::NormLinear(x_TH, norm_H, parameter, eps, weight);
+  return LoraLinear(ops::RmsNorm(x_TH, norm_H, parameter, eps, weight.compute_dtype()), weight,
+                    weights);
+}
+
+at::Tensor LoraSwiGluLinearAdd(const at::Tensor& gate_up_T2I, const Weight& weight,
+                               const at::Tensor& residual_TN, const ModelWeights& weights) {
+  if (!IsAdapted(weight, weights)) return ops::SwiGluLinearAdd(gate_up_T2I, weight, residual_TN);
+  return LoraLinearAdd(ops::SwiGlu(gate_up_T2I), weight, residual_TN, weights);
 }
 
 at::Tensor LoraExpertsAdd(const at::Tensor& x_TH, const at::Tensor& experts_TK,

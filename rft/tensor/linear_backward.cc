@@ -67,10 +67,13 @@ at::Tensor InputGradient(const at::Tensor& dy, const at::Tensor& packed_transpos
   return dx;
 }
 
+bool NeedsWeightGradient(const Weight& w) {
+  return std::any_of(w.parts.begin(), w.parts.end(),
+                     [](const Parameter* p) { return p->grad.defined(); });
+}
+
 void AccumulateWeightGradient(const at::Tensor& x, const at::Tensor& dy, const Weight& w) {
-  if (std::none_of(w.parts.begin(), w.parts.end(),
-                   [](const Parameter* p) { return p->grad.defined(); }))
-    return;  // a frozen base
+  if (!NeedsWeightGradient(w)) return;
   DispatchFloat(x.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto& kernels = GetKernels().typed<T>();

@@ -8,7 +8,7 @@
 namespace rft::ops {
 
 // Adds dy^T x to the gradients of the weight's parts (those that have one) and returns dx = dy W (dtype of x).
-// x [T, K] and dy [T, N]: contiguous, of the same compute dtype. need_dx = false skips dx (an undefined tensor returns).
+// x [T, K] and dy [T, N]: contiguous, of the same compute dtype.
 at::Tensor LinearBackward(const at::Tensor& x_TK, const at::Tensor& dy_TN, const Weight& weight);
 
 // W packed for dx = dy W: [K, N]-major panels. Made once where several calls share it.
@@ -16,6 +16,8 @@ at::Tensor PackTransposed(const Weight& weight, at::ScalarType dtype);
 // dx = dy * packed as made by PackTransposed.
 at::Tensor InputGradient(const at::Tensor& dy_TN, const at::Tensor& packed_transposed,
                          const Weight& weight);
+// Whether a part of the weight has a gradient to add to: not where the base is frozen.
+bool NeedsWeightGradient(const Weight& weight);
 // dW += dy^T x only.
 void AccumulateWeightGradient(const at::Tensor& x_TK, const at::Tensor& dy_TN,
                               const Weight& weight);

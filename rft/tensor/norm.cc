@@ -1,9 +1,8 @@
-// RmsNorm, RotateHeads and SwiGlu of ops.h.
+// RmsNorm and RotateHeads of ops.h.
 #include <vector>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -11,6 +10,7 @@
 #include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
+#include "rft/tensor/norm.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
 
@@ -40,6 +40,8 @@ void SumOverRows(int64_t num_rows, int64_t width, const at::Tensor& grad, const 
     for (int64_t i = 0; i < width; ++i) out[i] += partial[b * width + i];
 }
 
+}  // namespace
+
 at::Tensor NormForward(const at::Tensor& x, const at::Tensor& w, double eps, at::ScalarType dtype,
                        at::Tensor* rstd) {
   const CostTimer timer(Cost::kRowwise);
@@ -60,6 +62,24 @@ at::Tensor NormForward(const at::Tensor& x, const at::Tensor& w, double eps, at:
   return y;
 }
 
+at::Tensor NormBackward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& rstd,
+                        const at::Tensor& dy, const Parameter& parameter) {
+  at::Tensor dx = at::zeros_like(x);
+  const int64_t h = x.size(1);
+  DispatchFloat(dy.scalar_type(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const auto backward_row = GetKernels().typed<T>().rms_norm_residual_backward;
+    SumOverRows(x.size(0), h, parameter.grad, [&](int64_t begin, int64_t end, float* dw) {
+      for (int64_t i = begin; i < end; ++i)
+        backward_row(Data<float>(x) + i * h, Data<float>(w), Data<T>(dy) + i * h,
+                     Data<float>(rstd)[i], h, Data<float>(dx) + i * h, dw);
+    });
+  });
+  return dx;
+}
+
+namespace {
+
 struct NormFunction : torch::autograd::Function<NormFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& w,
                             int64_t parameter, double eps, at::ScalarType dtype) {
@@ -70,22 +90,10 @@ struct NormFunction : torch::autograd::Function<NormFunction> {
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
-    const at::Tensor &x = saved[0], &w = saved[1], &rstd = saved[2];
-    const at::Tensor dy = grads[0].contiguous();
     const auto* parameter =
         reinterpret_cast<const Parameter*>(ctx->saved_data["parameter"].toInt());
-    at::Tensor dx = at::zeros_like(x);
-    const int64_t h = x.size(1);
-    DispatchFloat(dy.scalar_type(), [&](auto tag) {
-      using T = typename decltype(tag)::type;
-      const auto backward_row = GetKernels().typed<T>().rms_norm_residual_backward;
-      SumOverRows(x.size(0), h, parameter->grad, [&](int64_t begin, int64_t end, float* dw) {
-        for (int64_t i = begin; i < end; ++i)
-          backward_row(Data<float>(x) + i * h, Data<float>(w), Data<T>(dy) + i * h,
-                       Data<float>(rstd)[i], h, Data<float>(dx) + i * h, dw);
-      });
-    });
-    return {dx, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+    return {NormBackward(saved[0], saved[1], saved[2], grads[0].contiguous(), *parameter),
+            at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -195,47 +203,6 @@ struct RotateFunction : torch::autograd::Function<RotateFunction> {
   }
 };
 
-at::Tensor SwiGluForward(const at::Tensor& gu) {
-  const CostTimer timer(Cost::kRowwise);
-  const int64_t t = gu.size(0), i = gu.size(1) / 2;
-  at::Tensor y = at::empty({t, i}, gu.options());
-  DispatchFloat(gu.scalar_type(), [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    const auto kernel = GetKernels().typed<T>().swiglu;
-    ParallelFor(t, GrainFor(8 * i), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        const T* row = Data<T>(gu) + r * 2 * i;
-        kernel(row, row + i, i, Data<T>(y) + r * i);
-      }
-    });
-  });
-  return y;
-}
-
-struct SwiGluFunction : torch::autograd::Function<SwiGluFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& gu) {
-    ctx->save_for_backward({gu});
-    return SwiGluForward(gu);
-  }
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const at::Tensor gu = ctx->get_saved_variables()[0], dy = grads[0].contiguous();
-    at::Tensor dgu = at::empty_like(gu);
-    const int64_t t = gu.size(0), i = gu.size(1) / 2;
-    DispatchFloat(gu.scalar_type(), [&](auto tag) {
-      using T = typename decltype(tag)::type;
-      const auto kernel = GetKernels().typed<T>().swiglu_backward;
-      ParallelFor(t, GrainFor(8 * i), [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r) {
-          const T* row = Data<T>(gu) + r * 2 * i;
-          T* out = Data<T>(dgu) + r * 2 * i;
-          kernel(row, row + i, Data<T>(dy) + r * i, i, out, out + i);
-        }
-      });
-    });
-    return {dgu};
-  }
-};
-
 }  // namespace
 
 at::Tensor RmsNorm(const at::Tensor& x_TH, const at::Tensor& weight_H, Parameter* parameter,
@@ -263,12 +230,6 @@ at::Tensor RotateHeads(const at::Tensor& qkv_TX, const HeadLayout& layout, const
   return RotateFunction::apply(qkv_TX, positions_T, cos_PD, sin_PD,
                                reinterpret_cast<int64_t>(&layout),
                                reinterpret_cast<int64_t>(&norm));
-}
-
-at::Tensor SwiGlu(const at::Tensor& gate_up_T2I) {
-  TORCH_CHECK(gate_up_T2I.dim() == 2 && gate_up_T2I.size(1) % 2 == 0 && gate_up_T2I.is_contiguous(),
-              "swiglu: expected a contiguous [T, 2 I], got ", gate_up_T2I.sizes());
-  return Recording(gate_up_T2I) ? SwiGluFunction::apply(gate_up_T2I) : SwiGluForward(gate_up_T2I);
 }
 
 }  // namespace rft::ops

@@ -31,6 +31,10 @@ at::Tensor LinearAdd(const at::Tensor& x_TK, const Weight& weight, const at::Ten
 at::Tensor RmsNorm(const at::Tensor& x_TH, const at::Tensor& weight_H, Parameter* parameter,
                    double eps, at::ScalarType dtype);
 
+// Linear(RmsNorm(x)), bit for bit; the normed rows aren't kept for the backward, which computes them again.
+at::Tensor NormLinear(const at::Tensor& x_TH, const at::Tensor& norm_H, Parameter* parameter,
+                      double eps, const Weight& weight);
+
 // Optional RMSNorm of q and k, over vectors as wide as the weights: per head (Qwen3) or the whole width (OLMoE); then rotary embedding of q and k (RoFormer, 2104.09864, half-split), with
 // cos/sin tables [P, R / 2] float32 and positions_T int64; the first R <= D dims of a head rotate. In inference in place.
 struct HeadNorm {
@@ -45,6 +49,9 @@ at::Tensor RotateHeads(const at::Tensor& qkv_TX, const HeadLayout& layout, const
 
 // silu(gate) * up for gate_up = [gate | up], [T, 2 I] -> [T, I].
 at::Tensor SwiGlu(const at::Tensor& gate_up_T2I);
+// LinearAdd(SwiGlu(gate_up), weight, residual), bit for bit; the activation isn't kept for the backward, which computes it again.
+at::Tensor SwiGluLinearAdd(const at::Tensor& gate_up_T2I, const Weight& weight,
+                           const at::Tensor& residual_TN);
 
 // Log-probability in nats of each target under softmax(hidden W^T / temperature), float32 [N], without ever holding [N, V]:
 // the vocabulary projection runs in row chunks, forward and (recomputed) backward. entropy_N, if not null, receives the

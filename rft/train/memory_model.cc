@@ -1,7 +1,9 @@
 #include "rft/train/memory_model.h"
 
 #include <algorithm>
+#include <initializer_list>
 
+#include "absl/strings/match.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
 
@@ -35,15 +37,30 @@ struct Sizes {
 
   bool sparse(int64_t layer) const { return config.moe && config.moe->sparse_layers[layer]; }
 
-  // Saved per token by the attention half: the residual and its norm, the projection (twice with q/k norms), attention's
-  // output and its softmax statistics.
+  // What only an adapter makes the forward keep: the input of the projection that it adapts.
+  int64_t IfAdapted(std::initializer_list<const char*> modules, int64_t bytes) const {
+    if (adapter == nullptr) return 0;
+    for (const LoraTarget& target : adapter->targets())
+      for (const char* module : modules)
+        if (absl::EndsWith(target.module, module)) return bytes;
+    return 0;
+  }
+
+  // Saved per token by the attention half: the residual and its norm's scale, the projection (twice with q/k norms),
+  // attention's output and its softmax statistics.
   int64_t AttentionHalf() const {
-    int64_t bytes = kFloat * h + kFloat + c * h + c * w + c * q + 2 * kFloat * config.num_heads;
+    int64_t bytes = kFloat * h + kFloat + c * w + c * q + 2 * kFloat * config.num_heads +
+                    IfAdapted({"q_proj", "k_proj", "v_proj"}, c * h);
     if (qk_norm) bytes += c * w + kFloat * heads;
     return bytes;
   }
-  // Residual, norm, gate and up, activation.
-  int64_t DenseHalf() const { return kFloat * h + kFloat + c * h + 3 * c * i; }
+  // Residual, its norm's scale, gate and up.
+  int64_t DenseHalf() const { return kFloat * h + kFloat + FeedForward(i); }
+  // [gate | up]; the input and the activation are computed again.
+  int64_t FeedForward(int64_t width) const {
+    return 2 * c * width + IfAdapted({"gate_proj", "up_proj"}, c * h) +
+           IfAdapted({"down_proj"}, c * width);
+  }
   // Residual, norm, the router's float32 input (its own copy in bf16), logits, choices and weights; [gate | up] and three
   // indices per (token, expert) pair; the shared expert.
   int64_t SparseHalf() const {
@@ -51,7 +68,7 @@ struct Sizes {
     const int64_t k = moe.router.top_k, e = moe.router.num_experts;
     int64_t bytes = kFloat * h + kFloat + c * h + (c == kFloat ? 0 : kFloat * h) + kFloat * e +
                     k * (kInt + 2 * kFloat + 2 * c * moe.expert_intermediate + kInt + kLong);
-    if (moe.shared_intermediate > 0) bytes += kFloat * h + 3 * c * moe.shared_intermediate;
+    if (moe.shared_intermediate > 0) bytes += kFloat * h + FeedForward(moe.shared_intermediate);
     return bytes;
   }
   // Each adapted projection keeps its low-rank middle.
@@ -66,13 +83,13 @@ struct Sizes {
 };
 
 // The most that the backward of one feed-forward takes beyond what the forward kept, at three moments: the gradient of the
-// activation (with the weight packed transposed, and a block of the gradient transposed and of the input packed for the weight's
-// gradient), that of [gate | up], that of the input, by when this layer's own activations have been freed.
+// activation (computed again; with the weight packed transposed, and a block of the gradient transposed and of the activation
+// packed for the weight's gradient), that of [gate | up], that of the input, by when [gate | up] has been freed.
 int64_t DenseWorkspace(const Sizes& s, int64_t tokens, bool frozen) {
   const int64_t block = frozen ? 0 : std::min(tokens, kTokenBlock);
   const int64_t down = tokens * (s.h + s.i) + s.i * s.h + block * (s.h + s.i);
-  const int64_t gate_up = tokens * 2 * s.i;
-  const int64_t input = tokens * (s.h - s.i) + 2 * s.i * s.h + block * (2 * s.i + s.h);
+  const int64_t gate_up = tokens * (s.h + 3 * s.i);
+  const int64_t input = tokens * 2 * s.h + 2 * s.i * s.h + block * (2 * s.i + s.h);
   return s.c * std::max({down, gate_up, input}) + kFloat * tokens * s.h;
 }
 

@@ -1,4 +1,7 @@
 // Every differentiable operation against finite differences, in float32.
+#include <functional>
+#include <vector>
+
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cos.h>
@@ -132,6 +135,70 @@ TEST_F(RotateHeadsTest, RefusesAnotherWidthOrTooFewPositions) {
 
 TEST(SwiGluTest, HasTheGradientOfGateAndUp) {
   CheckGradients(RandomTensor({4, 26}, 2, 2.0), [](const at::Tensor& x) { return ops::SwiGlu(x); });
+}
+
+// Runs both with gradients at the output; returns {output, gradient of each input} of the first and checks the second's bits.
+void ExpectSameBits(const std::vector<at::Tensor>& inputs,
+                    const std::vector<Parameter*>& parameters,
+                    const std::function<at::Tensor(const std::vector<at::Tensor>&)>& one,
+                    const std::function<at::Tensor(const std::vector<at::Tensor>&)>& other) {
+  auto run = [&](const auto& f) {
+    std::vector<at::Tensor> leaves, results;
+    for (Parameter* p : parameters) p->grad.zero_();
+    for (const at::Tensor& x : inputs) leaves.push_back(x.clone().requires_grad_(true));
+    const at::Tensor y = f(leaves);
+    y.backward(RandomTensor(y.sizes().vec(), 99).to(y.scalar_type()));
+    results.push_back(y.detach());
+    for (const at::Tensor& x : leaves) results.push_back(x.grad());
+    for (Parameter* p : parameters) results.push_back(p->grad.clone());
+    return results;
+  };
+  const std::vector<at::Tensor> a = run(one), b = run(other);
+  for (size_t i = 0; i < a.size(); ++i) {
+    EXPECT_GT(a[i].abs().sum().item<double>(), 0.0) << i;
+    EXPECT_TRUE(at::equal(a[i], b[i])) << i;
+  }
+}
+
+class RecomputedTest : public ::testing::TestWithParam<at::ScalarType> {};
+INSTANTIATE_TEST_SUITE_P(Dtypes, RecomputedTest, ::testing::Values(at::kFloat, at::kBFloat16));
+
+TEST_P(RecomputedTest, NormLinearIsLinearOfRmsNorm) {
+  Parameter norm = RandomParameter("norm", {20}, 1), a = RandomParameter("a", {7, 20}, 2);
+  const Weight w = Weight::Create({&a}, GetParam());
+  ExpectSameBits(
+      {RandomTensor({300, 20}, 3)}, {&norm, &a},
+      [&](const auto& x) {
+        return ops::Linear(ops::RmsNorm(x[0], norm.value, &norm, 1e-5, GetParam()), w);
+      },
+      [&](const auto& x) { return ops::NormLinear(x[0], norm.value, &norm, 1e-5, w); });
+}
+
+TEST_P(RecomputedTest, SwiGluLinearAddIsLinearAddOfSwiGlu) {
+  Parameter a = RandomParameter("a", {7, 20}, 2);
+  const Weight w = Weight::Create({&a}, GetParam());
+  const at::Tensor gate_up = RandomTensor({9, 40}, 3).to(GetParam());
+  ExpectSameBits(
+      {gate_up, RandomTensor({9, 7}, 4)}, {&a},
+      [&](const auto& x) { return ops::LinearAdd(ops::SwiGlu(x[0]), w, x[1]); },
+      [&](const auto& x) { return ops::SwiGluLinearAdd(x[0], w, x[1]); });
+}
+
+TEST_P(RecomputedTest, AFrozenWeightStillPassesTheGradientOn) {
+  Parameter norm = RandomParameter("norm", {20}, 1), a = RandomParameter("a", {40, 20}, 2),
+            b = RandomParameter("b", {20, 20}, 3);
+  norm.grad = a.grad = b.grad = at::Tensor();
+  const Weight up = Weight::Create({&a}, GetParam()), down = Weight::Create({&b}, GetParam());
+  ExpectSameBits(
+      {RandomTensor({5, 20}, 4)}, {},
+      [&](const auto& x) {
+        return ops::LinearAdd(
+            ops::SwiGlu(ops::Linear(ops::RmsNorm(x[0], norm.value, &norm, 1e-5, GetParam()), up)),
+            down, x[0]);
+      },
+      [&](const auto& x) {
+        return ops::SwiGluLinearAdd(ops::NormLinear(x[0], norm.value, &norm, 1e-5, up), down, x[0]);
+      });
 }
 
 TEST(EmbeddingTest, AddsTheGradientOfRepeatedIds) {

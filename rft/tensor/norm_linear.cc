@@ -1,0 +1,56 @@
+// NormLinear of ops.h.
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "rft/tensor/linear_backward.h"
+#include "rft/tensor/norm.h"
+#include "rft/tensor/ops.h"
+
+namespace rft::ops {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+struct NormLinearFunction : torch::autograd::Function<NormLinearFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& norm,
+                            int64_t parameter, double eps, int64_t weight) {
+    const auto& w = *reinterpret_cast<const Weight*>(weight);
+    at::Tensor rstd;
+    const at::Tensor y = NormForward(x, norm, eps, w.compute_dtype(), &rstd);
+    ctx->save_for_backward({x, norm, rstd});
+    ctx->saved_data["parameter"] = parameter;
+    ctx->saved_data["eps"] = eps;
+    ctx->saved_data["weight"] = weight;
+    return Linear(y, w);
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto& w = *reinterpret_cast<const Weight*>(ctx->saved_data["weight"].toInt());
+    const auto& parameter =
+        *reinterpret_cast<const Parameter*>(ctx->saved_data["parameter"].toInt());
+    const at::Tensor dy = grads[0].contiguous();
+    if (NeedsWeightGradient(w))
+      AccumulateWeightGradient(NormForward(saved[0], saved[1], ctx->saved_data["eps"].toDouble(),
+                                           w.compute_dtype(), nullptr),
+                               dy, w);
+    const at::Tensor dnorm = InputGradient(dy, PackTransposed(w, dy.scalar_type()), w);
+    return {NormBackward(saved[0], saved[1], saved[2], dnorm, parameter), at::Tensor(),
+            at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor NormLinear(const at::Tensor& x_TH, const at::Tensor& norm_H, Parameter* parameter,
+                      double eps, const Weight& weight) {
+  if (!at::GradMode::is_enabled() || !x_TH.requires_grad())
+    return Linear(RmsNorm(x_TH, norm_H, parameter, eps, weight.compute_dtype()), weight);
+  TORCH_CHECK(x_TH.dim() == 2 && x_TH.scalar_type() == at::kFloat && x_TH.is_contiguous() &&
+                  x_TH.size(1) == weight.k && norm_H.numel() == weight.k,
+              "norm_linear: expected a contiguous float32 [T, ", weight.k, "], got ", x_TH.sizes());
+  return NormLinearFunction::apply(x_TH, norm_H, reinterpret_cast<int64_t>(parameter), eps,
+                                   reinterpret_cast<int64_t>(&weight));
+}
+
+}  // namespace rft::ops
