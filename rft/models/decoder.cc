@@ -108,21 +108,23 @@ void PackWeight(std::vector<Parameter*> parts, at::ScalarType dtype, const Value
     weight = Weight::Create(std::move(parts), dtype);
 }
 
-void CopyTable(const Parameter& from, at::ScalarType dtype, const ValueUpdate& update,
-               at::Tensor& to) {
+// Elements [begin, begin + count) of the embedding in the compute type.
+void CopyPiece(const Parameter& from, int64_t begin, int64_t count, const at::Tensor& to) {
+  DispatchFloat(to.scalar_type(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    GetKernels().typed<T>().from_float(Data<float>(from.value) + begin, count, Data<T>(to) + begin);
+  });
+}
+
+void CopyTable(const Parameter& from, const ValueUpdate& update, const at::Tensor& to) {
   constexpr int64_t kPiece = 1 << 14;  // its values, gradients and moments stay in the cache
   const int64_t n = from.value.numel();
-  if (!to.defined()) to = LargeTensor(n, dtype).view(from.value.sizes());
-  DispatchFloat(dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    ParallelFor((n + kPiece - 1) / kPiece, GrainFor(kPiece), [&](int64_t first, int64_t last) {
-      for (int64_t begin = first * kPiece; begin < std::min(n, last * kPiece); begin += kPiece) {
-        const int64_t count = std::min(kPiece, n - begin);
-        if (update) update(from, begin, count);
-        GetKernels().typed<T>().from_float(Data<float>(from.value) + begin, count,
-                                           Data<T>(to) + begin);
-      }
-    });
+  ParallelFor((n + kPiece - 1) / kPiece, GrainFor(kPiece), [&](int64_t first, int64_t last) {
+    for (int64_t begin = first * kPiece; begin < std::min(n, last * kPiece); begin += kPiece) {
+      const int64_t count = std::min(kPiece, n - begin);
+      if (update) update(from, begin, count);
+      CopyPiece(from, begin, count, to);
+    }
   });
 }
 
@@ -173,7 +175,7 @@ Decoder::LayerParameters Decoder::FindLayer(int64_t l) {
 void Decoder::Pack(ModelWeights& weights, const ValueUpdate& update) {
   weights.model = this;
   weights.layers.resize(layers_.size());
-  CopyTable(*embedding_, dtype_, update, weights.embedding_VH);
+  PackEmbeddingAndHead(weights, update);
   for (size_t l = 0; l < layers_.size(); ++l) {
     const LayerParameters& p = layers_[l];
     ModelWeights::Layer& w = weights.layers[l];
@@ -198,8 +200,22 @@ void Decoder::Pack(ModelWeights& weights, const ValueUpdate& update) {
     w.experts.Pack(p.experts_gate_up, p.experts_down, weight_dtype_, update);
   }
   CopyNorm(final_norm_, update, weights.final_norm_H);
-  // A head that is the embedding has been updated with it.
-  PackWeight({head_}, weight_dtype_, head_ == embedding_ ? ValueUpdate{} : update, weights.head);
+}
+
+void Decoder::PackEmbeddingAndHead(ModelWeights& weights, const ValueUpdate& update) {
+  at::Tensor& table = weights.embedding_VH;
+  if (!table.defined())
+    table = LargeTensor(embedding_->value.numel(), dtype_).view(embedding_->value.sizes());
+  const bool tied = head_ == embedding_;
+  if (tied && weights.head.packed.defined() && !is_int8()) {  // one pass over the values for both
+    weights.head.Repack([&](const Parameter& p, int64_t begin, int64_t count) {
+      if (update) update(p, begin, count);
+      CopyPiece(p, begin, count, table);
+    });
+    return;
+  }
+  CopyTable(*embedding_, update, table);
+  PackWeight({head_}, weight_dtype_, tied ? ValueUpdate{} : update, weights.head);
 }
 
 at::Tensor Decoder::forward(const ModelWeights& weights, const at::Tensor& ids_T,

@@ -35,6 +35,7 @@ class Decoder : public CausalLm {
     std::vector<std::vector<Parameter*>> experts_gate_up;
     std::vector<Parameter*> experts_down;
   };
+  void PackEmbeddingAndHead(ModelWeights& weights, const ValueUpdate& update);
   LayerParameters FindLayer(int64_t layer);
   // x_TH + the feed-forward of its norm. `sparse_index` counts the sparse layers before this one.
   at::Tensor FeedForward(const LayerParameters& p, const ModelWeights& weights,

@@ -121,6 +121,67 @@ void PackRows(const S* src, int64_t stride_k, int64_t k, int64_t n, Bf16* panel)
   }
 }
 
+#if defined(__AVX512F__)
+// Turns sixteen rows of sixteen 32-bit units: unit j of r[i] goes to unit i of r[j].
+inline void TransposeUnits(__m512i (&r)[16]) {
+  __m512i t[16];
+  for (int i = 0; i < 16; i += 4) {  // within 128 bits: pairs, then fours
+    const __m512i ab_lo = _mm512_unpacklo_epi32(r[i], r[i + 1]),
+                  ab_hi = _mm512_unpackhi_epi32(r[i], r[i + 1]),
+                  cd_lo = _mm512_unpacklo_epi32(r[i + 2], r[i + 3]),
+                  cd_hi = _mm512_unpackhi_epi32(r[i + 2], r[i + 3]);
+    t[i] = _mm512_unpacklo_epi64(ab_lo, cd_lo);
+    t[i + 1] = _mm512_unpackhi_epi64(ab_lo, cd_lo);
+    t[i + 2] = _mm512_unpacklo_epi64(ab_hi, cd_hi);
+    t[i + 3] = _mm512_unpackhi_epi64(ab_hi, cd_hi);
+  }
+  for (int j = 0; j < 4; ++j) {  // t[4 g + j] holds columns j, 4 + j, 8 + j, 12 + j of rows 4 g ..
+    const __m512i lo_a = _mm512_shuffle_i32x4(t[j], t[4 + j], 0x44),
+                  hi_a = _mm512_shuffle_i32x4(t[j], t[4 + j], 0xee),
+                  lo_b = _mm512_shuffle_i32x4(t[8 + j], t[12 + j], 0x44),
+                  hi_b = _mm512_shuffle_i32x4(t[8 + j], t[12 + j], 0xee);
+    r[j] = _mm512_shuffle_i32x4(lo_a, lo_b, 0x88);
+    r[4 + j] = _mm512_shuffle_i32x4(lo_a, lo_b, 0xdd);
+    r[8 + j] = _mm512_shuffle_i32x4(hi_a, hi_b, 0x88);
+    r[12 + j] = _mm512_shuffle_i32x4(hi_a, hi_b, 0xdd);
+  }
+}
+
+// Sixteen units of a panel's column: floats, or pairs of bf16.
+inline __m512i LoadUnits(const float* src, const float*) { return _mm512_loadu_si512(src); }
+inline __m512i LoadUnits(const float* src, const Bf16*) {
+  return _mm512_inserti64x4(_mm512_castsi256_si512(ToBf16(Load(src))), ToBf16(Load(src + kLanes)),
+                            1);
+}
+inline __m512i LoadUnits(const Bf16* src, const Bf16*) { return _mm512_loadu_si512(src); }
+
+// Rows of the source are the columns of the panel (stride_k == 1): a weight [N, K]. A weight's copy is written around the
+// cache: who reads it next reads all of it.
+template <typename S, typename T>
+void PackColumns(const S* src, int64_t stride_c, int64_t k, int64_t n, T* panel) {
+  constexpr int64_t kPair = sizeof(T) == 2 ? 2 : 1, kStep = 16 * kPair;
+  const bool around = sizeof(S) == 4 && reinterpret_cast<uintptr_t>(panel) % 64 == 0;
+  const int64_t whole_k = k / kStep * kStep, whole_n = n / 16 * 16;
+  for (int64_t i = 0; i < whole_k; i += kStep)
+    for (int64_t c = 0; c < whole_n; c += 16) {
+      __m512i r[16];
+      for (int64_t j = 0; j < 16; ++j)
+        r[j] = LoadUnits(src + (c + j) * stride_c + i, static_cast<const T*>(nullptr));
+      TransposeUnits(r);
+      T* out = panel + i * kPanelWidth + c * kPair;
+      for (int64_t j = 0; j < 16; ++j, out += kPanelWidth * kPair)
+        if (around)
+          _mm512_stream_si512(reinterpret_cast<__m512i*>(out), r[j]);
+        else
+          _mm512_storeu_si512(out, r[j]);
+    }
+  for (int64_t c = 0; c < n; ++c)  // what is left beside and below
+    for (int64_t i = c < whole_n ? whole_k : 0; i < k; ++i)
+      panel[(i / kPair * kPanelWidth + c) * kPair + i % kPair] =
+          FromFloat<T>(ToFloat(src[c * stride_c + i]));
+  if (around) _mm_sfence();
+}
+#else
 // Rows of the source are the columns of the panel (stride_k == 1): a weight [N, K].
 inline void PackColumns(const float* src, int64_t stride_c, int64_t k, int64_t n, float* panel) {
   Transpose(src, n, k, stride_c, panel, kPanelWidth);
@@ -140,6 +201,7 @@ void PackColumns(const S* src, int64_t stride_c, int64_t k, int64_t n, Bf16* pan
               reinterpret_cast<Bf16Pair*>(panel + i * kPanelWidth), kPanelWidth);
   }
 }
+#endif
 
 // float panel: [k][48]; bf16 panel: [k / 2][48][2].
 template <typename S, typename T>
