@@ -142,7 +142,6 @@ MicroBatchMemory MemoryOfMicroBatch(const CausalLm& model, const LoraAdapter* ad
     peak = std::max(peak,
                     shape.tokens * (kept + s.Layer(l)) + LayerWorkspace(s, shape.tokens, frozen));
     kept += again ? kFloat * s.h : s.Layer(l);
-    if (again) memory.checkpoints += shape.tokens * kFloat * s.h;
   }
   // The last residual and norm, ids and positions; then the predictions' hidden states and statistics.
   memory.activations = shape.tokens * (kept + kFloat * s.h + kFloat + s.c * s.h) +

@@ -18,7 +18,6 @@ struct MicroBatchShape {
 
 struct MicroBatchMemory {
   int64_t activations = 0;  // kept from the forward for the backward
-  int64_t checkpoints = 0;  // of them: inputs of layers that are computed again
   int64_t workspace = 0;    // of the layer or the head, whichever takes more
   int64_t logits =
       0;  // chunks of the vocabulary projection and its gradient (part of the head's workspace)

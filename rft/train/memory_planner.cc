@@ -14,10 +14,6 @@ namespace {
 // Code and thread stacks that the first step touches.
 constexpr int64_t kFirstStep = 24 << 20;
 
-// Of what a micro-batch takes, malloc leaves about a tenth unused between blocks (measured: `rft check memory`). Between the inputs
-// that are kept of layers to be computed again it leaves about as much as they take.
-constexpr int64_t kGapShare = 10;
-
 // Freed by loading, still the process's, and used again by the first activations. The top of the heap has not been touched.
 int64_t ReusableHeap() {
   const struct mallinfo2 heap = mallinfo2();
@@ -70,9 +66,6 @@ class Planner {
     plan.items.push_back({"workspace", memory.workspace,
                           absl::StrCat("of the backward; chunks of logits take ",
                                        BytesText(memory.logits), " of it")});
-    plan.items.push_back({"gaps",
-                          (memory.activations + memory.workspace) / kGapShare + memory.checkpoints,
-                          "freed blocks of other sizes between them (estimate)"});
     for (const MemoryItem& item : plan.items) plan.total_bytes += item.bytes;
     return plan;
   }

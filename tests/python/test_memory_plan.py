@@ -13,7 +13,7 @@ def test_the_plan_says_what_is_used_for_what_and_sets_the_micro_batch(llama_dir:
     trainer = rft.Trainer(rft.Model.load(str(llama_dir), dtype="fp32"), token_budget=100_000)
     plan = trainer.plan_memory(longest_row=64)
     assert [name for name, _, _ in plan["items"]] == [
-        "process", "weights", "versions", "gradients", "optimizer", "activations", "workspace", "gaps"]
+        "process", "weights", "versions", "gradients", "optimizer", "activations", "workspace"]
     assert plan["token_budget"] == 100_000 and plan["total_bytes"] < plan["limit_bytes"]
     assert "micro-batches of up to 100000 tokens" in plan["text"]
     base = sum(size for name, size, _ in plan["items"] if name in ("process", "weights", "versions", "gradients", "optimizer"))
