@@ -144,6 +144,18 @@ py::dict Stats(PyEngine& self) {
       py::arg("prefix_evictions") = s.prefix_evictions, py::arg("weight_swaps") = s.weight_swaps);
 }
 
+py::list RecentIterations(PyEngine& self) {
+  py::list iterations;
+  for (const IterationCost& c : WithoutGil([&] { return self.engine().RecentIterations(); }))
+    iterations.append(
+        py::dict(py::arg("index") = c.index, py::arg("prefill_tokens") = c.prefill_tokens,
+                 py::arg("decode_tokens") = c.decode_tokens, py::arg("decode_keys") = c.decode_keys,
+                 py::arg("busy_s") = c.busy_s, py::arg("matmul_s") = c.matmul_s,
+                 py::arg("attention_s") = c.attention_s, py::arg("rowwise_s") = c.rowwise_s,
+                 py::arg("sampling_s") = c.sampling_s));
+  return iterations;
+}
+
 std::unique_ptr<PyEngine> MakeEngine(std::shared_ptr<CausalLm> model,
                                      std::shared_ptr<TextCodec> codec, int64_t max_batch,
                                      int64_t max_batch_tokens, int64_t kv_memory_mb,
@@ -284,6 +296,10 @@ void BindEngine(py::module_& m) {
           "batch with all others. None as weights frees the name.")
       .def("stats", &Stats,
            "Counters since the start, and what is running, waiting and cached now.")
+      .def("recent_iterations", &RecentIterations,
+           "Of the latest iterations (512 at most, oldest first): what each computed and where its "
+           "time went, seconds. index: `iterations` of stats() before it. decode_keys: positions "
+           "that its decode_tokens attended to.")
       .def_property_readonly(
           "max_context", [](PyEngine& self) { return self.engine().max_context(); },
           "Longest prompt + completion, in tokens.")

@@ -11,10 +11,11 @@ class Generation::Sink : public CompletionSink {
   Sink(std::shared_ptr<Generation> owner, int32_t prompt)
       : owner_(std::move(owner)), prompt_(prompt) {}
 
-  void OnToken(int32_t sample, TokenId id, float logprob) override {
+  void OnTokens(int32_t sample, const Completion& so_far, size_t first) override {
     if (!owner_->want_tokens_) return;
     std::lock_guard<std::mutex> lock(owner_->mutex_);
-    owner_->tokens_.push_back({prompt_, sample, id, logprob});
+    for (size_t t = first; t < so_far.ids.size(); ++t)
+      owner_->tokens_.push_back({prompt_, sample, so_far.ids[t], so_far.logprobs[t]});
     owner_->changed_.notify_one();
   }
 

@@ -1,7 +1,7 @@
 // Waits for the completions of several requests on behalf of one caller: the engine's thread only leaves events here, the
 // caller takes them. Knows no Python, so that the engine's thread never waits for the GIL.
 //
-//   engine thread ── OnToken / OnFinished ─▶ [events] ── Wait ─▶ caller (on_token callback, Ctrl-C check, deadline)
+//   engine thread ── OnTokens / OnFinished ─▶ [events] ── Wait ─▶ caller (on_token callback, Ctrl-C check, deadline)
 #pragma once
 
 #include <condition_variable>
@@ -24,7 +24,7 @@ struct TokenEvent {
 // Thread safety: the sinks from the engine's thread, everything else from one caller.
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
-  // want_tokens: whether OnToken is worth keeping.
+  // want_tokens: whether OnTokens is worth keeping.
   static std::shared_ptr<Generation> Create(bool want_tokens);
 
   // Submits all; on an error those already submitted are cancelled.

@@ -1,5 +1,9 @@
 #include "bindings/python_grammar.h"
 
+#include <algorithm>
+#include <iterator>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include <pybind11/numpy.h>
@@ -58,9 +62,25 @@ class PythonMask : public TokenMask {
   Held mask_;
 };
 
+constexpr const char* kKindNames[] = {"json_schema", "json", "regex", "ebnf", "tool_call"};
+
+// The attributes kind and text, of grammars that have them (rft.compile_grammar's).
+std::optional<GrammarSpec> SpecOf(const py::object& grammar) {
+  const py::object kind = py::getattr(grammar, "kind", py::none()),
+                   text = py::getattr(grammar, "text", py::none());
+  if (!py::isinstance<py::str>(kind) || !py::isinstance<py::str>(text)) return std::nullopt;
+  const auto* known =
+      std::find(std::begin(kKindNames), std::end(kKindNames), kind.cast<std::string>());
+  if (known == std::end(kKindNames)) return std::nullopt;
+  return GrammarSpec{static_cast<GrammarSpec::Kind>(known - std::begin(kKindNames)),
+                     text.cast<std::string>()};
+}
+
 class PythonGrammar : public TokenGrammar {
  public:
-  explicit PythonGrammar(py::object grammar) : grammar_(std::move(grammar)) {}
+  explicit PythonGrammar(py::object grammar)
+      : spec_(SpecOf(grammar)), grammar_(std::move(grammar)) {}
+  const GrammarSpec* spec() const override { return spec_ ? &*spec_ : nullptr; }
   absl::StatusOr<std::unique_ptr<TokenMask>> Start() const override {
     py::gil_scoped_acquire gil;
     try {
@@ -71,13 +91,9 @@ class PythonGrammar : public TokenGrammar {
   }
 
  private:
+  const std::optional<GrammarSpec> spec_;
   Held grammar_;
 };
-
-const char* KindName(GrammarSpec::Kind kind) {
-  static constexpr const char* kNames[] = {"json_schema", "json", "regex", "ebnf", "tool_call"};
-  return kNames[static_cast<int>(kind)];
-}
 
 }  // namespace
 
@@ -90,7 +106,7 @@ GrammarCompiler MakePythonGrammarCompiler(py::object compile) {
   return [held](const GrammarSpec& spec) -> absl::StatusOr<std::shared_ptr<const TokenGrammar>> {
     py::gil_scoped_acquire gil;
     try {
-      return MakePythonGrammar(held->object()(KindName(spec.kind), spec.text));
+      return MakePythonGrammar(held->object()(kKindNames[static_cast<int>(spec.kind)], spec.text));
     } catch (py::error_already_set& error) {
       return StatusFromPython(error);
     }

@@ -1,5 +1,6 @@
 // Grammars that are Python objects (rft/structure.py over xgrammar, or a user's own):
-//   grammar.start() -> mask;  mask.next(bits: int32 array, bit id % 32 of word id // 32);  mask.accept(id: int)
+//   grammar.start() -> mask; optionally grammar.kind ("json_schema" | "json" | "regex" | "ebnf") and grammar.text, for servers;
+//    mask.next(bits: int32 array, bit id % 32 of word id // 32);  mask.accept(id: int)
 // The engine's thread takes the GIL for each call, so whoever waits for that thread must not hold it.
 #pragma once
 

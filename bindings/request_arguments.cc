@@ -16,9 +16,7 @@ namespace rft::python {
 namespace {
 
 WeightPolicy ReadPolicy(const std::string& name) {
-  if (name == "continue") return WeightPolicy::kContinue;
-  if (name == "finish") return WeightPolicy::kFinish;
-  if (name == "recompute") return WeightPolicy::kRecompute;
+  if (const auto policy = ParseWeightPolicy(name)) return *policy;
   throw StatusException(absl::InvalidArgumentError(absl::StrCat(
       "weight_policy: '", name, "' is not one of \"continue\", \"finish\", \"recompute\"")));
 }

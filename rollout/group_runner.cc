@@ -54,7 +54,7 @@ class GroupRunner::Sink : public CompletionSink {
  public:
   Sink(std::shared_ptr<Events> events, int64_t group) : events_(std::move(events)), group_(group) {}
 
-  void OnToken(int32_t, TokenId, float) override { events_->Touch(); }
+  void OnTokens(int32_t, const Completion&, size_t) override { events_->Touch(); }
   void OnFinished(int32_t sample, Completion completion) override {
     events_->Push({group_, sample, false, std::move(completion), nullptr});
   }

@@ -53,6 +53,18 @@ void CancelAll(InferenceEngine& engine, const std::vector<RequestHandle>& handle
 
 }  // namespace
 
+std::optional<WeightPolicy> ParseWeightPolicy(std::string_view name) {
+  for (const auto& [known, policy] : kWeightPolicies)
+    if (known == name) return policy;
+  return std::nullopt;
+}
+
+std::string_view WeightPolicyName(WeightPolicy policy) {
+  for (const auto& [name, known] : kWeightPolicies)
+    if (known == policy) return name;
+  return "";
+}
+
 absl::StatusOr<std::vector<std::vector<Completion>>> GenerateAll(
     InferenceEngine& engine, std::vector<GenerateRequest> requests, double deadline_s) {
   auto pending = std::make_shared<Pending>();

@@ -1,7 +1,7 @@
 // The interface between whoever wants completions (orchestrator, server, evaluation, chat) and whoever makes them.
 // Torch-free. Implementations: rft/engine/local_engine.h (ours); others register with RFT_REGISTER_ENGINE.
 //
-//   caller ── Submit(request, sink) ──▶ queue ─▶ [prefill once, fork n] ─▶ decode iterations ─▶ sink->OnToken/OnFinished
+//   caller ── Submit(request, sink) ──▶ queue ─▶ [prefill once, fork n] ─▶ decode iterations ─▶ sink->OnTokens/OnFinished
 //          ── Cancel(handle) ─────────▶ frees pages and slots before the next iteration
 //          ── Publish(weights) ───────▶ visible between two iterations; every token records its version
 //
@@ -11,7 +11,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -65,6 +68,13 @@ enum class WeightPolicy : uint8_t {
   kRecompute = 2,  // goes on with the new version, keys and values of all its tokens computed anew
 };
 
+inline constexpr std::pair<std::string_view, WeightPolicy> kWeightPolicies[] = {
+    {"continue", WeightPolicy::kContinue},
+    {"finish", WeightPolicy::kFinish},
+    {"recompute", WeightPolicy::kRecompute}};
+std::optional<WeightPolicy> ParseWeightPolicy(std::string_view name);
+std::string_view WeightPolicyName(WeightPolicy policy);
+
 // Which tokens' expert choices a completion of a mixture-of-experts model carries; dense models have none.
 enum class RouteCapture { kNone, kCompletion, kPromptAndCompletion };
 
@@ -115,12 +125,21 @@ struct Completion {
 class CompletionSink {
  public:
   virtual ~CompletionSink() = default;
-  // One new token of sample `sample`. Default: ignored.
-  virtual void OnToken(int32_t /*sample*/, TokenId /*id*/, float /*logprob*/) {}
-  // Just before OnToken where num_top_logprobs is set. Default: ignored.
-  virtual void OnTopLogprobs(int32_t /*sample*/, const std::vector<TokenLogprob>& /*top*/) {}
+  // Tokens from `first` on are new in `so_far`, which has everything that is known of them and of the prompt, and is the
+  // engine's. Default: ignored.
+  virtual void OnTokens(int32_t /*sample*/, const Completion& /*so_far*/, size_t /*first*/) {}
   // Called exactly once per sample, also after Cancel (kCancelled) and on failure (kError).
   virtual void OnFinished(int32_t sample, Completion completion) = 0;
+};
+
+// What one iteration computed, and where its time went.
+struct IterationCost {
+  int64_t index = 0;           // EngineStats::iterations before it
+  int64_t prefill_tokens = 0;  // of prompts, and of completions computed again
+  int64_t decode_tokens = 0;   // one for each sequence that only goes on
+  int64_t decode_keys = 0;     // that those attended to
+  double busy_s = 0.0;         // of that, inside kernels: as EngineStats
+  double matmul_s = 0.0, attention_s = 0.0, rowwise_s = 0.0, sampling_s = 0.0;
 };
 
 struct EngineStats {
@@ -174,6 +193,8 @@ class InferenceEngine {
   virtual void ResetPrefixCache() {}
 
   virtual EngineStats stats() const = 0;
+  // The latest iterations, oldest first. Default: none are known.
+  virtual std::vector<IterationCost> RecentIterations() const { return {}; }
 
   // Longest prompt + completion, in tokens.
   virtual int64_t max_context() const = 0;

@@ -33,19 +33,21 @@ class TokenMask {
   virtual absl::Status Accept(TokenId id) = 0;
 };
 
-// A compiled grammar. Thread-safe; outlives its masks.
-class TokenGrammar {
- public:
-  virtual ~TokenGrammar() = default;
-  virtual absl::StatusOr<std::unique_ptr<TokenMask>> Start() const = 0;
-};
-
 struct GrammarSpec {
   enum class Kind : uint8_t { kJsonSchema, kAnyJson, kRegex, kEbnf, kToolCall };
   Kind kind = Kind::kAnyJson;
   // Of the schema, expression or grammar; empty for kAnyJson. kToolCall: the schema of {"name", "arguments"}, which the text
   // has between <tool_call> and </tool_call>, each on a line of its own (Hermes, Qwen).
   std::string text;
+};
+
+// A compiled grammar. Thread-safe; outlives its masks.
+class TokenGrammar {
+ public:
+  virtual ~TokenGrammar() = default;
+  virtual absl::StatusOr<std::unique_ptr<TokenMask>> Start() const = 0;
+  // What it was compiled from, for engines that hand it on; null where that isn't known.
+  virtual const GrammarSpec* spec() const { return nullptr; }
 };
 
 // For one vocabulary. kInvalidArgument says what is wrong with the text. Thread-safe.

@@ -13,18 +13,17 @@
 #include <c10/core/InferenceMode.h>
 
 #include "absl/strings/str_cat.h"
-#include "rft/core/clock.h"
 #include "rft/core/status_macros.h"
 #include "rft/engine/draw_tokens.h"
 #include "rft/engine/engine_request.h"
 #include "rft/engine/guided_sampler.h"
+#include "rft/engine/iteration_log.h"
 #include "rft/engine/next_allowed.h"
 #include "rft/engine/paged_cache.h"
 #include "rft/engine/route_recorder.h"
 #include "rft/engine/scheduler.h"
 #include "rft/engine/work_weights.h"
 #include "rft/models/lora.h"
-#include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/memory.h"
 #include "rft/tensor/ops.h"
@@ -123,6 +122,10 @@ class LocalEngine : public InferenceEngine {
     std::lock_guard lock(mutex_);
     return stats_;
   }
+  std::vector<IterationCost> RecentIterations() const override {
+    std::lock_guard lock(mutex_);
+    return log_.Recent();
+  }
   int64_t max_context() const override { return model_->config().max_positions; }
 
   void Shutdown() override {
@@ -180,19 +183,14 @@ class LocalEngine : public InferenceEngine {
       for (auto& s : stop ? scheduler_.RemoveAll() : scheduler_.RemoveCancelled())
         Finish(std::move(s), FinishReason::kCancelled, "");
       if (stop) return;
-      const double start = Clock::Default().NowSeconds();
+      log_.Begin();
       const absl::Status status = TryTorch([&] { Iterate(); });
       if (!status.ok())
         for (auto& s : scheduler_.RemoveAll())
           Finish(std::move(s), FinishReason::kError, std::string(status.message()));
       if (options_.check_invariants) scheduler_.CheckInvariants();
       std::lock_guard lock(mutex_);
-      stats_.busy_s += Clock::Default().NowSeconds() - start;
-      stats_.matmul_s = CostSeconds(Cost::kMatmul);
-      stats_.attention_s = CostSeconds(Cost::kAttention);
-      stats_.rowwise_s = CostSeconds(Cost::kRowwise);
-      stats_.sampling_s = CostSeconds(Cost::kSampling);
-      ++stats_.iterations;
+      log_.End(stats_);
       stats_.running = scheduler_.num_running();
       stats_.waiting = scheduler_.num_waiting();
       stats_.pages_used = scheduler_.pool().used();
@@ -256,7 +254,10 @@ class LocalEngine : public InferenceEngine {
           w.sequence->sample == EngineSequence::kPrompt)
         ScorePrompt(w, *weights, hidden_TH, row);
       row += w.count;
-      prefilled += w.sequence->needs_prefill() ? w.count : 0;
+      if (w.sequence->needs_prefill())
+        prefilled += w.count;
+      else
+        log_.Decoded(w.sequence->size());
       scheduler_.Computed(w);
     }
     const at::Tensor wanted_NH = ops::SelectRows(hidden_TH, at::tensor(sources, at::kLong));
@@ -264,6 +265,7 @@ class LocalEngine : public InferenceEngine {
     std::vector<EngineSequence*> complete;
     for (const auto& w : work)
       if (w.wants_logits) complete.push_back(w.sequence);
+    log_.Prefilled(prefilled);
     CountTokens(prefilled, 0);
     for (int64_t r0 = 0; r0 < wanted_NH.size(0); r0 += chunk) {
       const int64_t rows = std::min(chunk, wanted_NH.size(0) - r0);
@@ -345,21 +347,26 @@ class LocalEngine : public InferenceEngine {
     for (Draw& d : draws) Append(d.sequence, d.token, std::move(d.top), routes[d.row]);
   }
 
+  // What is known of the prompt once it has been computed.
+  static void DescribePrompt(const EngineRequest& owner, Completion& c) {
+    c.prompt_routes = owner.prompt_routes;
+    c.prompt_logprobs = owner.prompt_logprobs;
+    c.prompt_top_logprobs = owner.prompt_top_logprobs;
+  }
+
   void Append(EngineSequence* s, const SampledToken& token, std::vector<TokenLogprob> top,
               const std::vector<uint8_t>& routes) {
     const SamplingParams& sampling = s->owner->request.sampling;
     Completion& c = s->completion;
+    if (c.ids.empty()) DescribePrompt(*s->owner, c);
     s->tokens.push_back(token.id);
     c.ids.push_back(token.id);
     c.logprobs.push_back(token.logprob);
     c.sampling_logprobs.push_back(token.sampling_logprob);
     c.versions.push_back(s->owner->weights->version());
-    if (sampling.num_top_logprobs > 0) {
-      s->owner->sink->OnTopLogprobs(s->sample, top);
-      c.top_logprobs.push_back(std::move(top));
-    }
+    if (sampling.num_top_logprobs > 0) c.top_logprobs.push_back(std::move(top));
     c.routes.insert(c.routes.end(), routes.begin(), routes.end());
-    s->owner->sink->OnToken(s->sample, token.id, token.logprob);
+    s->owner->sink->OnTokens(s->sample, c, c.ids.size() - 1);
     const auto count = static_cast<int64_t>(c.ids.size());
     const std::vector<TokenId>& ends = s->owner->end_ids;
     bool stop = std::find(ends.begin(), ends.end(), token.id) != ends.end();
@@ -384,11 +391,9 @@ class LocalEngine : public InferenceEngine {
     const bool is_prompt = s->sample == EngineSequence::kPrompt;
     const int32_t first = is_prompt ? 0 : s->sample,
                   last = is_prompt ? owner->request.num_samples - 1 : s->sample;
-    if (!s->completion.ids.empty()) s->completion.prompt_routes = owner->prompt_routes;
+    if (s->completion.ids.empty()) DescribePrompt(*owner, s->completion);
     s->completion.finish_reason = reason;
     s->completion.error = error;
-    s->completion.prompt_logprobs = owner->prompt_logprobs;
-    s->completion.prompt_top_logprobs = owner->prompt_top_logprobs;
     {
       std::lock_guard lock(mutex_);
       unfinished_ -= last - first + 1;
@@ -423,6 +428,7 @@ class LocalEngine : public InferenceEngine {
   int64_t unfinished_ = 0;
   bool stopping_ = false, forget_prefixes_ = false;
   EngineStats stats_;
+  IterationLog log_;  // of the iteration under way: the engine's thread's
 
   std::mutex join_mutex_;
   std::thread thread_;

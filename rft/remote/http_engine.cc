@@ -216,8 +216,7 @@ class HttpEngine : public InferenceEngine {
   void Deliver(Job& job, std::vector<Completion> completions) {
     for (size_t i = 0; i < completions.size(); ++i) {
       const auto sample = static_cast<int32_t>(i);
-      for (size_t t = 0; t < completions[i].ids.size(); ++t)
-        job.sink->OnToken(sample, completions[i].ids[t], completions[i].logprobs[t]);
+      if (!completions[i].ids.empty()) job.sink->OnTokens(sample, completions[i], 0);
       job.sink->OnFinished(sample, std::move(completions[i]));
     }
   }

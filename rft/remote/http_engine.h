@@ -1,6 +1,6 @@
 // An InferenceEngine behind HTTP: rft serve, vLLM, SGLang, llama.cpp's server. Token ids in, token ids out. Torch-free.
 //
-//   Submit ─▶ one request of n samples ─▶ [server] ─▶ whole reply ─▶ checked ─▶ sink: OnToken..., OnFinished
+//   Submit ─▶ one request of n samples ─▶ [server] ─▶ whole reply ─▶ checked ─▶ sink: OnTokens, OnFinished
 //   Cancel ─▶ the connection is closed, which is what makes a server stop
 //
 // Nothing of a reply is believed: a truncated, malformed, mixed-up, duplicated or non-finite one ends its samples with
@@ -8,7 +8,7 @@
 // "DEADLINE_EXCEEDED: ...", a lost server with "UNAVAILABLE: ...". Ids that a server can't give are an error, too: text is
 // never tokenised again.
 //
-// Differences from an engine in this process: OnToken is called when the reply is there; the same RngKey gives the same
+// Differences from an engine in this process: OnTokens is called when the reply is there; the same RngKey gives the same
 // completions from rft serve, and whatever the server makes of a seed elsewhere.
 #pragma once
 

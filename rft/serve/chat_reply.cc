@@ -18,16 +18,15 @@ class ChatReply : public ReplyWriter {
 
   bool streams() const override { return context_.fields.stream; }
 
-  std::string Events(int64_t index, const std::vector<TokenPiece>& tokens,
-                     const Completion* finished) override {
+  std::string Events(int64_t index, const Completion& news, const Completion* finished) override {
     Choice& choice = choices_[static_cast<size_t>(index)];
-    num_tokens_ += static_cast<int64_t>(tokens.size());
-    const ToolCallParser::Piece piece = PieceOf(choice, tokens, finished);
+    num_tokens_ += static_cast<int64_t>(news.ids.size());
+    const ToolCallParser::Piece piece = PieceOf(choice, news, finished);
     const bool first = !std::exchange(choice.begun, true);
     const bool per_token =
         context_.logprobs != LogprobStyle::kNone || context_.fields.return_token_ids;
     const bool has_news = !piece.content.empty() || !piece.calls.empty() || finished != nullptr ||
-                          first || (per_token && !tokens.empty());
+                          first || (per_token && !news.ids.empty());
     if (!has_news) return "";
     JsonWriter w;
     BeginReply(w, context_, "chat.completion.chunk");
@@ -47,7 +46,7 @@ class ChatReply : public ReplyWriter {
     const int64_t calls_before = choice.num_calls - static_cast<int64_t>(piece.calls.size());
     WriteCalls(w, index, calls_before, piece.calls, /*streamed=*/true);
     w.EndObject();
-    WriteRest(w, index, tokens, finished, /*streamed=*/true);
+    WriteRest(w, index, news, finished);
     w.EndObject();
     w.EndArray();
     if (first && context_.fields.return_token_ids && !std::exchange(prompt_sent_, true)) {
@@ -66,9 +65,8 @@ class ChatReply : public ReplyWriter {
     BeginReply(w, context_, "chat.completion");
     for (size_t i = 0; i < completions.size(); ++i) {
       const auto index = static_cast<int64_t>(i);
-      const std::vector<TokenPiece> tokens = PiecesOf(completions[i]);
-      num_tokens_ += static_cast<int64_t>(tokens.size());
-      const ToolCallParser::Piece piece = PieceOf(choices_[i], tokens, &completions[i]);
+      num_tokens_ += static_cast<int64_t>(completions[i].ids.size());
+      const ToolCallParser::Piece piece = PieceOf(choices_[i], completions[i], &completions[i]);
       w.BeginObject();
       w.Key("index");
       w.Int(index);
@@ -83,7 +81,7 @@ class ChatReply : public ReplyWriter {
         w.String(piece.content);
       WriteCalls(w, index, 0, piece.calls, /*streamed=*/false);
       w.EndObject();
-      WriteRest(w, index, tokens, &completions[i], /*streamed=*/false);
+      WriteRest(w, index, completions[i], &completions[i]);
       w.EndObject();
     }
     w.EndArray();
@@ -106,10 +104,10 @@ class ChatReply : public ReplyWriter {
     bool begun = false;
   };
 
-  ToolCallParser::Piece PieceOf(Choice& choice, const std::vector<TokenPiece>& tokens,
+  ToolCallParser::Piece PieceOf(Choice& choice, const Completion& news,
                                 const Completion* finished) const {
     std::string text;
-    for (const TokenPiece& token : tokens) text += choice.text.Add(token.id);
+    for (const TokenId id : news.ids) text += choice.text.Add(id);
     if (finished != nullptr)
       text += choice.text.Finish(finished->finish_reason == FinishReason::kStop);
     if (!parse_tools_) return {std::move(text), {}};
@@ -153,14 +151,11 @@ class ChatReply : public ReplyWriter {
   }
 
   // Log-probabilities, finish reason and ids.
-  void WriteRest(JsonWriter& w, int64_t index, const std::vector<TokenPiece>& tokens,
-                 const Completion* finished, bool streamed) {
+  void WriteRest(JsonWriter& w, int64_t index, const Completion& news, const Completion* finished) {
     const Choice& choice = choices_[static_cast<size_t>(index)];
     w.Key("logprobs");
     if (context_.logprobs == LogprobStyle::kContent)
-      WriteContentLogprobs(
-          w, context_, tokens,
-          streamed && !context_.fields.include_routing_matrix ? nullptr : finished);
+      WriteContentLogprobs(w, context_, {&news});
     else
       w.Null();
     w.Key("finish_reason");
@@ -173,9 +168,7 @@ class ChatReply : public ReplyWriter {
     }
     if (context_.fields.return_token_ids) {
       w.Key("token_ids");
-      w.BeginArray();
-      for (const TokenPiece& token : tokens) w.Int(token.id);
-      w.EndArray();
+      WriteIds(w, news.ids);
     }
     if (finished != nullptr) WriteRolloutFields(w, context_, index, *finished);
   }

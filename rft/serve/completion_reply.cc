@@ -15,18 +15,16 @@ class CompletionReply : public ReplyWriter {
 
   bool streams() const override { return context_.fields.stream; }
 
-  std::string Events(int64_t index, const std::vector<TokenPiece>& tokens,
-                     const Completion* finished) override {
-    Choice& choice = choices_[static_cast<size_t>(index)];
-    num_tokens_ += static_cast<int64_t>(tokens.size());
-    const bool first = !std::exchange(choice.begun, true);
-    const std::string text = TextOf(choice, index, tokens, finished);
+  std::string Events(int64_t index, const Completion& news, const Completion* finished) override {
+    const bool echoes = echo_ != EchoMode::kNone && !choices_[static_cast<size_t>(index)].begun;
+    const Part part = PartOf(index, news, finished);
     const bool per_token =
         context_.logprobs != LogprobStyle::kNone || context_.fields.return_token_ids;
-    if (text.empty() && finished == nullptr && !(per_token && !tokens.empty())) return "";
+    const bool has_tokens = echoes || !part.tokens->ids.empty();
+    if (part.text.empty() && finished == nullptr && !(per_token && has_tokens)) return "";
     JsonWriter w;
     BeginReply(w, context_, "text_completion");
-    WriteChoice(w, index, text, tokens, first, finished, /*streamed=*/true);
+    WriteChoice(w, index, part, finished);
     w.EndArray();
     return EndChunk(w, context_);
   }
@@ -39,13 +37,8 @@ class CompletionReply : public ReplyWriter {
     JsonWriter w;
     BeginReply(w, context_, "text_completion");
     for (size_t i = 0; i < completions.size(); ++i) {
-      std::vector<TokenPiece> tokens;
-      if (echo_ != EchoMode::kPromptOnly) tokens = PiecesOf(completions[i]);
-      num_tokens_ += static_cast<int64_t>(tokens.size());
       const auto index = static_cast<int64_t>(i);
-      const std::string text = TextOf(choices_[i], index, tokens, &completions[i]);
-      choices_[i].begun = true;
-      WriteChoice(w, index, text, tokens, /*first=*/true, &completions[i], /*streamed=*/false);
+      WriteChoice(w, index, PartOf(index, completions[i], &completions[i]), &completions[i]);
     }
     w.EndArray();
     WriteUsage(w, context_, num_tokens_);
@@ -57,31 +50,42 @@ class CompletionReply : public ReplyWriter {
   struct Choice {
     CompletionText text;
     int64_t offset = 0;  // characters before the next token
-    bool begun = false, echoed = false;
+    bool begun = false;
+  };
+  // What one reply or event tells of a choice.
+  struct Part {
+    bool first;
+    std::string text;
+    const Completion* tokens;
+    const Completion* prompt;  // knows its log-probabilities; null unless they are echoed here
   };
 
-  std::string TextOf(Choice& choice, int64_t index, const std::vector<TokenPiece>& tokens,
-                     const Completion* finished) {
-    std::string text;
-    if (echo_ != EchoMode::kNone && !std::exchange(choice.echoed, true))
-      text = DecodeTokens(*context_.codec, context_.PromptOf(index));
-    for (const TokenPiece& token : tokens) text += choice.text.Add(token.id);
+  Part PartOf(int64_t index, const Completion& news, const Completion* finished) {
+    static const Completion kNothing;
+    Choice& choice = choices_[static_cast<size_t>(index)];
+    const bool first = !std::exchange(choice.begun, true);
+    const bool echoes = first && echo_ != EchoMode::kNone;
+    Part part{first, "", echo_ == EchoMode::kPromptOnly ? &kNothing : &news, nullptr};
+    if (echoes) {
+      part.text = DecodeTokens(*context_.codec, context_.PromptOf(index));
+      part.prompt = finished != nullptr ? finished : &news;
+    }
+    for (const TokenId id : part.tokens->ids) part.text += choice.text.Add(id);
     if (finished != nullptr)
-      text += choice.text.Finish(finished->finish_reason == FinishReason::kStop);
-    return text;
+      part.text += choice.text.Finish(finished->finish_reason == FinishReason::kStop);
+    num_tokens_ += static_cast<int64_t>(part.tokens->ids.size());
+    return part;
   }
 
-  void WriteChoice(JsonWriter& w, int64_t index, const std::string& text,
-                   const std::vector<TokenPiece>& tokens, bool first, const Completion* finished,
-                   bool streamed) {
+  void WriteChoice(JsonWriter& w, int64_t index, const Part& part, const Completion* finished) {
     Choice& choice = choices_[static_cast<size_t>(index)];
     w.BeginObject();
     w.Key("index");
     w.Int(index);
     w.Key("text");
-    w.String(text);
+    w.String(part.text);
     w.Key("logprobs");
-    WriteLogprobs(w, index, tokens, finished, streamed);
+    WriteLogprobs(w, index, part);
     w.Key("finish_reason");
     if (finished == nullptr) {
       w.Null();
@@ -90,14 +94,12 @@ class CompletionReply : public ReplyWriter {
       WriteStopReason(w, context_, *finished, choice.text.stop_string());
     }
     if (context_.fields.return_token_ids) {
-      if (first) {
+      if (part.first) {
         w.Key("prompt_token_ids");
         WriteIds(w, context_.PromptOf(index));
       }
       w.Key("token_ids");
-      w.BeginArray();
-      for (const TokenPiece& token : tokens) w.Int(token.id);
-      w.EndArray();
+      WriteIds(w, part.tokens->ids);
     }
     if (finished != nullptr && echo_ != EchoMode::kPromptOnly)
       WriteRolloutFields(w, context_, index, *finished);
@@ -106,20 +108,20 @@ class CompletionReply : public ReplyWriter {
     w.EndObject();
   }
 
-  void WriteLogprobs(JsonWriter& w, int64_t index, const std::vector<TokenPiece>& tokens,
-                     const Completion* finished, bool streamed) {
-    if (context_.logprobs == LogprobStyle::kNone) return w.Null();
-    const bool with_prompt = echo_ != EchoMode::kNone && finished != nullptr;  // not streamed
-    std::vector<TokenPiece> echoed;
-    if (with_prompt) {
-      echoed = PromptPieces(context_.PromptOf(index), *finished);
-      echoed.insert(echoed.end(), tokens.begin(), tokens.end());
+  void WriteLogprobs(JsonWriter& w, int64_t index, const Part& part) {
+    Completion prompt;
+    TokenRuns runs;
+    if (part.prompt != nullptr && context_.logprobs != LogprobStyle::kNone) {
+      prompt = PromptRun(context_.PromptOf(index), *part.prompt);
+      runs.push_back(&prompt);
     }
-    const std::vector<TokenPiece>& all = with_prompt ? echoed : tokens;
-    if (context_.logprobs == LogprobStyle::kLegacy)
-      return WriteLegacyLogprobs(w, context_, all, &choices_[static_cast<size_t>(index)].offset);
-    const bool partial = streamed && !context_.fields.include_routing_matrix;
-    WriteContentLogprobs(w, context_, all, partial || with_prompt ? nullptr : finished);
+    runs.push_back(part.tokens);
+    if (context_.logprobs == LogprobStyle::kNone)
+      w.Null();
+    else if (context_.logprobs == LogprobStyle::kLegacy)
+      WriteLegacyLogprobs(w, context_, runs, &choices_[static_cast<size_t>(index)].offset);
+    else
+      WriteContentLogprobs(w, context_, runs);
   }
 
   const ReplyContext context_;

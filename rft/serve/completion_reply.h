@@ -8,7 +8,7 @@
 namespace rft::serve {
 
 // kPrompt: the prompt's text (and log-probabilities) go before each completion's. kPromptOnly: they are all that was asked
-// for (max_tokens 0); the one token that the engine made is left out. With log-probabilities, not for streams.
+// for (max_tokens 0); the one token that the engine made is left out. A stream begins with them.
 enum class EchoMode { kNone, kPrompt, kPromptOnly };
 std::unique_ptr<ReplyWriter> MakeCompletionReply(ReplyContext context, EchoMode echo);
 

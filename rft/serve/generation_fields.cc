@@ -90,10 +90,11 @@ void ReadConstraint(Fields& fields, const std::string& key, std::string_view kin
                     const ServeLimits& limits, GenerationFields& out) {
   const json::value* given = fields.Any(key);
   if (given == nullptr) return;
-  const std::string text = given->is_string() ? std::string(given->get_string().c_str()) : "";
+  const json::string* said = given->if_string();
+  const std::string text = said ? std::string(said->data(), said->size()) : "";
   if (kind == "json")
-    return SetGrammar(fields, key, GrammarSpec::Kind::kJsonSchema,
-                      given->is_string() ? text : ToJson(*given), limits, out);
+    return SetGrammar(fields, key, GrammarSpec::Kind::kJsonSchema, said ? text : ToJson(*given),
+                      limits, out);
   if (kind == "json_object") {
     if (*given != json::value(true)) return fields.Fail(key, "must be true");
     return SetGrammar(fields, key, GrammarSpec::Kind::kJsonSchema, R"({"type": "object"})", limits,
@@ -125,11 +126,9 @@ void ReadGrammar(Fields& fields, const ServeLimits& limits, GenerationFields& ou
 
 // What a weight update means for this request while it runs.
 WeightPolicy ReadWeightPolicy(Fields& f) {
-  const std::string policy = f.Text("weight_policy", 16).value_or("continue");
-  if (policy == "finish") return WeightPolicy::kFinish;
-  if (policy == "recompute") return WeightPolicy::kRecompute;
-  if (policy != "continue") f.Fail("weight_policy", "must be continue, finish or recompute");
-  return WeightPolicy::kContinue;
+  const auto policy = ParseWeightPolicy(f.Text("weight_policy", 16).value_or("continue"));
+  if (!policy) f.Fail("weight_policy", "must be continue, finish or recompute");
+  return policy.value_or(WeightPolicy::kContinue);
 }
 
 // Known fields whose work the engine can't do: better refused than ignored.

@@ -8,17 +8,36 @@
 #include "rft/serve/api_error.h"
 
 namespace rft::serve {
+namespace {
+
+template <typename T>
+void Append(const std::vector<T>& from, size_t first, std::vector<T>& to) {
+  if (first < from.size())
+    to.insert(to.end(), from.begin() + static_cast<int64_t>(first), from.end());
+}
+
+// Adds the tokens of `from` that begin at `first`, and with the very first what is known of the prompt.
+void AppendTokens(const Completion& from, size_t first, Completion& to) {
+  Append(from.ids, first, to.ids);
+  Append(from.logprobs, first, to.logprobs);
+  Append(from.sampling_logprobs, first, to.sampling_logprobs);
+  Append(from.top_logprobs, first, to.top_logprobs);
+  Append(from.routes, from.routes.size() / from.ids.size() * first, to.routes);
+  if (first > 0) return;
+  to.prompt_logprobs = from.prompt_logprobs;
+  to.prompt_top_logprobs = from.prompt_top_logprobs;
+  to.prompt_routes = from.prompt_routes;
+}
+
+}  // namespace
 
 // One per prompt. Keeps the job alive until the engine lets go of it, also after the client has gone.
 class GenerationJob::Sink : public CompletionSink {
  public:
   Sink(std::shared_ptr<GenerationJob> job, int64_t first_choice)
       : job_(std::move(job)), first_choice_(first_choice) {}
-  void OnToken(int32_t sample, TokenId id, float logprob) override {
-    job_->OnToken(first_choice_ + sample, id, logprob);
-  }
-  void OnTopLogprobs(int32_t sample, const std::vector<TokenLogprob>& top) override {
-    job_->OnTopLogprobs(first_choice_ + sample, top);
+  void OnTokens(int32_t sample, const Completion& so_far, size_t first) override {
+    job_->OnTokens(first_choice_ + sample, so_far, first);
   }
   void OnFinished(int32_t sample, Completion completion) override {
     job_->OnFinished(first_choice_ + sample, std::move(completion));
@@ -56,8 +75,7 @@ void GenerationJob::Submit(std::vector<GenerateRequest> requests) {
   const auto num_choices = static_cast<size_t>(n) * requests.size();
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    tokens_.resize(num_choices);
-    top_.resize(num_choices);
+    news_.resize(num_choices);
     completions_.resize(num_choices);
     is_touched_.resize(num_choices);
     is_finished_.resize(num_choices);
@@ -105,19 +123,13 @@ void GenerationJob::Cancel() {
   for (const RequestHandle handle : handles) engine_.Cancel(handle);
 }
 
-void GenerationJob::OnTopLogprobs(int64_t choice, const std::vector<TokenLogprob>& top) {
-  if (!writer_->streams()) return;
-  std::lock_guard<std::mutex> lock(mutex_);
-  top_[static_cast<size_t>(choice)] = top;
-}
-
-void GenerationJob::OnToken(int64_t choice, TokenId id, float logprob) {
+void GenerationJob::OnTokens(int64_t choice, const Completion& so_far, size_t first) {
   const auto index = static_cast<size_t>(choice);
   std::lock_guard<std::mutex> lock(mutex_);
   if (!std::exchange(has_first_token_, true))
     metrics_->first_token_s.Observe(Clock::Default().NowSeconds() - started_s_);
   if (!writer_->streams()) return;
-  tokens_[index].push_back({id, logprob, std::exchange(top_[index], {})});
+  AppendTokens(so_far, first, news_[index]);
   if (!std::exchange(is_touched_[index], 1)) touched_.push_back(choice);
   Wake();
 }
@@ -145,12 +157,12 @@ void GenerationJob::Wake() {
 }
 
 void GenerationJob::Drain() {
-  struct News {
+  struct Item {
     int64_t choice;
-    std::vector<TokenPiece> tokens;
+    Completion tokens;
     bool finished;
   };
-  std::vector<News> news;
+  std::vector<Item> news;
   bool all_finished;
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -158,13 +170,13 @@ void GenerationJob::Drain() {
     all_finished = num_unfinished_ == 0;
     for (const int64_t choice : touched_) {
       const auto index = static_cast<size_t>(choice);
-      news.push_back({choice, std::exchange(tokens_[index], {}), is_finished_[index] != 0});
+      news.push_back({choice, std::exchange(news_[index], {}), is_finished_[index] != 0});
       is_touched_[index] = 0;
     }
     touched_.clear();
   }
   if (answered_) return;
-  for (const News& item : news) {
+  for (const Item& item : news) {
     const Completion& done = completions_[static_cast<size_t>(item.choice)];
     if (item.finished && done.finish_reason == FinishReason::kError) {
       Fail(ErrorReply(500, absl::StrCat("the engine failed: ", done.error)));
@@ -173,7 +185,7 @@ void GenerationJob::Drain() {
   }
   if (writer_->streams()) {
     std::string text;
-    for (const News& item : news)
+    for (const Item& item : news)
       text += writer_->Events(
           item.choice, item.tokens,
           item.finished ? &completions_[static_cast<size_t>(item.choice)] : nullptr);

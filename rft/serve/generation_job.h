@@ -1,6 +1,6 @@
 // Carries one HTTP request's prompts to the engine and what comes back to the reply.
 //
-//   worker: Start ─ Submit ─▶ engine thread: OnToken / OnFinished ─▶ [events] ─ one Post ─▶ I/O thread: ReplyWriter
+//   worker: Start ─ Submit ─▶ engine thread: OnTokens / OnFinished ─▶ [events] ─ one Post ─▶ I/O thread: ReplyWriter
 //   I/O thread: the client has gone ─▶ Cancel
 //
 // The engine's thread only appends to a list, so a slow client never slows the engine down.
@@ -19,22 +19,14 @@
 
 namespace rft::serve {
 
-struct TokenPiece {
-  TokenId id = 0;
-  float logprob = 0;              // nats, temperature 1
-  std::vector<TokenLogprob> top;  // most likely first; empty unless asked for
-  const uint8_t* route =
-      nullptr;  // packed experts, in the completion they are of; null unless asked for
-};
-
 // Shapes the answer. Used on the I/O thread only. Choice = completion, prompt by prompt: prompt * n + sample.
 class ReplyWriter {
  public:
   virtual ~ReplyWriter() = default;
   virtual bool streams() const = 0;
-  // New tokens of a choice; `finished` (or null) is the whole completion when they are the last ones. Returns text of
-  // server-sent events. Called only if streams().
-  virtual std::string Events(int64_t choice, const std::vector<TokenPiece>& tokens,
+  // `news`: tokens of a choice that are new, and with its first ones what is known of the prompt. `finished` (or null) is
+  // the whole completion when they are the last ones. Returns text of server-sent events. Called only if streams().
+  virtual std::string Events(int64_t choice, const Completion& news,
                              const Completion* finished) = 0;
   // What follows the last choice's events.
   virtual std::string LastEvents() = 0;
@@ -61,8 +53,7 @@ class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
                 std::shared_ptr<ReplyWriter> writer, std::shared_ptr<Metrics> metrics,
                 std::function<void()> on_done);
   void Submit(std::vector<GenerateRequest> requests);
-  void OnTopLogprobs(int64_t choice, const std::vector<TokenLogprob>& top);
-  void OnToken(int64_t choice, TokenId id, float logprob);
+  void OnTokens(int64_t choice, const Completion& so_far, size_t first);
   void OnFinished(int64_t choice, Completion completion);
   void Wake();   // REQUIRES: mutex_ held
   void Drain();  // I/O thread
@@ -80,9 +71,8 @@ class GenerationJob : public std::enable_shared_from_this<GenerationJob> {
   mutable std::mutex mutex_;  // guards what follows
   std::vector<RequestHandle> handles_;
   bool cancelled_ = false, draining_ = false, has_first_token_ = false;
-  std::vector<std::vector<TokenPiece>> tokens_;  // by choice, not yet written
-  std::vector<std::vector<TokenLogprob>> top_;   // by choice, of the token that comes next
-  std::vector<int64_t> touched_;                 // choices with something new, in order of arrival
+  std::vector<Completion> news_;  // by choice, not yet written
+  std::vector<int64_t> touched_;  // choices with something new, in order of arrival
   std::vector<uint8_t> is_touched_, is_finished_;
   std::vector<Completion> completions_;
   int64_t num_unfinished_ = 0;

@@ -23,7 +23,6 @@
 #include "rft/serve/routes.h"
 #include "rft/serve/trainer_routes.h"
 #include "rft/serve/weights_control.h"
-#include "rft/serve/whole_choice_reply.h"
 
 namespace rft::serve {
 namespace {
@@ -170,7 +169,6 @@ class OpenAiService : public HttpService {
     if (top > 0 && !has_logprobs) f.Fail("top_logprobs", "needs logprobs");
     EchoMode echo = f.Bool("echo").value_or(false) ? EchoMode::kPrompt : EchoMode::kNone;
     if (echo == EchoMode::kPrompt && has_logprobs) {
-      if (context.fields.stream) f.Fail("echo", "with logprobs can't be streamed");
       context.fields.want_prompt = true;
       context.fields.num_prompt_top_logprobs =
           std::max(context.fields.num_prompt_top_logprobs, static_cast<int32_t>(top));
@@ -178,7 +176,6 @@ class OpenAiService : public HttpService {
     if (context.fields.prompt_only) {
       if (echo == EchoMode::kNone && !context.fields.prompt_logprobs)
         f.Fail("max_tokens", "0 is for the prompt alone: with echo or prompt_logprobs");
-      if (context.fields.stream) f.Fail("max_tokens", "0 can't be streamed");
       echo = EchoMode::kPromptOnly;
     }
     f.Only("suffix", "\"\"", "this server does not insert; leave it out");
@@ -298,9 +295,7 @@ class OpenAiService : public HttpService {
       request.rng = {.run_seed = context.fields.seed, .row = requests.size()};
       requests.push_back(std::move(request));
     }
-    const bool with_routes = context.fields.include_routing_matrix;
     std::shared_ptr<ReplyWriter> writer = make_writer(std::move(context));
-    if (with_routes) writer = MakeWholeChoiceReply(std::move(writer));
     return gate_->Run([this, client, writer = std::move(writer), gate = gate_,
                        requests = std::move(requests)]() mutable {
       const auto job = GenerationJob::Start(engine_, std::move(requests), client, std::move(writer),

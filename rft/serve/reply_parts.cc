@@ -1,6 +1,7 @@
 #include "rft/serve/reply_parts.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <set>
 #include <utility>
@@ -57,9 +58,16 @@ void WriteTopByText(JsonWriter& w, const ReplyContext& context,
   w.EndObject();
 }
 
-// Entry i of `count` packed ones; null where there are none.
-const uint8_t* RouteOf(const std::vector<uint8_t>& packed, size_t i, size_t count) {
-  return packed.empty() ? nullptr : packed.data() + packed.size() / count * i;
+// Calls write(run, t) for each token.
+template <typename Write>
+void ForEachToken(const TokenRuns& runs, Write&& write) {
+  for (const Completion* run : runs)
+    for (size_t t = 0; t < run->ids.size(); ++t) write(*run, t);
+}
+
+const std::vector<TokenLogprob>& TopOf(const Completion& run, size_t t) {
+  static const std::vector<TokenLogprob> kNone;
+  return run.top_logprobs.empty() ? kNone : run.top_logprobs[t];
 }
 
 int64_t CountCharacters(std::string_view bytes) {
@@ -119,67 +127,74 @@ void WriteRolloutFields(JsonWriter& w, const ReplyContext& context, int64_t choi
     w.Key("raw_output");
     w.BeginObject();
     w.Key("completion_token_ids");
-    WriteIds(w, completion.ids);
+    std::vector<TokenId> ids;
+    if (context.fields.want_prompt) ids = context.PromptOf(choice);  // as many as logprobs.content
+    ids.insert(ids.end(), completion.ids.begin(), completion.ids.end());
+    WriteIds(w, ids);
     w.Key("prompt_token_ids");
     WriteIds(w, context.PromptOf(choice));
     w.EndObject();
   }
 }
 
-void WriteContentLogprobs(JsonWriter& w, const ReplyContext& context,
-                          const std::vector<TokenPiece>& tokens, const Completion* completion) {
+void WriteContentLogprobs(JsonWriter& w, const ReplyContext& context, const TokenRuns& runs) {
   w.BeginObject();
   w.Key("content");
   w.BeginArray();
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    const TokenPiece& token = tokens[i];
+  ForEachToken(runs, [&](const Completion& run, size_t t) {
     w.BeginObject();
-    WriteTokenAndLogprob(w, context, {token.id, token.logprob});
+    WriteTokenAndLogprob(w, context, {run.ids[t], run.logprobs[t]});
     w.Key("top_logprobs");
     w.BeginArray();
-    for (const TokenLogprob& other : token.top) WriteAlternative(w, context, other);
+    for (const TokenLogprob& other : TopOf(run, t)) WriteAlternative(w, context, other);
     w.EndArray();
     w.Key("token_id");
-    w.Int(token.id);
-    if (completion != nullptr) {
-      w.Key("sampling_logprob");
-      w.Float(std::max(completion->sampling_logprobs[i], kLeastLogprob));
-    }
-    if (token.route != nullptr) {
+    w.Int(run.ids[t]);
+    w.Key("sampling_logprob");
+    if (run.sampling_logprobs.empty())
+      w.Null();
+    else
+      w.Float(std::max(run.sampling_logprobs[t], kLeastLogprob));
+    const bool predicted = !std::isnan(run.logprobs[t]);  // not so a prompt's first token
+    if (!run.routes.empty() && predicted) {
       w.Key("routing_matrix");
-      w.String(context.routes.ToWire(token.route));
+      w.String(context.routes.ToWire(run.routes.data() + run.routes.size() / run.ids.size() * t));
     }
     w.EndObject();
-  }
+  });
   w.EndArray();
   w.EndObject();
 }
 
-void WriteLegacyLogprobs(JsonWriter& w, const ReplyContext& context,
-                         const std::vector<TokenPiece>& tokens, int64_t* offset) {
+void WriteLegacyLogprobs(JsonWriter& w, const ReplyContext& context, const TokenRuns& runs,
+                         int64_t* offset) {
   w.BeginObject();
   w.Key("tokens");
   w.BeginArray();
-  for (const TokenPiece& token : tokens) WriteTokenText(w, context, token.id);
+  ForEachToken(runs,
+               [&](const Completion& run, size_t t) { WriteTokenText(w, context, run.ids[t]); });
   w.EndArray();
   w.Key("token_logprobs");
   w.BeginArray();
-  for (const TokenPiece& token : tokens) w.Float(std::max(token.logprob, kLeastLogprob));
+  ForEachToken(runs, [&](const Completion& run, size_t t) {
+    w.Float(std::max(run.logprobs[t], kLeastLogprob));
+  });
   w.EndArray();
   w.Key("top_logprobs");
   if (context.fields.sampling.num_top_logprobs == 0) {
     w.Null();
   } else {
     w.BeginArray();
-    for (const TokenPiece& token : tokens) WriteTopByText(w, context, token.top);
+    ForEachToken(
+        runs, [&](const Completion& run, size_t t) { WriteTopByText(w, context, TopOf(run, t)); });
     w.EndArray();
   }
   w.Key("text_offset");
   w.BeginArray();
-  for (const TokenPiece& token : tokens) {
+  ForEachToken(runs, [&](const Completion& run, size_t t) {
     w.Int(*offset);
-    *offset += CountCharacters(TokenBytes(*context.codec, token.id));
-  }
+    *offset += CountCharacters(TokenBytes(*context.codec, run.ids[t]));
+  });
   w.EndArray();
   w.EndObject();
 }
@@ -205,44 +220,26 @@ void WriteStopReason(JsonWriter& w, const ReplyContext& context, const Completio
     w.Null();
 }
 
-std::vector<TokenPiece> PiecesOf(const Completion& completion) {
-  std::vector<TokenPiece> pieces(completion.ids.size());
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    pieces[i] = {completion.ids[i], completion.logprobs[i], {}};
-    if (!completion.top_logprobs.empty()) pieces[i].top = completion.top_logprobs[i];
-    pieces[i].route = RouteOf(completion.routes, i, pieces.size());
-  }
-  return pieces;
-}
-
-std::vector<TokenPiece> PromptPieces(const std::vector<TokenId>& prompt,
-                                     const Completion& completion) {
-  std::vector<TokenPiece> pieces(prompt.size());
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    pieces[i].id = prompt[i];
-    pieces[i].logprob = i < completion.prompt_logprobs.size()
-                            ? completion.prompt_logprobs[i]
-                            : std::numeric_limits<float>::quiet_NaN();
-    if (i < completion.prompt_top_logprobs.size())
-      pieces[i].top = completion.prompt_top_logprobs[i];
-    if (i > 0) pieces[i].route = RouteOf(completion.prompt_routes, i, pieces.size());
-  }
-  return pieces;
+Completion PromptRun(const std::vector<TokenId>& prompt, const Completion& completion) {
+  Completion run;
+  run.ids = prompt;
+  run.logprobs = completion.prompt_logprobs;
+  run.logprobs.resize(prompt.size(), std::numeric_limits<float>::quiet_NaN());
+  run.top_logprobs = completion.prompt_top_logprobs;
+  run.routes = completion.prompt_routes;
+  return run;
 }
 
 void WritePromptLogprobs(JsonWriter& w, const ReplyContext& context,
                          const std::vector<TokenId>& prompt, const Completion& completion) {
   w.Key("prompt_logprobs");
   w.BeginArray();
-  const std::vector<TokenPiece> pieces = PromptPieces(prompt, completion);
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    if (i == 0) {
-      w.Null();  // nothing comes before it
-      continue;
-    }
-    std::vector<TokenLogprob> entries = {{pieces[i].id, pieces[i].logprob}};
-    for (const TokenLogprob& other : pieces[i].top)
-      if (other.id != pieces[i].id) entries.push_back(other);
+  w.Null();  // nothing comes before the first
+  const Completion run = PromptRun(prompt, completion);
+  for (size_t t = 1; t < prompt.size(); ++t) {
+    std::vector<TokenLogprob> entries = {{run.ids[t], run.logprobs[t]}};
+    for (const TokenLogprob& other : TopOf(run, t))
+      if (other.id != run.ids[t]) entries.push_back(other);
     w.BeginObject();
     for (const TokenLogprob& entry : entries) {
       w.Key(absl::StrCat(entry.id));

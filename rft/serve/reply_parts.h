@@ -39,23 +39,22 @@ void WriteIds(JsonWriter& w, const std::vector<TokenId>& ids);
 // "sampling_logprobs", "weight_versions", and "raw_output" if asked for.
 void WriteRolloutFields(JsonWriter& w, const ReplyContext& context, int64_t choice,
                         const Completion& completion);
-// {"content": [{token, logprob, bytes, top_logprobs, token_id, routing_matrix}]}, the last where the piece has a route. `completion`: adds sampling_logprob if given.
-void WriteContentLogprobs(JsonWriter& w, const ReplyContext& context,
-                          const std::vector<TokenPiece>& tokens, const Completion* completion);
+// Tokens of which a reply tells the log-probabilities: an echoed prompt, a completion or a piece of one.
+using TokenRuns = std::vector<const Completion*>;
+// {"content": [{token, logprob, bytes, top_logprobs, token_id, sampling_logprob, routing_matrix}]}; sampling_logprob is null
+// for tokens that were not sampled, routing_matrix there where routes were asked for.
+void WriteContentLogprobs(JsonWriter& w, const ReplyContext& context, const TokenRuns& runs);
 // {"tokens", "token_logprobs", "top_logprobs", "text_offset"}; `offset`: characters before these tokens, moved on.
-void WriteLegacyLogprobs(JsonWriter& w, const ReplyContext& context,
-                         const std::vector<TokenPiece>& tokens, int64_t* offset);
+void WriteLegacyLogprobs(JsonWriter& w, const ReplyContext& context, const TokenRuns& runs,
+                         int64_t* offset);
 
 // "stop", "length", "abort"
 const char* FinishReasonText(const Completion& completion);
 // What stopped it: the text, the token id, or null.
 void WriteStopReason(JsonWriter& w, const ReplyContext& context, const Completion& completion,
                      const std::string& stop_string);
-// Their routes point into `completion`.
-std::vector<TokenPiece> PiecesOf(const Completion& completion);
-// Log-probability NaN (null in JSON) where there is none.
-std::vector<TokenPiece> PromptPieces(const std::vector<TokenId>& prompt,
-                                     const Completion& completion);
+// The prompt's tokens with what `completion` knows of them; log-probability NaN (null in JSON) where that is nothing.
+Completion PromptRun(const std::vector<TokenId>& prompt, const Completion& completion);
 // "prompt_logprobs": [null, {"42": {"logprob", "decoded_token"}, ...}, ...], as vLLM has it.
 void WritePromptLogprobs(JsonWriter& w, const ReplyContext& context,
                          const std::vector<TokenId>& prompt, const Completion& completion);

@@ -28,7 +28,7 @@ class RecordingSink : public CompletionSink {
  public:
   explicit RecordingSink(std::function<void(int)> on_token = [](int) {})
       : on_token_(std::move(on_token)) {}
-  void OnToken(int32_t, TokenId, float) override { on_token_(++num_tokens_); }
+  void OnTokens(int32_t, const Completion&, size_t) override { on_token_(++num_tokens_); }
   void OnFinished(int32_t sample, Completion completion) override {
     std::lock_guard lock(mutex_);
     finished_[sample].push_back(std::move(completion));
@@ -94,6 +94,23 @@ TEST_F(LocalEngineTest, PrefillsAPromptOnceForAllItsSamples) {
   int64_t sampled = 0;
   for (const Completion& c : completions) sampled += static_cast<int64_t>(c.ids.size());
   EXPECT_EQ(engine_->stats().tokens_sampled, sampled);
+}
+
+TEST_F(LocalEngineTest, SaysWhatEachIterationComputedAndWhereItsTimeWent) {
+  Start({.max_batch = 8, .max_batch_tokens = 32});
+  GenerateRequest request = MakeRequest(RandomIds(45, 1), 4);
+  request.num_samples = 3;
+  request.sampling.ignore_eos = true;
+  Generate(*engine_, {request});
+  ASSERT_TRUE(Eventually([](const EngineStats& s) { return s.iterations >= 5; }));
+  std::vector<std::vector<int64_t>> computed;
+  for (const IterationCost& c : engine_->RecentIterations()) {
+    computed.push_back({c.prefill_tokens, c.decode_tokens, c.decode_keys});
+    EXPECT_GT(c.matmul_s, 0.0);
+    EXPECT_GE(c.busy_s, c.matmul_s + c.attention_s + c.rowwise_s + c.sampling_s);
+  }
+  EXPECT_EQ(computed, (std::vector<std::vector<int64_t>>{
+                          {32, 0, 0}, {13, 0, 0}, {0, 3, 138}, {0, 3, 141}, {0, 3, 144}}));
 }
 
 TEST_F(LocalEngineTest, DrawsSampleIFromTheStreamOfRolloutI) {

@@ -44,7 +44,7 @@ class WeightPolicyTest : public ::testing::TestWithParam<WeightPolicy> {
   // kWidth requests at a time; after every token of the first sample of each, another version.
   struct Sink : CompletionSink {
     Sink(WeightPolicyTest& test, size_t index) : test(test), index(index) {}
-    void OnToken(int32_t sample, TokenId, float) override {
+    void OnTokens(int32_t sample, const Completion&, size_t) override {
       if (sample == 0) test.PublishAny();
     }
     void OnFinished(int32_t sample, Completion completion) override {

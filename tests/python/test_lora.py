@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,6 +121,32 @@ def test_one_engine_serves_several_adapters_of_one_base(llama_dir: Path, targets
         engine.publish(None, adapter="a")
         with pytest.raises(rft.ConfigError, match="'a' has not been published"):
             engine.generate([IDS], max_tokens=2, adapter="a")
+
+
+def test_adapters_share_a_batch_bit_for_bit_while_others_come_and_go(llama_dir: Path) -> None:
+    model = rft.Model.load(str(llama_dir), dtype="bf16")
+    trainers = {name: rft.Trainer(model, rft.Adapter(model, rank=2, targets=["mlp"], seed=seed)) for seed, name in enumerate("abc")}
+    trainers[""] = rft.Trainer(model)
+    with rft.Engine(model, check_invariants=True) as engine:
+        for name in "abc":
+            trainers[name].forward_backward([datum(IDS if name == "a" else IDS[::-1])], loss="cross-entropy")
+            trainers[name].optim_step(learning_rate=0.05)
+            engine.publish(trainers[name].weights(), adapter=name)
+
+        def ask(row: int) -> tuple[str, list[int], Any]:
+            name, prompt = sorted(trainers)[row % 4], IDS[row % 7:]
+            return name, prompt, engine.generate([prompt], max_tokens=40, adapter=name, ignore_eos=True, seed=row)[0][0]
+
+        with ThreadPoolExecutor(12) as pool:
+            answers = [pool.submit(ask, row) for row in range(48)]
+            for turn in range(20):
+                engine.publish(trainers["abc"[turn % 3]].weights(), adapter=f"guest-{turn % 4}")
+                engine.publish(None, adapter=f"guest-{(turn + 2) % 4}")
+            for answer in answers:
+                name, prompt, sample = answer.result()
+                scored = trainers[name].forward([rft.Datum(prompt + sample.ids.tolist(), [0.0] * len(prompt) + [1.0] * 40)])[0]
+                assert scored[len(prompt):].tolist() == sample.logprobs.tolist(), name
+        assert max(iteration["decode_tokens"] for iteration in engine.recent_iterations()) > 4
 
 
 def test_describing_and_distilling_see_the_adapter_of_the_head(llama_dir: Path) -> None:

@@ -13,6 +13,11 @@ import pytest
 import torch
 from serving import running_server
 
+import rft
+from rft import _native
+from rft.codec import load_codec
+from rft.structure import compile_grammar
+
 PROMPT = [5, 6, 7, 8]
 
 
@@ -49,6 +54,47 @@ def test_a_prompt_alone_is_scored(client: openai.OpenAI, reference: torch.Tensor
     assert choice.logprobs.tokens == [f"token_id:{token}" for token in PROMPT]
     assert choice.logprobs.token_logprobs[0] is None
     assert choice.logprobs.token_logprobs[1:] == pytest.approx([reference[i, PROMPT[i + 1]].item() for i in range(3)], abs=1e-4)
+
+
+@pytest.mark.parametrize("max_tokens", [0, 6])
+def test_a_streamed_echo_adds_up_to_the_reply(client: openai.OpenAI, max_tokens: int) -> None:
+    options: Any = {"model": "tiny", "prompt": PROMPT, "echo": True, "logprobs": 2, "max_tokens": max_tokens, "n": 2, "seed": 1,
+                    "extra_body": {"return_tokens_as_token_ids": True}}
+    whole = client.completions.create(**options).choices
+    streamed: list[dict[str, list[Any]]] = [{}, {}]
+    for chunk in client.completions.create(**options, stream=True):
+        for choice in chunk.choices:
+            for key, values in (choice.logprobs.model_dump() if choice.logprobs else {}).items():
+                streamed[choice.index].setdefault(key, []).extend(values)
+    assert streamed == [choice.logprobs.model_dump() for choice in whole]
+    assert whole[0].logprobs.tokens[:4] == [f"token_id:{token}" for token in PROMPT]
+
+
+def test_an_engine_over_http_scores_and_constrains_as_the_engine_does(llama_dir: Path) -> None:
+    native, codec = _native.load(), load_codec(llama_dir)
+    grammars = [compile_grammar(codec, regex="[0-9]{3}"), compile_grammar(codec, ebnf='root ::= "a" | "b" root'),
+                compile_grammar(codec, json_schema={"type": "integer", "minimum": 0, "maximum": 99}), None]
+    asked: Any = {"n": 2, "max_tokens": 12, "top_logprobs": 3, "prompt_logprobs": 2, "seed": 4}
+    with native.Engine(native.Model.load(str(llama_dir), dtype="fp32"), codec.native(), kv_memory_mb=64) as engine, \
+            running_server(llama_dir) as server, native.Engine.connect(server.url) as over_http:
+        for grammar in grammars:
+            made, = over_http.generate([PROMPT], grammar=grammar, **asked)
+            for sample in made:
+                ids = [*PROMPT, *map(int, sample.ids)]
+                (again,) = engine.generate([ids], max_tokens=1, prompt_logprobs=3)[0]
+                assert sample.prompt_logprobs.tolist()[1:] == again.prompt_logprobs.tolist()[1:len(PROMPT)]
+                assert sample.logprobs.tolist() == again.prompt_logprobs.tolist()[len(PROMPT):]
+                assert sample.top_logprobs == again.prompt_top_logprobs[len(PROMPT):]
+                assert [top[:2] for top in again.prompt_top_logprobs[1:len(PROMPT)]] == sample.prompt_top_logprobs[1:]
+                text = codec.decode(sample.ids.tolist())
+                assert grammar is not grammars[0] or (len(text) == 3 and text.isdigit())
+        with pytest.raises(rft.ConfigError, match="code of its own"):
+            over_http.generate([PROMPT], grammar=OwnGrammar())
+
+
+class OwnGrammar:
+    def start(self) -> None:
+        raise AssertionError("servers compile grammars themselves")
 
 
 def test_prompt_logprobs_as_vllm_has_them(client: openai.OpenAI, reference: torch.Tensor) -> None:

@@ -1,5 +1,8 @@
 #include "rft/remote/http_dialect.h"
 
+#include <cmath>
+#include <memory>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -168,6 +171,88 @@ TEST(HttpDialectTest, ReadsSglangAndLlamaCpp) {
   const auto llama = ReadReply(Options(HttpDialect::kLlamaCpp), Request(), kLlamaCpp);
   ASSERT_TRUE(llama.ok()) << llama.status();
   EXPECT_EQ((*llama)[0].ids, std::vector<TokenId>{2});
+}
+
+// A grammar as a server is told about it.
+struct TextGrammar : TokenGrammar {
+  TextGrammar(GrammarSpec::Kind kind, std::string text) : told{kind, std::move(text)} {}
+  absl::StatusOr<std::unique_ptr<TokenMask>> Start() const override {
+    return absl::UnimplementedError("only its text is asked for");
+  }
+  const GrammarSpec* spec() const override { return &told; }
+  const GrammarSpec told;
+};
+struct CodeGrammar : TextGrammar {
+  CodeGrammar() : TextGrammar(GrammarSpec::Kind::kEbnf, "") {}
+  const GrammarSpec* spec() const override { return nullptr; }
+};
+
+TEST(HttpDialectTest, SendsGrammarsInTheWordsOfEachServer) {
+  using Kind = GrammarSpec::Kind;
+  GenerateRequest request = Request();
+  const auto sent = [&](HttpDialect dialect, Kind kind, const char* text) {
+    request.grammar = std::make_shared<TextGrammar>(kind, text);
+    return BodyOf(dialect, request);
+  };
+  const char* const schema = R"({"type": "integer"})";
+  EXPECT_EQ(ToJson(sent(HttpDialect::kVllm, Kind::kRegex, "a+").at("structured_outputs")),
+            R"({"regex": "a+"})");
+  EXPECT_EQ(ToJson(sent(HttpDialect::kRft, Kind::kEbnf, "root ::= x").at("structured_outputs")),
+            R"({"grammar": "root ::= x"})");
+  EXPECT_EQ(sent(HttpDialect::kRft, Kind::kJsonSchema, schema).at("structured_outputs").at("json"),
+            schema);
+  EXPECT_EQ(sent(HttpDialect::kSglang, Kind::kAnyJson, "").at("sampling_params").at("json_schema"),
+            "{}");
+  EXPECT_EQ(ToJson(sent(HttpDialect::kLlamaCpp, Kind::kJsonSchema, schema).at("json_schema")),
+            schema);
+  const auto refused = [&](HttpDialect dialect) {
+    return std::string(GenerateCall(Options(dialect), request).status().message());
+  };
+  request.grammar = std::make_shared<TextGrammar>(Kind::kRegex, "a+");
+  EXPECT_THAT(refused(HttpDialect::kLlamaCpp), HasSubstr("write it as EBNF"));
+  request.grammar = std::make_shared<CodeGrammar>();
+  EXPECT_THAT(refused(HttpDialect::kRft), HasSubstr("code of its own"));
+}
+
+// One alternative and the prompt's log-probabilities, as each server writes them.
+TEST(HttpDialectTest, ReadsAlternativesAndTheLogprobsOfThePrompt) {
+  GenerateRequest request = Request();
+  request.sampling.num_top_logprobs = 1;
+  request.want_prompt_logprobs = true;
+  request.num_prompt_top_logprobs = 1;
+  const char* const prompt =
+      R"("prompt_logprobs": [null, {"8": {"logprob": -2.5}, "3": {"logprob": -0.5}}])";
+  const std::vector<std::pair<HttpDialect, std::string>> replies = {
+      {HttpDialect::kRft,
+       R"({"choices": [{"finish_reason": "stop", "logprobs": {"content": [{"token_id": 2, "logprob": -1.5,
+           "top_logprobs": [{"token_id": 9, "logprob": -0.25}]}]}, )" +
+           std::string(prompt) + "}]}"},
+      {HttpDialect::kVllm,
+       R"({"choices": [{"finish_reason": "stop", "logprobs": {"tokens": ["token_id:2"], "token_logprobs": [-1.5],
+           "top_logprobs": [{"token_id:2": -1.5, "token_id:9": -0.25}]}, )" +
+           std::string(prompt) + "}]}"},
+      {HttpDialect::kSglang, R"({"meta_info": {"finish_reason": {"type": "stop"},
+           "output_token_logprobs": [[-1.5, 2, null]], "output_top_logprobs": [[[-0.25, 9, null]]],
+           "input_token_logprobs": [[null, 7, null], [-2.5, 8, null]],
+           "input_top_logprobs": [null, [[-0.5, 3, null]]]}})"}};
+  for (const auto& [dialect, text] : replies) {
+    const auto read = ReadReply(Options(dialect), request, text);
+    ASSERT_TRUE(read.ok()) << read.status();
+    const Completion& c = (*read)[0];
+    EXPECT_EQ(c.logprobs, std::vector<float>{-1.5});
+    ASSERT_EQ(c.top_logprobs.size(), 1u);
+    EXPECT_EQ(c.top_logprobs[0][0].id, 9);
+    ASSERT_EQ(c.prompt_logprobs.size(), 2u);
+    EXPECT_TRUE(std::isnan(c.prompt_logprobs[0]));
+    EXPECT_EQ(c.prompt_logprobs[1], -2.5f);
+    ASSERT_EQ(c.prompt_top_logprobs.size(), 2u);
+    EXPECT_EQ(c.prompt_top_logprobs[1][0].id, 3);
+    std::string fewer = text;
+    fewer.replace(fewer.find("-0.25"), 5, "\"-1\"");
+    EXPECT_EQ(ReadReply(Options(dialect), request, fewer).status().code(),
+              absl::StatusCode::kDataLoss);
+  }
+  EXPECT_FALSE(GenerateCall(Options(HttpDialect::kLlamaCpp), request).ok());
 }
 
 TEST(HttpDialectTest, TellsWhichSamplesOfLlamaCppLackALogProbability) {

@@ -129,6 +129,50 @@ TEST_F(CompletionsTest, StreamsTheSameTextAndEndsWithDone) {
   EXPECT_EQ(events.back(), "[DONE]");
 }
 
+// The members of `logprobs` that are lists, put together over a stream's events, and its text under "text".
+json::object Joined(const Answer& answer) {
+  json::object joined{{"text", ""}};
+  for (const std::string& event : answer.events()) {
+    if (event == "[DONE]") continue;
+    const json::value choice = ParseJson(event).value().at("choices").at(0);
+    joined["text"].as_string() += choice.at("text").as_string();
+    if (!choice.at("logprobs").is_object()) continue;
+    for (const auto& [key, list] : choice.at("logprobs").as_object()) {
+      if (!list.is_array()) continue;
+      json::value& all = joined[key];
+      if (all.is_null()) all = json::array();
+      for (const json::value& item : list.as_array()) all.as_array().push_back(item);
+    }
+  }
+  return joined;
+}
+
+TEST_F(CompletionsTest, StreamsAnEchoWithLogprobsAsItAnswersOne) {
+  Start([](const GenerateRequest&, int32_t) {
+    return FakeAnswer{.text = "\xC3\xA9!", .logprob = -0.5f, .token_delay_s = 0.001};
+  });
+  for (const char* fields :
+       {R"("logprobs": 0)", R"("logprobs": true)", R"("logprobs": 1, "max_tokens": 0)"}) {
+    const std::string asked = std::string(R"({"prompt": "ab", "echo": true, )") + fields;
+    const json::value whole = Post(kPath, asked + "}").object().at("choices").at(0);
+    const json::object streamed = Joined(Post(kPath, asked + R"(, "stream": true})"));
+    EXPECT_EQ(streamed.at("text"), whole.at("text")) << fields;
+    for (const auto& [key, list] : whole.at("logprobs").as_object())
+      if (list.is_array()) EXPECT_EQ(ToJson(streamed.at(key)), ToJson(list)) << fields << key;
+  }
+}
+
+TEST_F(CompletionsTest, StreamsTheLogprobsOfTheDistributionSampledFrom) {
+  StartSaying("ab");
+  const json::object streamed = Joined(Post(
+      kPath,
+      R"({"prompt": "p", "logprobs": true, "echo": true, "raw_output": true, "stream": true})"));
+  std::string sampled;
+  for (const json::value& item : streamed.at("content").as_array())
+    sampled += ToJson(item.at("sampling_logprob")) + " ";
+  EXPECT_EQ(sampled, "null -1.0 -1.0 -1.0 ");  // the prompt's tokens were not sampled
+}
+
 TEST_F(CompletionsTest, NamesTheFieldOfAMistake) {
   StartSaying("x");
   const std::map<std::string, std::string> mistakes = {

@@ -42,9 +42,10 @@ class Recorder : public CompletionSink {
  public:
   explicit Recorder(int32_t samples)
       : told_(static_cast<size_t>(samples)), finished_(static_cast<size_t>(samples)) {}
-  void OnToken(int32_t sample, TokenId id, float) override {
+  void OnTokens(int32_t sample, const Completion& so_far, size_t first) override {
     std::lock_guard<std::mutex> lock(mutex_);
-    told_[static_cast<size_t>(sample)].push_back(id);
+    std::vector<TokenId>& told = told_[static_cast<size_t>(sample)];
+    told.insert(told.end(), so_far.ids.begin() + static_cast<int64_t>(first), so_far.ids.end());
   }
   void OnFinished(int32_t sample, Completion completion) override {
     std::lock_guard<std::mutex> lock(mutex_);

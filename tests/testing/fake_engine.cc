@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <utility>
 
 #include "rft/core/clock.h"
@@ -10,7 +11,8 @@
 namespace rft::testing {
 namespace {
 
-Completion MakeCompletion(const FakeAnswer& answer, int64_t version) {
+Completion MakeCompletion(const GenerateRequest& request, const FakeAnswer& answer,
+                          int64_t version) {
   Completion completion;
   completion.ids = ByteIds(answer.text);
   if (answer.finish_reason == FinishReason::kStop) completion.ids.push_back(FakeCodec::kEnd);
@@ -19,6 +21,10 @@ Completion MakeCompletion(const FakeAnswer& answer, int64_t version) {
   completion.versions.assign(completion.ids.size(), version);
   completion.finish_reason = answer.finish_reason;
   completion.error = answer.error;
+  if (request.want_prompt_logprobs) {
+    completion.prompt_logprobs.assign(request.prompt.size(), answer.logprob);
+    completion.prompt_logprobs[0] = std::numeric_limits<float>::quiet_NaN();
+  }
   return completion;
 }
 
@@ -46,8 +52,9 @@ absl::StatusOr<RequestHandle> FakeEngine::Submit(GenerateRequest request,
   const auto handle = static_cast<RequestHandle>(requests_.size());
   for (int32_t sample = 0; sample < request.num_samples; ++sample) {
     const FakeAnswer answer = script_(request, sample);
-    pending_.emplace(now + answer.delay_s, Pending{handle, sample, MakeCompletion(answer, version_),
-                                                   sink, answer.token_delay_s});
+    pending_.emplace(now + answer.delay_s,
+                     Pending{handle, sample, MakeCompletion(request, answer, version_), sink,
+                             answer.token_delay_s});
   }
   max_open_ = std::max(max_open_.load(), static_cast<int64_t>(pending_.size()));
   requests_.push_back(std::move(request));
@@ -118,8 +125,9 @@ void FakeEngine::Loop() {
     Completion& completion = due.completion;
     lock.unlock();
     while (due.num_told < completion.ids.size()) {
-      const size_t i = due.num_told++;
-      due.sink->OnToken(due.sample, completion.ids[i], completion.logprobs[i]);
+      Completion so_far = completion;
+      CutTo(++due.num_told, so_far);
+      due.sink->OnTokens(due.sample, so_far, due.num_told - 1);
       if (due.token_delay_s > 0) break;
     }
     const bool finished = due.num_told == completion.ids.size();

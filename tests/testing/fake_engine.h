@@ -27,7 +27,7 @@ struct FakeAnswer {
   double delay_s = 0.0;
   FinishReason finish_reason = FinishReason::kStop;
   std::string error;           // of kError
-  float logprob = -1.0f;       // of every token, under both distributions
+  float logprob = -1.0f;       // of every token, the prompt's too, under both distributions
   double token_delay_s = 0.0;  // between two tokens
 };
 
@@ -69,7 +69,7 @@ class FakeEngine : public InferenceEngine {
     Completion completion;
     std::shared_ptr<CompletionSink> sink;
     double token_delay_s = 0.0;
-    size_t num_told = 0;  // tokens handed to OnToken
+    size_t num_told = 0;  // tokens handed to OnTokens
     bool cancelled = false;
   };
   void Loop();

@@ -5,7 +5,7 @@
 
 Before each token the engine asks which ones may follow; log-probabilities of what is left are renormalised and recorded as
 `sampling_logprobs`. The grammars are xgrammar's. Anything with `start()` whose result has `next(bits)` and `accept(id)` will
-do as well (bits: int32 array to fill in, bit id % 32 of word id // 32; none set ends the completion).
+do as well (bits: int32 array to fill in, bit id % 32 of word id // 32; none set ends the completion), though not over HTTP.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ KINDS = ("json_schema", "json", "regex", "ebnf", "tool_call")
 class Grammar:
     """A compiled grammar for one vocabulary. Immutable; any number of completions may use it at once."""
 
-    def __init__(self, compiled: Any, description: str) -> None:
-        self._compiled, self._description = compiled, description
+    def __init__(self, compiled: Any, kind: str, text: str) -> None:
+        self._compiled, self.kind, self.text = compiled, kind, text
 
     def start(self) -> Mask:
         """The state of one new completion."""
@@ -35,7 +35,7 @@ class Grammar:
         return Mask(xgrammar.GrammarMatcher(self._compiled))
 
     def __repr__(self) -> str:
-        return f"<rft Grammar: {self._description}>"
+        return f"<rft Grammar: {f'{self.kind} {self.text[:60]}'.strip()}>"
 
 
 class Mask:
@@ -88,7 +88,7 @@ def compiler(codec: Codec) -> Callable[[str, str], Grammar]:
                 made = compiling.compile_grammar(text)
         except RuntimeError as error:
             raise ValueError(f"{kind}: {_first_line(error)}") from error
-        return Grammar(made, f"{kind} {text[:60]}".strip())
+        return Grammar(made, kind, text)
 
     return compile_text
 

@@ -4,11 +4,14 @@ Rows, SmolLM2-135M in fp32 on both sides:
     http/llama.cpp/logprob_diff_max    nats; what the server says of the tokens it drew, against our engine on the same ids (without
                                        samples that it says too little of: tokens that end within a character); `samples`: how many
     http/llama.cpp/greedy_different    greedy completions that differ from our engine's
+    http/llama.cpp/top_logprob_diff_max    the same for the five most likely tokens at each place
+    http/llama.cpp/schema_violations   completions under a JSON schema that are something else
     http/llama.cpp/untyped_errors      failures (unknown fields, no room, cancelled, server killed) without the error they should have
 """
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import threading
@@ -25,13 +28,16 @@ from rft.bench.check_model import PROMPTS
 from rft.bench.models import gguf
 from rft.bench.peer import project_root
 from rft.codec import load_codec
+from rft.structure import compile_grammar
 
 PROGRAM = Path(".venv-peers/llama.cpp/build/bin/llama-server")
-CONTEXT, SLOTS, NEW, ASKED = 1024, 4, 24, 8
+CONTEXT, SLOTS, NEW, ASKED, TOP = 1024, 4, 24, 8, 5
+SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["answer"],
+          "additionalProperties": False}
 
 
 def run(options: BenchOptions, log: Log) -> Iterator[Row]:
-    """Three rows."""
+    """Five rows."""
     from rft import _native
 
     folder = options.model_dir().resolve()
@@ -48,6 +54,15 @@ def run(options: BenchOptions, log: Log) -> Iterator[Row]:
         greedy = [[text(checked(samples[0]), codec) for samples in engine.generate(prompts, temperature=0.0, max_tokens=NEW)]
                   for engine in (ours, theirs)]
         yield row("http/llama.cpp/greedy_different", sum(a != b for a, b in zip(*greedy, strict=True)), None, f"of {ASKED} completions", 0)
+        ranked = theirs.generate(prompts, temperature=0.0, max_tokens=NEW, top_logprobs=TOP)
+        yield row("http/llama.cpp/top_logprob_diff_max", max(
+            abs(said - scored) for prompt, (sample,) in zip(prompts, ranked, strict=True)
+            for top, own in zip(checked(sample).top_logprobs, alternatives(ours, prompt, sample), strict=True)
+            for (_, said), (_, scored) in zip(top, own, strict=True)), None, "nats", 1e-3)
+        grammar = compile_grammar(codec, json_schema=SCHEMA)
+        answers = [checked(sample) for (sample,) in theirs.generate(prompts, temperature=0.0, max_tokens=4 * NEW, grammar=grammar)]
+        yield row("http/llama.cpp/schema_violations", sum(not fits(codec.decode(text(answer, codec))) for answer in answers),
+                  None, f"of {ASKED} completions", 0)
         failures = list(untyped(theirs, process, prompts[0]))
         for failure in failures:
             log(failure)
@@ -102,6 +117,22 @@ def scores(engine: Any, prompt: list[int], completion: Any) -> list[float]:
     ids = [*prompt, *map(int, completion.ids)]
     scored = engine.generate([ids], max_tokens=1, prompt_logprobs=0)[0][0].prompt_logprobs
     return [float(value) for value in scored[len(prompt):]]
+
+
+def alternatives(engine: Any, prompt: list[int], completion: Any) -> list[list[tuple[int, float]]]:
+    """Our most likely tokens at the completion's places."""
+    ids = [*prompt, *map(int, completion.ids)]
+    found: list[list[tuple[int, float]]] = engine.generate([ids], max_tokens=1, prompt_logprobs=TOP)[0][0].prompt_top_logprobs
+    return found[len(prompt):]
+
+
+def fits(said: str) -> bool:
+    """Whether it is what SCHEMA asks for."""
+    try:
+        value = json.loads(said)
+    except json.JSONDecodeError:
+        return False
+    return set(value) == {"answer"} and isinstance(value["answer"], int) and 0 <= value["answer"] <= 99
 
 
 def text(completion: Any, codec: Any) -> list[int]:

@@ -25,6 +25,11 @@ class Machine:
         log("machine: " + ", ".join(f"{name} {value:.0f}" for name, value in rates.items()))
         return cls(rates["fp32_gflops"], rates["bf16_gflops"], rates["dram_gbps"])
 
+    def at_best(self, other: Machine) -> Machine:
+        """The higher of two measurements of each rate."""
+        return Machine(max(self.fp32_gflops, other.fp32_gflops), max(self.bf16_gflops, other.bf16_gflops),
+                       max(self.dram_gbps, other.dram_gbps))
+
     def gflops(self, dtype: str) -> float:
         """Rate of matrix products of this type."""
         return self.bf16_gflops if dtype == "bf16" else self.fp32_gflops
