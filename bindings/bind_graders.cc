@@ -38,7 +38,7 @@ std::vector<std::shared_ptr<const Row>> ParseRows(const std::vector<std::string>
 
 py::list GradeRows(const py::iterable& specs, const std::vector<std::string>& rows_json,
                    const std::vector<std::string>& completions, int threads,
-                   std::vector<std::vector<TokenId>> token_ids, double over_s) {
+                   std::vector<std::vector<TokenId>> token_ids, double over_s, double settle_s) {
   if (token_ids.empty()) token_ids.resize(completions.size());
   if (token_ids.size() != completions.size()) {
     throw StatusException(absl::InvalidArgumentError(
@@ -53,7 +53,7 @@ py::list GradeRows(const py::iterable& specs, const std::vector<std::string>& ro
   const std::vector<GraderSpec> parsed = ToGraderSpecs(specs);
   const auto results = ValueOrThrow(WithoutGil([&] {
     return GradeOffline(parsed, ParseRows(rows_json), completions, token_ids,
-                        threads > 0 ? threads : NumThreads(), over_s);
+                        threads > 0 ? threads : NumThreads(), over_s, settle_s);
   }));
   py::list list;
   for (const std::vector<TimedGrade>& grades : results) {
@@ -99,7 +99,7 @@ py::dict SandboxMilliseconds(int executions) {
 void BindGraders(py::module_& m) {
   m.def("grade_rows", &GradeRows, py::arg("specs"), py::arg("rows_json"), py::arg("completions"),
         py::arg("threads") = 0, py::arg("token_ids") = std::vector<std::vector<TokenId>>(),
-        py::arg("over_s") = 0.0,
+        py::arg("over_s") = 0.0, py::arg("settle_s") = 0.0,
         "Runs graders over completions that already exist: result[i][g] is grader g on "
         "completions[i], a dict of grader, kind "
         "(\"score\", \"abstain\", \"error\", \"timeout\", \"killed\"), score (None unless kind is "
@@ -109,7 +109,8 @@ void BindGraders(py::module_& m) {
         "may be missing. threads: for C++ graders; 0: as many as tensor work uses. token_ids: of "
         "each "
         "completion, for graders that count tokens; may be left out. over_s: completions are "
-        "handed over evenly in this time, as in a run; 0: at once.\n\n"
+        "handed over evenly in this time, as in a run; 0: at once. settle_s: how long the graders "
+        "are there before, as in a run, where the first completion takes a while.\n\n"
         "Raises ConfigError (all mistakes of the specs and rows), StateError (a Python function "
         "that can't be loaded).");
   m.def("time_grader", &TimeGraderOn, py::arg("spec"), py::arg("rows_json"), py::arg("completions"),

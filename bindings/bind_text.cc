@@ -39,20 +39,23 @@ void BindText(py::module_& m) {
       "model folder.")
       .def(py::init([](py::object encode_chat, py::object encode,
                        std::vector<std::string> token_bytes, std::vector<bool> is_special,
-                       std::vector<TokenId> end_ids,
-                       py::object encode_chat_json) -> std::shared_ptr<TextCodec> {
+                       std::vector<TokenId> end_ids, py::object encode_chat_json,
+                       py::object compile_grammar) -> std::shared_ptr<TextCodec> {
              CheckCallable(encode_chat, "encode_chat");
              CheckCallable(encode, "encode");
              return ValueOrThrow(PythonTextCodec::Create(
                  std::move(encode_chat), std::move(encode), std::move(token_bytes),
-                 std::move(is_special), std::move(end_ids), std::move(encode_chat_json)));
+                 std::move(is_special), std::move(end_ids), std::move(encode_chat_json),
+                 std::move(compile_grammar)));
            }),
            py::arg("encode_chat"), py::arg("encode"), py::arg("token_bytes"), py::arg("is_special"),
            py::arg("end_ids"), py::arg("encode_chat_json") = py::none(),
+           py::arg("compile_grammar") = py::none(),
            "encode_chat: list of {role, content} -> ids; encode: str -> ids; token_bytes and "
            "is_special are indexed by token "
            "id; end_ids end a completion; encode_chat_json: JSON text with messages, tools and "
-           "options -> ids (what a server needs).\n\nRaises ConfigError when the tables differ in "
+           "options -> ids (what a server needs); compile_grammar: (kind, text) -> grammar (what a "
+           "judge's replies are held to).\n\nRaises ConfigError when the tables differ in "
            "length.")
       .def(
           "encode_chat",

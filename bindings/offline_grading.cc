@@ -152,7 +152,7 @@ absl::StatusOr<std::shared_ptr<const Row>> ParseGradedRow(const std::string& lin
 absl::StatusOr<std::vector<std::vector<TimedGrade>>> GradeOffline(
     const std::vector<GraderSpec>& specs, const std::vector<std::shared_ptr<const Row>>& rows,
     const std::vector<std::string>& completions, const std::vector<std::vector<TokenId>>& token_ids,
-    int num_threads, double over_s) {
+    int num_threads, double over_s, double settle_s) {
   std::vector<SharedSeconds> seconds;
   for (size_t g = 0; g < specs.size(); ++g)
     seconds.push_back(std::make_shared<std::vector<std::atomic<double>>>(rows.size()));
@@ -165,6 +165,7 @@ absl::StatusOr<std::vector<std::vector<TimedGrade>>> GradeOffline(
   std::map<std::string_view, std::pair<int64_t, int32_t>> groups;  // id, size
   for (const auto& row : rows)
     ++groups.try_emplace(row->json, static_cast<int64_t>(groups.size()), 0).first->second.second;
+  std::this_thread::sleep_for(std::chrono::duration<double>(settle_s));
   Countdown countdown(rows.size());
   const SteadyTime start = std::chrono::steady_clock::now();
   for (size_t i = 0; i < rows.size(); ++i) {

@@ -21,13 +21,13 @@ struct TimedGrade {
 absl::StatusOr<std::shared_ptr<const Row>> ParseGradedRow(const std::string& line, int64_t index);
 
 // result[i][g]: grader g on completions[i]. num_threads: for C++ graders. over_s: completions are handed over evenly in this
-// time, as those of a run end one after the other; 0: at once.
+// time, as those of a run end one after the other; 0: at once. settle_s: between the graders' start and that.
 // REQUIRES: rows, completions and token_ids have the same length. kInvalidArgument: all mistakes of all specs, one per line;
 // kFailedPrecondition: a Python function that can't be loaded.
 absl::StatusOr<std::vector<std::vector<TimedGrade>>> GradeOffline(
     const std::vector<GraderSpec>& specs, const std::vector<std::shared_ptr<const Row>>& rows,
     const std::vector<std::string>& completions, const std::vector<std::vector<TokenId>>& token_ids,
-    int num_threads, double over_s = 0.0);
+    int num_threads, double over_s = 0.0, double settle_s = 0.0);
 
 // Seconds of the calling thread's CPU time that grading all completions `repeats` times takes: Run in a loop, without the pool.
 // REQUIRES: rows and completions have the same length. Status as of CreateGrader.

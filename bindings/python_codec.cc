@@ -37,7 +37,8 @@ py::str ToStr(std::string_view text) {
 
 absl::StatusOr<std::shared_ptr<PythonTextCodec>> PythonTextCodec::Create(
     py::object encode_chat, py::object encode, std::vector<std::string> token_bytes,
-    std::vector<bool> is_special, std::vector<TokenId> end_ids, py::object encode_chat_json) {
+    std::vector<bool> is_special, std::vector<TokenId> end_ids, py::object encode_chat_json,
+    py::object compile_grammar) {
   if (token_bytes.size() != is_special.size()) {
     return absl::InvalidArgumentError(
         absl::StrCat("TextCodec: token_bytes has ", token_bytes.size(), " entries and is_special ",
@@ -54,6 +55,8 @@ absl::StatusOr<std::shared_ptr<PythonTextCodec>> PythonTextCodec::Create(
   codec->encode_chat_ = std::move(encode_chat);
   codec->encode_ = std::move(encode);
   if (!encode_chat_json.is_none()) codec->encode_chat_json_ = std::move(encode_chat_json);
+  if (!compile_grammar.is_none())
+    codec->compile_grammar_ = MakePythonGrammarCompiler(std::move(compile_grammar));
   codec->token_bytes_ = std::move(token_bytes);
   codec->is_special_ = std::move(is_special);
   codec->end_ids_ = std::move(end_ids);
@@ -90,6 +93,11 @@ absl::StatusOr<std::vector<TokenId>> PythonTextCodec::EncodeChatJson(std::string
   if (!encode_chat_json_) return TextCodec::EncodeChatJson(chat);
   py::gil_scoped_acquire gil;
   return CallForIds(encode_chat_json_, ToStr(chat), "encode_chat_json");
+}
+
+absl::StatusOr<std::shared_ptr<const TokenGrammar>> PythonTextCodec::CompileGrammar(
+    const GrammarSpec& spec) const {
+  return compile_grammar_ ? compile_grammar_(spec) : TextCodec::CompileGrammar(spec);
 }
 
 absl::StatusOr<std::vector<TokenId>> PythonTextCodec::Encode(std::string_view text) const {

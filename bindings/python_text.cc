@@ -67,13 +67,13 @@ absl::StatusOr<std::shared_ptr<TextCodec>> LoadWithGil(const std::string& model_
   }
   try {
     const py::object codec = module.attr("load_codec")(model_dir);
-    RFT_ASSIGN_OR_RETURN(
-        std::shared_ptr<TextCodec> made,
-        python::PythonTextCodec::Create(codec.attr("encode_chat"), codec.attr("encode"),
-                                        codec.attr("token_bytes").cast<std::vector<std::string>>(),
-                                        codec.attr("is_special").cast<std::vector<bool>>(),
-                                        codec.attr("end_ids").cast<std::vector<TokenId>>(),
-                                        codec.attr("encode_chat_json")));
+    RFT_ASSIGN_OR_RETURN(std::shared_ptr<TextCodec> made,
+                         python::PythonTextCodec::Create(
+                             codec.attr("encode_chat"), codec.attr("encode"),
+                             codec.attr("token_bytes").cast<std::vector<std::string>>(),
+                             codec.attr("is_special").cast<std::vector<bool>>(),
+                             codec.attr("end_ids").cast<std::vector<TokenId>>(),
+                             codec.attr("encode_chat_json"), codec.attr("grammar_compiler")()));
     return made;
   } catch (py::error_already_set& error) {
     return python::StatusFromPython(error);

@@ -8,7 +8,8 @@ if(NOT Python_Development.Embed_FOUND)
   return()
 endif()
 
-add_library(rft_python_text SHARED bindings/python_text.cc bindings/python_codec.cc bindings/errors.cc)
+add_library(rft_python_text SHARED bindings/python_text.cc bindings/python_codec.cc bindings/python_grammar.cc
+  bindings/errors.cc)
 add_library(rft::python_text ALIAS rft_python_text)
 # By path, not as Python::Python: whoever links the installed library needs no Python of its own.
 target_link_libraries(rft_python_text PUBLIC rft PRIVATE ${Python_LIBRARIES})

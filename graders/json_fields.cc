@@ -11,9 +11,12 @@
 // Values are compared as JSON: members in any order, 1 is 1.0, "1" is not 1. A completion that is not a JSON object scores 0.
 // Sub-scores: 1 or 0 per compared field, as "field/NAME" (the first 32).
 
+#include <algorithm>
 #include <boost/json/object.hpp>
 #include <string>
+#include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "graders/grader.h"
 #include "graders/json_text.h"
@@ -27,6 +30,7 @@ namespace rft {
 namespace {
 
 constexpr size_t kMaxSubScores = 32;
+constexpr std::string_view kPrefix = "field/";
 
 class JsonFields : public Grader {
  public:
@@ -56,7 +60,7 @@ class JsonFields : public Grader {
       const QuickJson::Value* expected =
           found == nullptr ? nullptr : QuickJson::ReadRemembered(*expected_text);
       if (expected != nullptr && found->is_object() && expected->is_object())
-        return Compare(QuickObject(*found), QuickObject(*expected));
+        return Compare(found->object(), expected->object());
     }
     const absl::StatusOr<json::value> expected = ParseJson(*expected_text);
     if (!expected.ok() || !expected->is_object()) {
@@ -75,8 +79,10 @@ class JsonFields : public Grader {
   // Of json::object or QuickObject.
   template <typename Object>
   Grade Compare(const Object& found, const Object& expected) const {
-    Score score;
+    Grade grade(std::in_place_type<Score>);
+    Score& score = std::get<Score>(grade);
     double equal = 0, total = 0;
+    absl::InlinedVector<std::pair<std::string_view, bool>, 8> compared;
     const auto compare = [&](std::string_view name, const auto& wanted) {
       const auto value = Member(found, name);
       const bool same = !wanted ? !value : value && Equal(*value, *wanted);
@@ -91,9 +97,7 @@ class JsonFields : public Grader {
           score.reason.append(": missing");
         }
       }
-      if (score.sub_scores.size() < kMaxSubScores)
-        score.sub_scores.emplace_hint(score.sub_scores.end(), std::string("field/").append(name),
-                                      same ? 1.0 : 0.0);
+      if (compared.size() < kMaxSubScores) compared.emplace_back(name, same);
     };
     if (!fields_.empty()) {
       for (const std::string& name : fields_) compare(name, Member(expected, name));
@@ -109,8 +113,16 @@ class JsonFields : public Grader {
                           std::string(KeyOf(member)), ": not expected");
       }
     }
+    // In their order each goes to the end of the map.
+    std::sort(compared.begin(), compared.end());
+    std::string key(kPrefix);
+    for (const auto& [name, same] : compared) {
+      key.resize(kPrefix.size());
+      key.append(name);
+      score.sub_scores.emplace_hint(score.sub_scores.end(), key, same ? 1.0 : 0.0);
+    }
     score.value = all_ ? (equal == total ? 1.0 : 0.0) : (total == 0 ? 1.0 : equal / total);
-    return score;
+    return grade;
   }
 
   template <typename Value>

@@ -6,6 +6,7 @@
 // Text before or after the JSON is a mistake, and so is a key written twice in one object.
 
 #include <string>
+#include <utility>
 
 #include "graders/grader.h"
 #include "graders/json_text.h"
@@ -49,7 +50,7 @@ class JsonValid : public Grader {
   Grade OfRoot(const Value& value) const {
     if (root_ == Root::kObject && !value.is_object()) return Score{0.0, {}, "not an object"};
     if (root_ == Root::kArray && !value.is_array()) return Score{0.0, {}, "not an array"};
-    return Score{1.0, {}, ""};
+    return Grade(std::in_place_type<Score>, 1.0);
   }
 
   Root root_ = Root::kAny;

@@ -7,6 +7,7 @@
 #include <boost/asio/post.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "graders/reply_schema.h"
 #include "graders/sandbox/code_text.h"
 #include "graders/text_generators.h"
 #include "rft/core/status_macros.h"
@@ -165,12 +166,14 @@ void JudgeGrader::Shutdown() const {
 }
 
 absl::StatusOr<json::object> JudgeGrader::Ask(std::vector<Message> messages,
-                                              const std::string& json_schema, const Check& check,
+                                              const json::value& json_schema, const Check& check,
                                               double until_s) const {
   RFT_ASSIGN_OR_RETURN(const std::shared_ptr<TextGenerator> generator, Generator());
   TextRequest request = options_.sampling;
   request.messages = std::move(messages);
-  request.json_schema = json_schema;
+  request.json_schema = options_.generator.empty()
+                            ? ToJson(json_schema)
+                            : ToJson(BoundedSchema(json_schema, request.max_tokens));
   const bool cacheable = request.temperature == 0 && options_.cache_size > 0;
   std::string key;
   for (const Message& message : request.messages) {

@@ -2,7 +2,8 @@
 // answers that are parsed strictly and asked for again, a cache.
 //
 //   model             name sent to the server; base_url and the other keys of graders/service_calls.h
-//   generator         name given with SetTextGenerator (a model of our own), instead of model and base_url
+//   generator         name given with SetTextGenerator (a model of our own), instead of model and base_url. Its replies are held to
+//                     the JSON asked for (graders/reply_schema.h), where its codec compiles grammars
 //   structured        json_schema | json_object | none: what the server is asked for, default json_schema
 //   temperature       default 0; max_tokens: default 1024; seed: default 0
 //   reasks            how often an answer of another form is asked for again, default 2
@@ -73,7 +74,7 @@ class JudgeGrader : public AsyncGrader {
 
   // Asks until `check` accepts the answer: one JSON object and nothing else (a fence around it aside).
   absl::StatusOr<boost::json::object> Ask(std::vector<Message> messages,
-                                          const std::string& json_schema, const Check& check,
+                                          const boost::json::value& json_schema, const Check& check,
                                           double until_s) const;
   static double Now();
 

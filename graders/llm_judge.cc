@@ -22,6 +22,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "graders/judge_grader.h"
+#include "graders/reply_schema.h"
 #include "graders/template.h"
 #include "rft/core/status_macros.h"
 #include "rft/core/text.h"
@@ -29,12 +30,6 @@
 
 namespace rft {
 namespace {
-
-std::string Schema(const std::string& result) {
-  return absl::StrCat(R"({"type":"object","properties":{"reasoning":{"type":"string"},"result":)",
-                      result,
-                      R"(},"required":["reasoning","result"],"additionalProperties":false})");
-}
 
 std::string Tagged(std::string_view name, const std::string& text) {
   const std::string tag(name);
@@ -123,10 +118,15 @@ class LlmJudge : public JudgeGrader {
       if (seen.size() == texts.size() && ranking->size() == texts.size()) return absl::OkStatus();
       return absl::OutOfRangeError("'result' does not hold the number of each answer once");
     };
-    RFT_ASSIGN_OR_RETURN(
-        const json::object answer,
-        Ask({{"user", prompt}}, Schema(R"({"type":"array","items":{"type":"integer"}})"), check,
-            until_s));
+    RFT_ASSIGN_OR_RETURN(const json::object answer,
+                         Ask({{"user", prompt}},
+                             ReasonedReply({{"type", "array"},
+                                            {"items", json::object{{"type", "integer"},
+                                                                   {"minimum", 1},
+                                                                   {"maximum", texts.size()}}},
+                                            {"minItems", texts.size()},
+                                            {"maxItems", texts.size()}}),
+                             check, until_s));
     std::vector<Score> scores(texts.size());
     const json::array& ranking = answer.at("result").get_array();
     for (size_t rank = 0; rank < ranking.size(); ++rank) {
@@ -169,8 +169,11 @@ class LlmJudge : public JudgeGrader {
       if (result >= low_ && result <= high_) return absl::OkStatus();
       return absl::OutOfRangeError(absl::StrCat("the result ", result, " is not from ", range));
     };
-    RFT_ASSIGN_OR_RETURN(const json::object answer,
-                         Ask({{"user", prompt}}, Schema(R"({"type":"number"})"), check, until_s));
+    RFT_ASSIGN_OR_RETURN(
+        const json::object answer,
+        Ask({{"user", prompt}},
+            ReasonedReply({{"type", "number"}, {"minimum", low_}, {"maximum", high_}}), check,
+            until_s));
     RFT_ASSIGN_OR_RETURN(const double result, NumberIn(answer));
     return Score{result, {}, Reasoning(answer)};
   }
@@ -203,7 +206,8 @@ class LlmJudge : public JudgeGrader {
         return absl::OkStatus();
       return absl::OutOfRangeError("the result is not A, B or tie");
     };
-    return Ask({{"user", prompt}}, Schema(R"({"type":"string","enum":["A","B","tie"]})"), check,
+    return Ask({{"user", prompt}},
+               ReasonedReply({{"type", "string"}, {"enum", json::array{"A", "B", "tie"}}}), check,
                until_s);
   }
 

@@ -6,6 +6,8 @@
 //   sampling_params   temperature, top_p, seed, max_completions_tokens, reasoning_effort: a map
 //   base_url          default $OPENAI_BASE_URL or https://api.openai.com/v1; api_key_env: default OPENAI_API_KEY; other keys
 //                     of the service: graders/service_calls.h
+//   generator         instead of base_url: a model of our own, as an llm_judge's (graders/judge_grader.h), which is then the judge
+//                     whatever `model` says; of sampling_params it takes temperature, top_p, seed and the maximum of tokens
 //   score_model:  range (default [0, 1]: what the judge says is cut off there), pass_threshold (sub-score `passed`)
 //   label_model:  labels, passing_labels: score 1 where the judge's label is a passing one, else 0
 //
@@ -24,7 +26,9 @@
 #include "absl/strings/str_cat.h"
 #include "graders/async_grader.h"
 #include "graders/chat_completion.h"
+#include "graders/judge_grader.h"
 #include "graders/param_reader.h"
+#include "graders/reply_schema.h"
 #include "graders/service_calls.h"
 #include "graders/template.h"
 #include "rft/core/status_macros.h"
@@ -86,19 +90,17 @@ json::object ReadSampling(ParamReader& params) {
   return sampling;
 }
 
-json::object ResponseFormat(json::object result) {
+json::value ReplySchema(json::object result) {
   const json::object text{{"type", "string"}};
   const json::object step{{"type", "object"},
                           {"properties", json::object{{"description", text}, {"conclusion", text}}},
                           {"required", json::array{"description", "conclusion"}},
                           {"additionalProperties", false}};
-  const json::object schema{
-      {"type", "object"},
-      {"properties", json::object{{"steps", json::object{{"type", "array"}, {"items", step}}},
-                                  {"result", std::move(result)}}},
-      {"required", json::array{"steps", "result"}},
-      {"additionalProperties", false}};
-  return StrictFormat(schema);
+  return {{"type", "object"},
+          {"properties", json::object{{"steps", json::object{{"type", "array"}, {"items", step}}},
+                                      {"result", std::move(result)}}},
+          {"required", json::array{"steps", "result"}},
+          {"additionalProperties", false}};
 }
 
 struct Judgement {
@@ -127,34 +129,103 @@ Judgement ReadJudgement(const std::string& text) {
   return judgement;
 }
 
-// What both have in common; they differ in what the result may be and in how it is scored.
-class ModelJudge : public AsyncGrader {
- public:
-  struct Options {
-    double deadline_s = 10.0;
-    ServiceOptions service;
-    std::string model;
-    std::vector<JudgeMessage> messages;
-    json::object sampling;
-    json::object result_schema;
-    double lowest_score = 0.0;  // where the completion lacks what the messages ask for
-    std::function<Grade(const Judgement&)> score;
-  };
+// What both graders have in common; they differ in what the result may be and in how it is scored.
+struct ModelJudgeOptions {
+  std::vector<JudgeMessage> messages;
+  json::object result_schema;
+  double lowest_score = 0.0;  // where the completion lacks what the messages ask for
+  std::function<Grade(const Judgement&)> score;
+  // The judge is at a server, or of our own.
+  double deadline_s = 10.0;
+  ServiceOptions service;
+  std::string model;
+  json::object sampling;
+  std::optional<JudgeOptions> own;
+};
 
-  static Options ReadOptions(ParamReader& params, const GraderSpec& spec) {
-    Options options;
-    options.deadline_s = spec.deadline_s;
-    options.model = params.Required("model");
-    options.messages = ReadMessages(params);
-    options.sampling = ReadSampling(params);
-    options.service =
-        ReadServiceOptions(params, "base_url",
-                           EnvOr("OPENAI_BASE_URL", "https://api.openai.com/v1"), "OPENAI_API_KEY");
-    options.service.url = ChatUrl(options.service.url);
+// What `sampling` says, as far as our own models know it.
+void SampleAs(const json::object& sampling, ParamReader& params, TextRequest& request) {
+  for (const json::key_value_pair& member : sampling) {
+    const double value = ToDouble(member.value()).value_or(-1.0);
+    if (member.key() == "temperature") {
+      request.temperature = value;
+    } else if (member.key() == "top_p") {
+      request.top_p = value;
+    } else if (member.key() == "seed") {
+      request.seed = static_cast<uint64_t>(value);
+    } else if (member.key() == "max_completion_tokens" || member.key() == "max_tokens") {
+      request.max_tokens = static_cast<int32_t>(std::clamp(value, 1.0, 1048576.0));
+    }
+    if (member.key() != "reasoning_effort" && value < 0)
+      params.AddError("sampling_params",
+                      absl::StrCat(std::string(member.key()), " is not a number from 0 on"));
+  }
+}
+
+ModelJudgeOptions ReadOptions(ParamReader& params, const GraderSpec& spec) {
+  ModelJudgeOptions options;
+  options.deadline_s = spec.deadline_s;
+  options.messages = ReadMessages(params);
+  options.sampling = ReadSampling(params);
+  if (params.Has("generator")) {
+    options.model = params.String("model", "");
+    options.own = JudgeGrader::ReadOptions(params, spec);
+    SampleAs(options.sampling, params, options.own->sampling);
     return options;
   }
+  options.model = params.Required("model");
+  options.service = ReadServiceOptions(
+      params, "base_url", EnvOr("OPENAI_BASE_URL", "https://api.openai.com/v1"), "OPENAI_API_KEY");
+  options.service.url = ChatUrl(options.service.url);
+  return options;
+}
 
-  explicit ModelJudge(Options options)
+// A model of our own judges.
+class OwnModelJudge : public JudgeGrader {
+ public:
+  explicit OwnModelJudge(ModelJudgeOptions options)
+      : JudgeGrader(*options.own), options_(std::move(options)) {}
+  ~OwnModelJudge() override { Shutdown(); }
+
+ protected:
+  absl::StatusOr<Score> Judge(const GradeJob& job, double until_s) const override {
+    std::vector<Message> messages;
+    for (const JudgeMessage& message : options_.messages) {
+      absl::StatusOr<std::string> content = message.content.Render(job.Input());
+      if (!content.ok()) return ToScore(GradeWithoutText(content.status(), options_.lowest_score));
+      // Chat templates know no developer.
+      messages.push_back(
+          {message.role == "developer" ? "system" : message.role, *std::move(content)});
+    }
+    messages.back().content +=
+        "\n\nReply with a JSON object {\"reasoning\": \"...\", \"result\": ...}.";
+    const auto score_of = [this](const json::object& answer) {
+      Judgement judgement;
+      if (const json::value* result = answer.if_contains("result")) judgement.result = *result;
+      judgement.reason = GetString(answer, "reasoning").value_or("");
+      return ToScore(options_.score(judgement));
+    };
+    RFT_ASSIGN_OR_RETURN(
+        const json::object answer,
+        Ask(
+            std::move(messages), ReasonedReply(options_.result_schema),
+            [&](const json::object& given) { return score_of(given).status(); }, until_s));
+    return score_of(answer);
+  }
+
+ private:
+  static absl::StatusOr<Score> ToScore(Grade grade) {
+    if (Score* score = std::get_if<Score>(&grade)) return std::move(*score);
+    return absl::DataLossError(GradeReason(grade));
+  }
+
+  const ModelJudgeOptions options_;
+};
+
+// One at a server.
+class ModelJudge : public AsyncGrader {
+ public:
+  explicit ModelJudge(ModelJudgeOptions options)
       : options_(std::move(options)), calls_(options_.service.max_concurrent) {}
 
   absl::Status Prepare() const override { return absl::OkStatus(); }
@@ -169,7 +240,7 @@ class ModelJudge : public AsyncGrader {
     json::object body = options_.sampling;
     body["model"] = options_.model;
     body["messages"] = std::move(messages);
-    body["response_format"] = ResponseFormat(options_.result_schema);
+    body["response_format"] = StrictFormat(ReplySchema(options_.result_schema));
     calls_.Send(options_.service.Request(ToJson(body), options_.deadline_s, NewIdempotencyKey()),
                 [this, done = std::move(done)](absl::StatusOr<HttpResponse> response) {
                   done(Answer(response));
@@ -188,9 +259,14 @@ class ModelJudge : public AsyncGrader {
     return options_.score(ReadJudgement(reply->text));
   }
 
-  const Options options_;
+  const ModelJudgeOptions options_;
   mutable ServiceCalls calls_;
 };
+
+std::unique_ptr<Grader> MakeJudge(ModelJudgeOptions options) {
+  if (options.own.has_value()) return std::make_unique<OwnModelJudge>(std::move(options));
+  return std::make_unique<ModelJudge>(std::move(options));
+}
 
 Grade NotUnderstood(const Judgement& judgement, const char* expected) {
   return GradeError{absl::StrCat("the judge's result is not ", expected, ": ",
@@ -200,12 +276,16 @@ Grade NotUnderstood(const Judgement& judgement, const char* expected) {
 struct ScoreModel {
   static absl::StatusOr<std::unique_ptr<Grader>> Create(const GraderSpec& spec) {
     ParamReader params(spec);
-    ModelJudge::Options options = ModelJudge::ReadOptions(params, spec);
+    ModelJudgeOptions options = ReadOptions(params, spec);
     const auto [low, high] = params.Range("range", 0.0, 1.0);
     std::optional<double> threshold;
     if (params.Has("pass_threshold")) threshold = params.Double("pass_threshold", 0.0);
     RFT_RETURN_IF_ERROR(params.Finish());
     options.result_schema = {{"type", "number"}};
+    if (options.own.has_value()) {  // not all servers take these
+      options.result_schema["minimum"] = low;
+      options.result_schema["maximum"] = high;
+    }
     options.lowest_score = low;
     options.score = [low = low, high = high, threshold](const Judgement& judgement) -> Grade {
       double value = 0.0;
@@ -220,14 +300,14 @@ struct ScoreModel {
       if (threshold.has_value()) score.sub_scores["passed"] = score.value >= *threshold ? 1.0 : 0.0;
       return score;
     };
-    return std::make_unique<ModelJudge>(std::move(options));
+    return MakeJudge(std::move(options));
   }
 };
 
 struct LabelModel {
   static absl::StatusOr<std::unique_ptr<Grader>> Create(const GraderSpec& spec) {
     ParamReader params(spec);
-    ModelJudge::Options options = ModelJudge::ReadOptions(params, spec);
+    ModelJudgeOptions options = ReadOptions(params, spec);
     std::vector<std::string> labels = params.Texts("labels", "texts", ParamReader::Need::kRequired);
     std::vector<std::string> passing =
         params.Texts("passing_labels", "texts", ParamReader::Need::kRequired);
@@ -250,7 +330,7 @@ struct LabelModel {
                    {},
                    absl::StrCat(label, judgement.reason.empty() ? "" : ": ", judgement.reason)};
     };
-    return std::make_unique<ModelJudge>(std::move(options));
+    return MakeJudge(std::move(options));
   }
 };
 

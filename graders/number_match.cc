@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "graders/extract.h"
@@ -50,7 +51,7 @@ class NumberMatch : public Grader {
     }
     const std::optional<Number> found = FindIn(input.completion);
     if (!found.has_value()) return Score{0.0, {}, "no number found"};
-    if (Equal(*found, *expected)) return Score{1.0, {}, ""};
+    if (Equal(*found, *expected)) return Grade(std::in_place_type<Score>, 1.0);
     Score wrong;
     wrong.reason.reserve(std::min<size_t>(found->text.size(), 100) + expected->text.size() + 17);
     wrong.reason.append("found ").append(found->text.substr(0, 100));

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 
 namespace rft {
 namespace {
@@ -10,6 +11,8 @@ namespace {
 constexpr std::string_view kUnicodeMinus = "\xE2\x88\x92";
 constexpr int64_t kMaxExponent =
     100000;  // far outside a double; keeps the arithmetic below from overflowing
+
+constexpr int kExactDigits = 15;  // of a mantissa that a double has exactly
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
@@ -57,8 +60,7 @@ size_t SignLength(std::string_view text, size_t end, bool* negative) {
 
 // `digits` is an unsigned number as NumberEnd delimits it.
 std::optional<Number> Convert(std::string_view digits, bool negative) {
-  constexpr int kMaxDigits = 18;    // of a mantissa in 64 bits
-  constexpr int kExactDigits = 15;  // of a mantissa that a double has exactly
+  constexpr int kMaxDigits = 18;  // of a mantissa in 64 bits
   std::optional<Number> result(std::in_place);
   Number& number = *result;
   Decimal& exact = number.exact;
@@ -162,11 +164,37 @@ std::optional<Number> Find(std::string_view text, bool last) {
   return found;
 }
 
+// Digits, with a minus perhaps: what most expected values are.
+std::optional<int64_t> ShortWholeNumber(std::string_view text) {
+  const bool negative = text.starts_with('-');
+  const std::string_view digits = text.substr(negative ? 1 : 0);
+  if (digits.empty() || digits.size() > kExactDigits) return std::nullopt;
+  int64_t value = 0;
+  for (const char c : digits) {
+    if (!IsDigit(c)) return std::nullopt;
+    value = 10 * value + (c - '0');
+  }
+  return negative ? -value : value;
+}
+
+// REQUIRES: `value` has at most kExactDigits digits.
+std::optional<Number> WholeNumber(int64_t value, std::string_view text) {
+  std::optional<Number> number(std::in_place);
+  number->text = text;
+  number->value = static_cast<double>(value);
+  number->exact.negative = value < 0;
+  uint64_t mantissa = static_cast<uint64_t>(std::abs(value));
+  for (; mantissa != 0 && mantissa % 10 == 0; ++number->exact.exponent) mantissa /= 10;
+  number->exact.mantissa = mantissa;
+  return number;
+}
+
 }  // namespace
 
 std::optional<Number> ParseNumber(std::string_view text) {
   while (!text.empty() && IsBlank(text.front())) text.remove_prefix(1);
   while (!text.empty() && IsBlank(text.back())) text.remove_suffix(1);
+  if (const std::optional<int64_t> whole = ShortWholeNumber(text)) return WholeNumber(*whole, text);
   size_t begin = 0;
   while (begin < text.size() && !StartsNumber(text, begin)) ++begin;
   if (begin == text.size()) return std::nullopt;

@@ -4,14 +4,17 @@
 //   WordNumbers numbers(3);
 //   numbers.Number("a") == 0, numbers.Number("b") == 1, numbers.Number("a") == 0
 //
-// std only. Not thread-safe; words must outlive their WordNumbers.
+// Not thread-safe; words must outlive their WordNumbers.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
 #include <vector>
+
+#include "absl/container/inlined_vector.h"
 
 namespace rft {
 namespace numbering_internal {
@@ -34,6 +37,22 @@ uint64_t Load(const char* from) {
   return value;
 }
 
+// a == b of texts that are short, without a call.
+inline bool SameShortText(std::string_view a, std::string_view b) {
+  const size_t size = a.size();
+  if (size != b.size()) return false;
+  if (size > 16) return a == b;
+  if (size >= 8) {
+    return Load<uint64_t>(a.data()) == Load<uint64_t>(b.data()) &&
+           Load<uint64_t>(a.data() + size - 8) == Load<uint64_t>(b.data() + size - 8);
+  }
+  if (size >= 4) {
+    return Load<uint32_t>(a.data()) == Load<uint32_t>(b.data()) &&
+           Load<uint32_t>(a.data() + size - 4) == Load<uint32_t>(b.data() + size - 4);
+  }
+  return size == 0 || (a[0] == b[0] && a[size / 2] == b[size / 2] && a[size - 1] == b[size - 1]);
+}
+
 // What tells words of up to 16 bytes apart, given their size: their two ends. And a hash of all of it.
 struct WordKey {
   uint64_t front = 0, back = 0, hash = 0;
@@ -54,6 +73,22 @@ struct WordKey {
       hash = Mix(hash ^ Load<uint64_t>(data + i), 0xE7037ED1A0B428DBu ^ seed);
   }
 };
+
+// A hash of a word behind whose first byte at least 8 bytes can be read: short words take no branch that depends on their size.
+inline uint64_t HashOfPadded(std::string_view word, uint64_t seed) {
+  const size_t size = word.size();
+  uint64_t front = Load<uint64_t>(word.data());
+  uint64_t back = 0;
+  if (size > 8) {
+    back = Load<uint64_t>(word.data() + size - 8);
+  } else {
+    front &= ~uint64_t{0} >> (8 * ((8 - size) & 7));
+  }
+  uint64_t hash = Mix(front ^ seed, back ^ (size * 0xA0761D6478BD642Fu) ^ ~seed);
+  for (size_t i = 8; i + 8 < size; i += 8)
+    hash = Mix(hash ^ Load<uint64_t>(word.data() + i), 0xE7037ED1A0B428DBu ^ seed);
+  return hash;
+}
 
 // Open addressing, at most half full: key index + 1, or 0.
 template <typename Key>
@@ -80,8 +115,8 @@ class Table {
 
  private:
   int shift_;
-  std::vector<uint32_t> slots_;
-  std::vector<Key> keys_;
+  absl::InlinedVector<uint32_t, 128> slots_;
+  absl::InlinedVector<Key, 32> keys_;
 };
 
 }  // namespace numbering_internal
@@ -133,13 +168,19 @@ class DistinctNgrams {
 
   // REQUIRES: 1 <= n <= kMaxOrder; no more than `num_symbols` symbols come.
   DistinctNgrams(size_t n, size_t num_symbols)
-      : n_(n),
-        shift_(64 - std::bit_width(2 * num_symbols + 1)),
-        slots_(size_t{1} << (64 - shift_), 0) {
+      : n_(n), shift_(64 - std::bit_width(4 * num_symbols + 1)) {
+    const size_t num_slots = size_t{1} << (64 - shift_);
+    if (num_slots > kFewSlots) many_slots_.resize(num_slots);
+    slots_ = num_slots > kFewSlots ? many_slots_.data() : few_slots_;
+    if (num_slots <= kFewSlots) std::fill_n(few_slots_, num_slots, uint64_t{0});
     for (size_t i = 0; i < n; ++i) leaving_factor_ *= kFactor;
   }
+  DistinctNgrams(const DistinctNgrams&) = delete;
+  DistinctNgrams& operator=(const DistinctNgrams&) = delete;
 
   void AddWord(std::string_view word) { Add(numbering_internal::WordKey(word, seed_).hash); }
+  // REQUIRES: 8 bytes can be read from its start. Not together with AddWord, which tells words apart by other numbers.
+  void AddPaddedWord(std::string_view word) { Add(numbering_internal::HashOfPadded(word, seed_)); }
   void AddNumber(uint32_t number) {
     Add(numbering_internal::Mix(number ^ seed_, 0xA0761D6478BD642Fu ^ ~seed_));
   }
@@ -148,6 +189,7 @@ class DistinctNgrams {
   size_t num_distinct() const { return num_distinct_; }
 
  private:
+  static constexpr size_t kFewSlots = 512;
   static constexpr uint64_t kFactor = 0x9E3779B97F4A7C13u;  // 3 modulo 4, so that the order counts
 
   // The n-gram is its symbols as the digits of a number, modulo 2^64: the first one leaves, the new one comes.
@@ -157,7 +199,7 @@ class DistinctNgrams {
     ngram_ = ngram_ * kFactor + symbol - leaving * leaving_factor_;
     if (num_symbols_ < n_) return;
     const uint64_t key = ngram_ | 1;  // 0 is a free slot
-    const size_t mask = slots_.size() - 1;
+    const size_t mask = (size_t{1} << (64 - shift_)) - 1;
     for (size_t at = numbering_internal::Mix(key, 0x9E3779B97F4A7C15u) >> shift_;;
          at = (at + 1) & mask) {
       if (slots_[at] == key) return;
@@ -171,7 +213,9 @@ class DistinctNgrams {
   const uint64_t seed_ = numbering_internal::Seed();
   const size_t n_;
   const int shift_;
-  std::vector<uint64_t> slots_;
+  uint64_t* slots_;  // at most a quarter full
+  uint64_t few_slots_[kFewSlots];
+  std::vector<uint64_t> many_slots_;
   uint64_t last_[kMaxOrder];
   uint64_t leaving_factor_ = 1;
   uint64_t ngram_ = 0;

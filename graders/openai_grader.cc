@@ -2,7 +2,7 @@
 //
 //   file     path of the JSON; a relative one starts at the folder of run.yaml
 //   grader   the JSON itself (a map in run.yaml); instead of `file`
-//   base_url, api_key_env, headers, max_concurrent, attempts     for its model graders (graders/model_judge.cc)
+//   base_url, api_key_env, headers, max_concurrent, attempts, generator     for its model graders (graders/model_judge.cc)
 //
 // What their service leaves open is decided as for our own graders: what fails is no score and never 0.
 
@@ -37,8 +37,8 @@ std::optional<std::string> ReadText(ParamReader& params, const GraderSpec& spec)
   return std::nullopt;
 }
 
-constexpr const char* kServiceKeys[] = {"base_url", "api_key_env", "headers", "max_concurrent",
-                                        "attempts"};
+constexpr const char* kServiceKeys[] = {"base_url",       "api_key_env", "headers",
+                                        "max_concurrent", "attempts",    "generator"};
 
 // Gives the keys to the model graders within.
 void AddServiceKeys(const json::object& keys, json::object& grader) {

@@ -11,7 +11,8 @@
 //   group_size, max_wait_s   of style group (graders/group_collector.h): how many completions a group has, where the run
 //                        doesn't say it; how long a group is waited for from its first completion on, default 300
 //   batch_size           completions per call at most, where the style is one of lists; default 32
-//   workers              processes, default 1
+//   workers              processes, default 1; spare_workers: more of them that stand ready to go on with the others' work where a
+//                        call hangs, default 2 (not where starting one takes longer than a second)
 //   memory_limit_mb      address space per worker in MiB (RLIMIT_AS), default 0 = no limit
 //   startup_deadline_s   for starting Python and importing the function's module, default 120
 //   sys_path             JSON list of folders appended to the worker's sys.path
@@ -110,6 +111,7 @@ class PythonGrader : public ProcessGrader {
     options.spawn.memory_limit_mb = params.Int("memory_limit_mb", 0, 0, int64_t{1} << 30);
     options.startup_deadline_s = params.Double("startup_deadline_s", 120.0, 0.001);
     options.batch_size = static_cast<int>(params.Int("batch_size", 32, 1, 1 << 16));
+    options.spare_workers = static_cast<int>(params.Int("spare_workers", 2, 0, 64));
     const std::string style = params.Choice(
         "style", {"auto", "completion", "batch", "group", "trl", "eval_protocol", "verifiers"},
         "auto");
@@ -125,8 +127,11 @@ class PythonGrader : public ProcessGrader {
     const json::value sys_path = ReadSysPath(params);
     RFT_RETURN_IF_ERROR(params.Finish());
     options.spawn.argv = WorkerCommand();
-    options.init_message = json::serialize(json::object{
-        {"function", function}, {"label", name}, {"sys_path", sys_path}, {"style", style}});
+    options.init_message = json::serialize(json::object{{"function", function},
+                                                        {"label", name},
+                                                        {"sys_path", sys_path},
+                                                        {"style", style},
+                                                        {"starts", kStartsFd}});
     if (options.init_message.size() > kMaxFrameBytes) {
       return absl::InvalidArgumentError(
           absl::StrCat("graders[", name, "].pickle: ", options.init_message.size(),

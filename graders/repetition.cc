@@ -46,6 +46,12 @@ class Repetition : public Grader {
         return Verdict(ngrams);
       }
       default: {
+        LowerAsciiWords ascii;
+        if (ascii.Read(input.completion)) {
+          DistinctNgrams ngrams(n_, ascii.size());
+          for (size_t i = 0; i < ascii.size(); ++i) ngrams.AddPaddedWord(ascii[i]);
+          return Verdict(ngrams);
+        }
         const std::string lower = LowerUtf8(input.completion);
         const std::vector<std::string_view> words = SplitWords(lower);
         DistinctNgrams ngrams(n_, words.size());

@@ -47,6 +47,9 @@ std::string_view Trimmed(std::string_view item) {
   static constexpr Characters kBlank = CharactersOf(" \t\r\n"), kBullet = CharactersOf(" \t\r\n*"),
                               kOpening = CharactersOf(" \t\"'`{[("),
                               kClosing = CharactersOf(" \t\"'`}])");
+  const auto is_plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+  if (item.starts_with(' ')) item.remove_prefix(1);
+  if (!item.empty() && is_plain(item.front()) && is_plain(item.back())) return item;  // most
   const auto strip = [&](const Characters& front, const Characters& back) {
     while (!item.empty() && front[static_cast<unsigned char>(item.front())]) item.remove_prefix(1);
     while (!item.empty() && back[static_cast<unsigned char>(item.back())]) item.remove_suffix(1);
@@ -103,6 +106,7 @@ class SetMatch : public Grader {
       if (is_found[i]) {
         ++num_common;
       } else if (missing.size() < 200) {
+        if (missing.empty()) missing.reserve(64);
         missing.append(missing.empty() ? "missing: " : ", ").append(wanted[i].substr(0, 50));
       }
     }

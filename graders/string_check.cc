@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "graders/grader.h"
@@ -55,7 +56,7 @@ class StringCheck : public Grader {
  private:
   enum class Operation { kEq, kNe, kLike, kIlike };
 
-  static Grade Verdict(bool passed) { return Score{passed ? 1.0 : 0.0, {}, ""}; }
+  static Grade Verdict(bool passed) { return Grade(std::in_place_type<Score>, passed ? 1.0 : 0.0); }
 
   static Grade ContainsIgnoringCase(std::string_view text, std::string_view reference) {
     if (ContainsIgnoringAsciiCase(text, reference)) return Verdict(true);

@@ -36,7 +36,7 @@ struct Call {
 };
 struct QuickCall {  // views into readers
   std::string_view name;
-  QuickJson::Value arguments;
+  const QuickValue& arguments;
 };
 using QuickCalls = absl::InlinedVector<QuickCall, 4>;
 
@@ -92,20 +92,21 @@ std::vector<Call> CallsOf(const GradeInput& input) {
 }
 
 // False: a call that is not just {"name": text, "arguments": JSON} has to be looked at the long way.
-bool AddQuickCalls(const QuickJson::Value& value, QuickCalls* calls) {
+bool AddQuickCalls(const QuickValue& value, QuickCalls* calls) {
   if (value.is_array()) {
-    for (const QuickJson::Value item : simdjson::dom::array(value)) {
-      if (!item.is_object() || !AddQuickCalls(item, calls)) return false;
+    for (const QuickValue* item = value.first(); item != value.next(); item = item->next()) {
+      if (!item->is_object() || !AddQuickCalls(*item, calls)) return false;
     }
     return true;
   }
   if (!value.is_object()) return false;
-  const QuickObject object(value);
-  if (Member(object, "function").has_value()) return false;
-  const auto name = Member(object, "name"), arguments = Member(object, "arguments");
-  if (!name.has_value() || !name->is_string() || !arguments.has_value() || arguments->is_string())
+  const QuickObject object = value.object();
+  if (Member(object, "function") != nullptr) return false;
+  const QuickValue* const name = Member(object, "name");
+  const QuickValue* const arguments = Member(object, "arguments");
+  if (name == nullptr || !name->is_string() || arguments == nullptr || arguments->is_string())
     return false;
-  calls->push_back({std::string_view(*name), *arguments});
+  calls->push_back({name->text(), *arguments});
   return true;
 }
 

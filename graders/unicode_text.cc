@@ -51,21 +51,34 @@ inline BlockBits Bits(const char* block) {
 }
 #endif
 
-// Calls visit(offset, bits) per block until it says false; the last block is filled up with blanks.
+// Calls visit(offset, bits, the block) per block until it says false; the last block is filled up with blanks.
 template <typename Visit>
 bool ForEachBlock(std::string_view text, Visit visit) {
   size_t at = 0;
   for (; at + kBlock <= text.size(); at += kBlock) {
-    if (!visit(at, Bits(text.data() + at))) return false;
+    if (!visit(at, Bits(text.data() + at), text.data() + at)) return false;
   }
   if (at == text.size()) return true;
   char last[kBlock];
   std::memset(last, ' ', kBlock);
   std::memcpy(last, text.data() + at, text.size() - at);
-  return visit(at, Bits(last));
+  return visit(at, Bits(last), last);
 }
 
 inline char LowerAscii(char c) { return static_cast<char>(c + (c >= 'A' && c <= 'Z' ? 32 : 0)); }
+
+// Of ASCII.
+inline void LowerBlock(const char* block, char* out) {
+#if defined(__SSE2__)
+  for (int i = 0; i < 4; ++i) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block) + i);
+    const __m128i shift = _mm_and_si128(InRange(bytes, 'A', 26), _mm_set1_epi8(32));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out) + i, _mm_add_epi8(bytes, shift));
+  }
+#else
+  for (size_t i = 0; i < kBlock; ++i) out[i] = LowerAscii(block[i]);
+#endif
+}
 
 bool EqualIgnoringAsciiCase(const char* a, const char* b, size_t size) {
   for (size_t i = 0; i < size; ++i) {
@@ -190,7 +203,7 @@ std::vector<std::string_view> SplitWords(std::string_view text) {
   words.reserve(text.size() / 5 + 2);
   uint64_t in_word = 0;  // 1: the block before ends within a word
   size_t begin = 0;
-  const bool ascii = ForEachBlock(text, [&](size_t offset, const BlockBits& bits) {
+  const bool ascii = ForEachBlock(text, [&](size_t offset, const BlockBits& bits, const char*) {
     if (bits.beyond_ascii != 0) return false;
     // Where a word and a gap meet.
     uint64_t edges = bits.space ^ ((bits.space << 1) | (in_word ^ 1));
@@ -219,7 +232,7 @@ std::vector<std::string_view> SplitWords(std::string_view text) {
 size_t CountWords(std::string_view text) {
   size_t count = 0;
   uint64_t in_word = 0;
-  const bool ascii = ForEachBlock(text, [&](size_t, const BlockBits& bits) {
+  const bool ascii = ForEachBlock(text, [&](size_t, const BlockBits& bits, const char*) {
     if (bits.beyond_ascii != 0) return false;
     const uint64_t word = ~bits.space;
     count += static_cast<size_t>(std::popcount(word & ~((word << 1) | in_word)));
@@ -290,6 +303,44 @@ bool ContainsIgnoringAsciiCase(std::string_view text, std::string_view needle) {
     if (EqualIgnoringAsciiCase(text.data() + at, needle.data(), needle.size())) return true;
   }
   return false;
+}
+
+bool LowerAsciiWords::Read(std::string_view text) {
+  if (text.size() > kFew) {
+    many_lower_.resize(text.size() + kBlock + kPadding);
+    many_places_.resize(text.size() / 2 + 1);
+    lower_ = many_lower_.data();
+    places_ = many_places_.data();
+  } else {
+    lower_ = few_lower_;
+    places_ = few_places_;
+  }
+  size_ = 0;
+  bool in_word = false;
+  size_t begin = 0;
+  const bool ascii =
+      ForEachBlock(text, [&](size_t offset, const BlockBits& bits, const char* block) {
+        if (bits.beyond_ascii != 0) return false;
+        LowerBlock(block, lower_ + offset);
+        const uint64_t before =
+            (bits.space << 1) | (in_word ? 0 : 1);  // a blank is before the byte
+        uint64_t starts = ~bits.space & before, ends = bits.space & ~before;
+        for (; ends != 0; ends &= ends - 1) {
+          if (!in_word) {
+            begin = offset + static_cast<size_t>(std::countr_zero(starts));
+            starts &= starts - 1;
+          }
+          places_[size_++] = {begin, offset + static_cast<size_t>(std::countr_zero(ends))};
+          in_word = false;
+        }
+        if (starts != 0) {
+          begin = offset + static_cast<size_t>(std::countr_zero(starts));
+          in_word = true;
+        }
+        return true;
+      });
+  if (ascii && in_word) places_[size_++] = {begin, text.size()};  // no last block with blanks
+  return ascii;
 }
 
 std::string LowerUtf8(std::string_view text) {

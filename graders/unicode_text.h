@@ -1,5 +1,5 @@
-// UTF-8 text as Python's str sees it: code points, white space, words, lower case. std only; any thread; linear time but for
-// ContainsIgnoringCase. ASCII goes 16 bytes at a time.
+// UTF-8 text as Python's str sees it: code points, white space, words, lower case. Any thread; linear time but for
+// ContainsIgnoringAsciiCase. ASCII goes 16 bytes at a time.
 #pragma once
 
 #include <string>
@@ -22,6 +22,33 @@ bool IsBlank(std::string_view text);  // white space only, or nothing
 // str.split(): the words between white space. Views into `text`.
 std::vector<std::string_view> SplitWords(std::string_view text);
 size_t CountWords(std::string_view text);  // how many those are
+
+// str.lower().split() of a text in ASCII, without looking at it twice. Words are views into this object.
+class LowerAsciiWords {
+ public:
+  static constexpr size_t kPadding = 8;  // that many bytes can be read from the start of each word
+
+  // False: it is not ASCII.
+  bool Read(std::string_view text);
+  size_t size() const { return size_; }
+  std::string_view operator[](size_t i) const {
+    return {lower_ + places_[i].begin, places_[i].end - places_[i].begin};
+  }
+
+ private:
+  struct Place {
+    size_t begin, end;
+  };
+  static constexpr size_t kFew = 1024;
+
+  size_t size_ = 0;
+  char* lower_;
+  Place* places_;
+  char few_lower_[kFew + 64 + kPadding];
+  Place few_places_[kFew / 2 + 1];
+  std::vector<char> many_lower_;  // of longer texts
+  std::vector<Place> many_places_;
+};
 
 // str.lower(), final sigma and dotted capital I included.
 std::string LowerUtf8(std::string_view text);

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
+#include "rft/core/status_macros.h"
 
 namespace rft {
 namespace {
@@ -21,19 +22,22 @@ constexpr int kExitPolls = 40;
 
 absl::StatusOr<std::shared_ptr<WorkerConnection>> WorkerConnection::Start(
     boost::asio::io_context& io, const SpawnOptions& options, Events events) {
-  absl::StatusOr<SpawnedProcess> process = SpawnProcess(options);
-  if (!process.ok()) return process.status();
+  RFT_ASSIGN_OR_RETURN(StartTokens starts, StartTokens::Create());
+  SpawnOptions spawn = options;
+  spawn.starts_fd = starts.worker_fd();
+  RFT_ASSIGN_OR_RETURN(const SpawnedProcess process, SpawnProcess(spawn));
   std::shared_ptr<WorkerConnection> connection(
-      new WorkerConnection(io, *process, std::move(events)));
+      new WorkerConnection(io, process, std::move(starts), std::move(events)));
   connection->WaitForReplies();
   connection->WaitForOutput();
-  if (process->exit_fd >= 0) connection->WaitForExit();
+  if (process.exit_fd >= 0) connection->WaitForExit();
   return connection;
 }
 
 WorkerConnection::WorkerConnection(boost::asio::io_context& io, const SpawnedProcess& process,
-                                   Events events)
+                                   StartTokens starts, Events events)
     : process_(process),
+      starts_(std::move(starts)),
       events_(std::move(events)),
       requests_(io, process.requests_fd),
       replies_(io, process.replies_fd),

@@ -15,6 +15,7 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "absl/status/statusor.h"
+#include "graders/start_tokens.h"
 #include "graders/worker_frame.h"
 #include "graders/worker_process.h"
 
@@ -36,6 +37,9 @@ class WorkerConnection : public std::enable_shared_from_this<WorkerConnection> {
 
   void Send(std::string_view payload);
 
+  // Before an item of the payload begins, the worker takes one.
+  StartTokens& starts() { return starts_; }
+
   // The end of what it printed since the last call, at most kOutputBytesKept.
   std::string TakeOutput();
 
@@ -49,7 +53,8 @@ class WorkerConnection : public std::enable_shared_from_this<WorkerConnection> {
  private:
   using Descriptor = boost::asio::posix::stream_descriptor;
 
-  WorkerConnection(boost::asio::io_context& io, const SpawnedProcess& process, Events events);
+  WorkerConnection(boost::asio::io_context& io, const SpawnedProcess& process, StartTokens starts,
+                   Events events);
   void WaitForReplies();
   void WaitForOutput();
   void WaitForExit();
@@ -60,6 +65,7 @@ class WorkerConnection : public std::enable_shared_from_this<WorkerConnection> {
   void Die(std::string cause);
 
   const SpawnedProcess process_;
+  StartTokens starts_;
   Events events_;
   Descriptor requests_;
   Descriptor replies_;

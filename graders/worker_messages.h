@@ -1,7 +1,8 @@
 // The JSON inside the frames (graders/worker_frame.h). The other side is bindings/python/rft/_worker.py.
 //
 //   to the worker     first {"function": {"file": PATH, "name": F} | {"module": M, "name": F} | {"pickle": BASE64} |
-//                          {"source": TEXT, "name": F}, each with "args": {...} perhaps, "style": ..., "label": NAME, "sys_path": [...]}
+//                          {"source": TEXT, "name": F}, each with "args": {...} perhaps, "style": ..., "label": NAME, "sys_path": [...],
+//                          "starts": the descriptor of graders/start_tokens.h}
 //                     then  {"items": [{"id": 7, "row": "<the row's JSON, as a string>", "completion": "...",
 //                                       "token_ids": [...], "finish_reason": "stop"}, ...]}; where the completion calls
 //                   tools, also "text" (the completion without them) and "tool_calls" (graders/sample.h)

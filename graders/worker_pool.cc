@@ -20,12 +20,13 @@ using Clock = std::chrono::steady_clock;
 // that a slow item holds up few others.
 constexpr double kAheadSeconds = 0.02;
 constexpr size_t kMaxInFlight = 16;
-// Spare workers: an item that usually takes less than kQuickSeconds is taken to hang after kStuckSeconds.
+// Spare workers: an item that usually takes less than kQuickSeconds is taken to hang after kStuckTimes as long, within bounds.
 constexpr double kQuickSeconds = 0.005;
-constexpr auto kStuck = std::chrono::milliseconds(50);
+constexpr double kStuckTimes = 100;
+constexpr double kStuckLeastSeconds = 0.01, kStuckMostSeconds = 0.05;
+constexpr double kStuckAtFirstSeconds = 0.25;  // a function's first call may have much to get ready
 constexpr double kQuickStartSeconds = 1.0;
 constexpr size_t kMaxSpares = 8;
-constexpr size_t kSparesAtOnce = 2;  // where one call hangs, the next to hang is often not far
 constexpr double kSpareIdleSeconds = 5.0;
 constexpr size_t kMaxBatchBytes = kMaxFrameBytes / 2;
 constexpr int kMaxFailedStarts = 3;
@@ -137,27 +138,66 @@ void WorkerPool::Enqueue(std::vector<Item> items) {
     }
   }
   FillAll();
-  StartSparesIfStuck();
 }
 
-bool WorkerPool::Stuck(const Worker& worker) const {
-  return worker.connection == nullptr ||
-         (!worker.in_flight.empty() && Clock::now() - worker.since >= kStuck);
+bool WorkerPool::SparesHelp() const {
+  return options_.spare_workers > 0 && start_s_ > 0 && start_s_ <= kQuickStartSeconds &&
+         usual_item_s_ < kQuickSeconds && !stopping_ && !broken_.has_value();
 }
 
-void WorkerPool::StartSparesIfStuck() {
-  const bool quick = usual_item_s_ > 0 && usual_item_s_ < kQuickSeconds;
-  if (queue_.empty() || !quick || start_s_ > kQuickStartSeconds || stopping_ || broken_.has_value())
-    return;
-  std::vector<Worker*> spares;  // that are not started
+bool WorkerPool::MayWork(const Worker& worker) const {
+  if (!worker.spare) return true;
+  const auto others_at_work =
+      std::count_if(workers_.begin(), workers_.end(), [&](const auto& other) {
+        return other.get() != &worker && other->ready && !other->stuck &&
+               (!other->spare || !other->in_flight.empty());
+      });
+  return others_at_work < options_.num_workers;
+}
+
+// As many as are wanted are ready or starting.
+void WorkerPool::KeepSpares() {
+  if (!SparesHelp()) return;
+  const auto wanted = static_cast<size_t>(options_.spare_workers);
+  const size_t most = static_cast<size_t>(options_.num_workers) + std::max(kMaxSpares, wanted);
+  size_t idle = 0;
+  std::vector<Worker*> not_started;
   for (auto& worker : workers_) {
-    if (!Stuck(*worker)) return;  // it can go on with the queue, or is starting
-    if (worker->spare && worker->connection == nullptr) spares.push_back(worker.get());
+    if (!worker->spare) continue;
+    if (worker->connection == nullptr) not_started.push_back(worker.get());
+    if (worker->connection != nullptr && worker->in_flight.empty()) ++idle;
   }
-  const size_t most = static_cast<size_t>(options_.num_workers) + kMaxSpares;
-  while (spares.size() < kSparesAtOnce && workers_.size() < most)
-    spares.push_back(workers_.emplace_back(std::make_unique<Worker>(io_, /*spare=*/true)).get());
-  for (size_t i = 0; i < std::min(spares.size(), kSparesAtOnce); ++i) StartWorker(*spares[i]);
+  for (; idle < wanted; ++idle) {
+    if (not_started.empty()) {
+      if (workers_.size() == most) return;
+      not_started.push_back(
+          workers_.emplace_back(std::make_unique<Worker>(io_, /*spare=*/true)).get());
+    }
+    StartWorker(*not_started.back());
+    not_started.pop_back();
+  }
+}
+
+// A spare that has had nothing to do for a while.
+void WorkerPool::EndIfNotWanted(Worker& worker) {
+  const auto idle = std::count_if(workers_.begin(), workers_.end(), [](const auto& other) {
+    return other->spare && other->connection != nullptr && other->in_flight.empty();
+  });
+  if (!SparesHelp() || idle > options_.spare_workers) Stop(worker);
+}
+
+void WorkerPool::OnStuck(Worker& worker) {
+  if (usual_item_s_ >= kQuickSeconds) return;
+  worker.stuck = true;
+  if (!worker.batch) {
+    for (size_t back = worker.connection->starts().TakeBack(worker.in_flight.size()); back > 0;
+         --back) {
+      queue_.push_front(std::move(worker.in_flight.back()));
+      worker.in_flight.pop_back();
+    }
+  }
+  FillAll();
+  KeepSpares();
 }
 
 void WorkerPool::StartWorker(Worker& worker) {
@@ -169,7 +209,7 @@ void WorkerPool::StartWorker(Worker& worker) {
   if (!connection.ok()) {
     return OnStartFailed(worker, std::string(connection.status().message()));
   }
-  {
+  if (!worker.spare) {
     std::lock_guard<std::mutex> lock(mutex_);
     ++stats_.num_started;
   }
@@ -203,9 +243,10 @@ void WorkerPool::OnFrame(Worker& worker, std::string_view payload) {
     if (auto* error = std::get_if<GradeError>(&graded->grade))
       error->message = WithOutput(error->message, output);
     FinishCurrent(worker, std::move(graded->grade));
-    return Fill(worker);
+    return FillOrRest(worker);
   }
-  start_s_ = std::chrono::duration<double>(Clock::now() - worker.since).count();
+  const double start_s = std::chrono::duration<double>(Clock::now() - worker.since).count();
+  start_s_ = start_s_ == 0.0 ? start_s : std::min(start_s_, start_s);
   worker.ready = true;
   worker.batch = std::get<WorkerReady>(*message).batch;
   CancelTimer(worker);
@@ -214,7 +255,14 @@ void WorkerPool::OnFrame(Worker& worker, std::string_view payload) {
     ready_ = true;
   }
   changed_.notify_all();
+  FillOrRest(worker);
+  KeepSpares();
+}
+
+void WorkerPool::FillOrRest(Worker& worker) {
   Fill(worker);
+  if (worker.spare && worker.connection != nullptr && worker.in_flight.empty())
+    ArmTimer(worker, kSpareIdleSeconds, [this, &worker] { EndIfNotWanted(worker); });
 }
 
 void WorkerPool::OnDeath(Worker& worker, const std::string& cause) {
@@ -227,8 +275,7 @@ void WorkerPool::OnDeath(Worker& worker, const std::string& cause) {
     }
     FailCurrent(worker, Killed{what});
   }
-  Stop(worker);
-  StartWorker(worker);
+  Replace(worker);
 }
 
 void WorkerPool::OnItemDeadline(Worker& worker) {
@@ -241,8 +288,14 @@ void WorkerPool::OnItemDeadline(Worker& worker) {
     }
     FailCurrent(worker, Timeout{options_.deadline_s});
   }
+  Replace(worker);
+}
+
+void WorkerPool::Replace(Worker& worker) {
   Stop(worker);
-  StartWorker(worker);
+  if (!worker.spare) StartWorker(worker);
+  FillAll();  // what it had, meanwhile
+  KeepSpares();
 }
 
 // Also a worker that died with nothing to do: nobody's item is to blame.
@@ -280,7 +333,7 @@ void WorkerPool::Stop(Worker& worker) {
     worker.connection = nullptr;
     Reap();
   }
-  worker.ready = false;
+  worker.ready = worker.stuck = false;
   while (!worker.in_flight.empty()) {
     queue_.push_front(std::move(worker.in_flight.back()));
     worker.in_flight.pop_back();
@@ -291,6 +344,8 @@ void WorkerPool::FinishCurrent(Worker& worker, Grade grade) {
   Item item = std::move(worker.in_flight.front());
   worker.in_flight.pop_front();
   CancelTimer(worker);
+  worker.slow_timer.cancel();
+  worker.stuck = false;
   if (!worker.in_flight.empty()) StartClock(worker);
   item.done(std::move(grade));
 }
@@ -310,8 +365,9 @@ bool WorkerPool::RetryEachAlone(Worker& worker) {
 size_t WorkerPool::NumToSend(const Worker& worker) const {
   // The others get their share of a short queue.
   const auto running =
-      static_cast<size_t>(std::count_if(workers_.begin(), workers_.end(), [](const auto& other) {
-        return !other->spare || other->connection != nullptr;
+      static_cast<size_t>(std::count_if(workers_.begin(), workers_.end(), [&](const auto& other) {
+        return other.get() == &worker ||
+               (!other->stuck && (!other->spare || !other->in_flight.empty()));
       }));
   const size_t share = (queue_.size() + running - 1) / running;
   if (worker.batch) {
@@ -324,20 +380,16 @@ size_t WorkerPool::NumToSend(const Worker& worker) const {
                      static_cast<size_t>(alone - queue_.begin())});
   }
   size_t depth = 1;
-  if (worker.item_s > 0)
-    depth =
-        static_cast<size_t>(std::clamp(kAheadSeconds / worker.item_s, 1.0, double{kMaxInFlight}));
+  const double item_s = worker.item_s > 0 ? worker.item_s : usual_item_s_;
+  if (item_s > 0)
+    depth = static_cast<size_t>(std::clamp(kAheadSeconds / item_s, 1.0, double{kMaxInFlight}));
   if (worker.in_flight.size() > depth / 2) return 0;
   return std::min(depth - worker.in_flight.size(), share);
 }
 
 void WorkerPool::Fill(Worker& worker) {
   if (worker.connection == nullptr || !worker.ready) return;
-  if (queue_.empty()) {
-    if (worker.spare && worker.in_flight.empty())
-      ArmTimer(worker, kSpareIdleSeconds, [this, &worker] { Stop(worker); });
-    return;
-  }
+  if (queue_.empty() || worker.stuck || !MayWork(worker)) return;
   const size_t count = NumToSend(worker);
   const bool was_idle = worker.in_flight.empty();
   std::vector<std::string> batch;
@@ -351,15 +403,21 @@ void WorkerPool::Fill(Worker& worker) {
   }
   if (batch.empty()) return;
   worker.connection->Send(EncodeItems(batch));
+  worker.connection->starts().Give(worker.batch ? 1 : batch.size());
   if (was_idle) StartClock(worker);
 }
 
 void WorkerPool::StartClock(Worker& worker) {
   worker.since = Clock::now();
   ArmTimer(worker, options_.deadline_s, [this, &worker] { OnItemDeadline(worker); });
-  worker.slow_timer.expires_after(kStuck);
-  worker.slow_timer.async_wait([this](const boost::system::error_code& error) {
-    if (!error) StartSparesIfStuck();
+  const double stuck_s = usual_item_s_ == 0 ? kStuckAtFirstSeconds
+                                            : std::clamp(kStuckTimes * usual_item_s_,
+                                                         kStuckLeastSeconds, kStuckMostSeconds);
+  worker.slow_timer.expires_after(
+      std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(stuck_s)));
+  const uint64_t use = worker.timer_use;
+  worker.slow_timer.async_wait([this, &worker, use](const boost::system::error_code& error) {
+    if (!error && worker.timer_use == use) OnStuck(worker);
   });
 }
 

@@ -14,9 +14,10 @@
 // of its own, so that the one to blame is found and the others get their grade. Groups are judged as a whole: they get one call,
 // and fail together.
 //
-// Where items usually take milliseconds, one that does not come back soon is likely to hang: while it waits for its deadline, a
-// spare worker goes on with the queue (if workers start quickly: a function that loads much is not loaded again). So a few calls
-// that hang cost one deadline, not one each. A spare with nothing to do ends after a while.
+// Where items usually take milliseconds, one that does not come back soon is likely to hang. While it waits for its deadline, what
+// was sent behind it is taken back (graders/start_tokens.h) and a spare worker goes on with the queue, so a few calls that hang
+// cost one deadline, not one each. Spares are started ahead, if that is quick: a function that loads much is not loaded again.
+// They have nothing to do until then, so that no more than num_workers items are worked on but for those that hang.
 //
 // Thread safety: Submit, WaitReady and stats from any thread; Shutdown from any thread but the pool's.
 #pragma once
@@ -48,6 +49,7 @@ struct WorkerPoolOptions {
   SpawnOptions spawn;
   std::string init_message;  // JSON, the first frame every worker gets
   int num_workers = 1;
+  int spare_workers = 2;     // kept ready for when calls hang
   double deadline_s = 10.0;  // per item
   int batch_size = 32;       // items per call, for functions that take many
   bool groups = false;       // calls are of whole groups (SubmitGroup), which fail as one
@@ -60,7 +62,7 @@ class WorkerPool {
   using Done = std::function<void(Grade)>;
 
   struct Stats {
-    int64_t num_started = 0;   // processes, replacements included
+    int64_t num_started = 0;   // processes, replacements included, spares not
     int64_t num_timeouts = 0;  // items
     int64_t num_killed = 0;    // items whose worker died
   };
@@ -99,10 +101,11 @@ class WorkerPool {
     std::shared_ptr<WorkerConnection> connection;  // null: not running
     bool ready = false;
     bool batch = false;          // all items in flight are one call
+    bool stuck = false;          // the current item takes much longer than usual
     std::deque<Item> in_flight;  // front = current
     boost::asio::steady_timer
         timer;  // start-up, deadline of the current item, or delay before a retry
-    boost::asio::steady_timer slow_timer;  // the current item takes longer than usual
+    boost::asio::steady_timer slow_timer;  // until it is stuck
     uint64_t timer_use = 0;                // a timer that fired before it was re-armed must not act
     std::chrono::steady_clock::time_point since;  // the current item's start
     double item_s = 0.0;                          // smoothed time per item; 0 = not known yet
@@ -110,8 +113,13 @@ class WorkerPool {
   };
 
   void StartWorker(Worker& worker);
-  bool Stuck(const Worker& worker) const;
-  void StartSparesIfStuck();
+  void Replace(Worker& worker);
+  void FillOrRest(Worker& worker);
+  bool SparesHelp() const;
+  bool MayWork(const Worker& worker) const;  // a regular one, or a spare that is needed
+  void KeepSpares();
+  void EndIfNotWanted(Worker& worker);
+  void OnStuck(Worker& worker);
   void OnFrame(Worker& worker, std::string_view payload);
   void OnDeath(Worker& worker, const std::string& cause);
   void OnItemDeadline(Worker& worker);
@@ -139,7 +147,7 @@ class WorkerPool {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::deque<Item> queue_;
   double usual_item_s_ = 0.0;          // smoothed, of all workers; 0 = not known yet
-  double start_s_ = 0.0;               // how long the latest start took
+  double start_s_ = 0.0;               // how long the quickest start took; 0 = none yet
   std::vector<pid_t> dying_;           // killed, not yet reaped
   std::optional<std::string> broken_;  // why nothing can be graded any more
   bool stopping_ = false;

@@ -30,9 +30,9 @@ struct Pipe {
   bool Open() {
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) != 0) return false;
-    // Above 2, so that the child's dup2 onto 0, 1, 2 can't overwrite an end it still needs.
-    read = fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
-    write = fcntl(fds[1], F_DUPFD_CLOEXEC, 3);
+    // Above 3, so that the child's dup2 onto 0, 1, 2 and kStartsFd can't overwrite an end it still needs.
+    read = fcntl(fds[0], F_DUPFD_CLOEXEC, kStartsFd + 1);
+    write = fcntl(fds[1], F_DUPFD_CLOEXEC, kStartsFd + 1);
     close(fds[0]);
     close(fds[1]);
     return read >= 0 && write >= 0;
@@ -103,6 +103,10 @@ void CloseOthersOnExec(long max_fds) {
   dup2(plan.output, 2);
   CloseOthersOnExec(plan.max_fds);
   for (const int fd : options.keep_fds) fcntl(fd, F_SETFD, 0);
+  if (options.starts_fd >= 0) {
+    dup2(options.starts_fd, kStartsFd);
+    fcntl(kStartsFd, F_SETFD, 0);
+  }
   if (options.executable.empty()) {
     execvp(plan.argv[0], plan.argv);
   } else {

@@ -18,6 +18,8 @@
 
 namespace rft {
 
+inline constexpr int kStartsFd = 3;
+
 struct SpawnOptions {
   std::vector<std::string> argv;  // argv[0] is looked up in PATH; not empty
   int64_t memory_limit_mb = 0;    // RLIMIT_AS in MiB; 0 = none
@@ -26,6 +28,8 @@ struct SpawnOptions {
   bool empty_environment = false;  // needs `executable`
   std::vector<std::pair<int, uint64_t>> limits;  // more setrlimit: {RLIMIT_CPU, 10}
   std::vector<int> keep_fds;                     // stay open under their numbers, all > 2
+  // Of workers: a descriptor of ours that they have as kStartsFd; -1 = none. Not together with keep_fds.
+  int starts_fd = -1;
   int run_as_id = 0;  // user and group to change to, without further groups; 0 = stay. Needs root.
 };
 

@@ -13,6 +13,14 @@ absl::StatusOr<GeneratedText> EngineTextGenerator::Generate(const TextRequest& r
   generate.sampling.top_p = request.top_p;
   generate.sampling.max_tokens = request.max_tokens;
   generate.rng.run_seed = request.seed;
+  if (!request.json_schema.empty()) {
+    auto grammar = codec_.CompileGrammar({GrammarSpec::Kind::kJsonSchema, request.json_schema});
+    if (grammar.ok()) {
+      generate.grammar = *std::move(grammar);
+    } else if (!absl::IsUnimplemented(grammar.status())) {
+      return grammar.status();
+    }
+  }
   const auto num_prompt_tokens = static_cast<int64_t>(generate.prompt.size());
   std::vector<GenerateRequest> requests;
   requests.push_back(std::move(generate));

@@ -13,7 +13,8 @@ class EngineTextGenerator : public TextGenerator {
   EngineTextGenerator(InferenceEngine& engine, const TextCodec& codec)
       : engine_(engine), codec_(codec) {}
 
-  // The request's seed decides the draw, whatever else the engine is doing. json_schema is not enforced here.
+  // The request's seed decides the draw, whatever else the engine is doing. Where the codec compiles grammars, the reply is
+  // held to json_schema (and whole, where the schema bounds its strings and lists well within max_tokens).
   absl::StatusOr<GeneratedText> Generate(const TextRequest& request) override;
 
  private:

@@ -8,6 +8,11 @@ absl::StatusOr<std::vector<TokenId>> TextCodec::EncodeChatJson(std::string_view 
   return absl::UnimplementedError("this text codec renders plain messages only");
 }
 
+absl::StatusOr<std::shared_ptr<const TokenGrammar>> TextCodec::CompileGrammar(
+    const GrammarSpec& /*spec*/) const {
+  return absl::UnimplementedError("this text codec compiles no grammars");
+}
+
 std::string DecodeTokens(const TextCodec& codec, absl::Span<const TokenId> ids) {
   const std::vector<std::string>& token_bytes = codec.token_bytes();
   const std::vector<bool>& is_special = codec.is_special();

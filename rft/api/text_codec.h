@@ -3,12 +3,14 @@
 // Thread safety: all methods may be called from any thread.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "rft/api/token_mask.h"
 #include "rft/core/types.h"
 
 namespace rft {
@@ -31,6 +33,10 @@ class TextCodec {
   virtual const std::vector<bool>& is_special() const = 0;
   // Ids that end a completion.
   virtual const std::vector<TokenId>& end_ids() const = 0;
+  // A grammar for this vocabulary, to hold completions to a form (GenerateRequest::grammar). kInvalidArgument: what is wrong
+  // with `spec`. Default: kUnimplemented, for codecs that can compile none.
+  virtual absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileGrammar(
+      const GrammarSpec& spec) const;
 };
 
 // Concatenated bytes of `ids`, special tokens left out, invalid UTF-8 replaced by U+FFFD (as Hugging Face's decode does).

@@ -192,6 +192,23 @@ TEST_F(PythonGraderTest, GivesItemsQueuedBehindAKilledOneToTheReplacement) {
   }
 }
 
+TEST_F(PythonGraderTest, GradesWhatWasSentBehindAHungCallWhileThatHangs) {
+  Misbehaving(5);
+  for (int i = 0; i < 20; ++i) Run("score 1");
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<std::future<Grade>> grades;
+  for (int i = 0; i < 60; ++i)
+    grades.push_back(Start(i % 20 == 5 ? "hang " + pid_file_ : "score 1"));
+  for (int i = 0; i < 60; ++i) {
+    if (i % 20 != 5) EXPECT_STREQ(GradeKind(grades[i].get()), "score") << i;
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(4));
+  for (int i = 5; i < 60; i += 20) EXPECT_STREQ(GradeKind(grades[i].get()), "timeout") << i;
+  EXPECT_LT(std::chrono::steady_clock::now() - start,
+            std::chrono::seconds(9));  // not three times 5
+  EXPECT_EQ(grader_->stats().num_timeouts, 3);
+}
+
 TEST_F(PythonGraderTest, ReportsACrashAsKilledAndGradesOn) {
   Misbehaving();
   const Grade segfault = Run("segfault");

@@ -1,5 +1,5 @@
 // The quick ways of graders against the plain ones they stand for, on random texts: SIMD scans, literal searches, bit-parallel
-// alignment, simdjson, numbering.
+// alignment, JSON in one pass, numbering, patterns that begin with a literal.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,8 +12,10 @@
 #include "graders/extract.h"
 #include "graders/numbering.h"
 #include "graders/quick_json.h"
+#include "graders/quick_regex.h"
 #include "graders/text_metrics.h"
 #include "graders/unicode_text.h"
+#include "re2/re2.h"
 #include "rft/io/json.h"
 #include "tests/graders/grader_testing.h"
 
@@ -56,6 +58,76 @@ TEST_F(QuickPathsTest, WordsAreThoseOfAPlainScan) {
     EXPECT_EQ(std::vector<std::string>(words.begin(), words.end()), PlainWords(text)) << text;
     EXPECT_EQ(CountWords(text), words.size()) << text;
   }
+}
+
+TEST_F(QuickPathsTest, LowerWordsAreThoseOfLowerCaseSplit) {
+  int num_ascii = 0;
+  for (int i = 0; i < 2000; ++i) {
+    std::vector<std::string> parts = {"a",    "Bc",  " ",      "\n",
+                                      "\x1C", "\t ", "WORDs1", std::string(70, 'X')};
+    if (i % 10 == 0) parts.push_back("\xC3\x89");
+    const std::string text = Text(Below(i % 50 == 0 ? 3000 : 300), parts);
+    LowerAsciiWords words;
+    if (!words.Read(text)) {
+      EXPECT_FALSE(IsAscii(text)) << text;
+      continue;
+    }
+    ++num_ascii;
+    std::vector<std::string> found;
+    for (size_t w = 0; w < words.size(); ++w) found.emplace_back(words[w]);
+    EXPECT_EQ(found, PlainWords(absl::AsciiStrToLower(text))) << text;
+  }
+  EXPECT_GT(num_ascii, 1500);
+}
+
+TEST_F(QuickPathsTest, MatchesWhereRe2Does) {
+  int num_matched = 0, num_compared = 0;
+  for (const char* pattern : {R"(<a>\s*-?\d+\s*</a>)", "<a>.*</a>", "(?s)<a>.*?</a>b", "<a>[^<]+<",
+                              "aab", "<a>(?:x|yy)*</a>", "<a>(b|<a>)+</a>", "ab[a-c\\d]+x?<",
+                              R"(a<(\w+|\d*)[-b]>)", "<a>x??y*?</a>", "<<a>+"}) {
+    const std::optional<QuickRegex> quick = QuickRegex::Compile(pattern);
+    ASSERT_TRUE(quick.has_value()) << pattern;
+    const RE2 regex(pattern);
+    for (int i = 0; i < 1500; ++i) {
+      std::vector<std::string> parts = {"<a>", "</a>", "a", "b",  "x", "y", "1",
+                                        "-",   " ",    "<", "\n", ">", "c", "aa"};
+      if (i % 5 == 0) parts.push_back(i % 2 == 0 ? "\xC3\xA9" : "\xFF");
+      const std::string text = Text(Below(60), parts);
+      const std::optional<bool> matches = quick->Matches(text);
+      if (!matches.has_value()) {
+        EXPECT_FALSE(IsAscii(text));
+        continue;
+      }
+      ++num_compared;
+      num_matched += *matches;
+      EXPECT_EQ(*matches, RE2::PartialMatch(text, regex)) << pattern << " | " << text;
+    }
+  }
+  EXPECT_GT(num_compared, 12000);
+  EXPECT_GT(num_matched, 1000);
+}
+
+// Random patterns: what is taken is valid, and means what it means to RE2.
+TEST_F(QuickPathsTest, TakesNoPatternThatRe2ReadsOtherwise) {
+  int num_taken = 0;
+  RE2::Options quiet;
+  quiet.set_log_errors(false);
+  const std::vector<std::string> parts = {"a", "b", "ab", "(",   ")", "(?:",  "|",    "*",
+                                          "+", "?", "[",  "]",   "^", "-",    "a-b",  "\\",
+                                          "d", "s", ".",  "{2}", "$", "[ab]", "[^a]", "(a|b)"};
+  for (int i = 0; i < 30000; ++i) {
+    const std::string pattern = "ab" + Text(1 + Below(8), parts);
+    const std::optional<QuickRegex> quick = QuickRegex::Compile(pattern);
+    if (!quick.has_value()) continue;
+    ++num_taken;
+    const RE2 regex(pattern, quiet);
+    ASSERT_TRUE(regex.ok()) << pattern;
+    for (int j = 0; j < 5; ++j) {
+      const std::string text = Text(Below(20), {"a", "b", "ab", "d", "1", " ", "-", "s", "\n"});
+      EXPECT_EQ(quick->Matches(text), RE2::PartialMatch(text, regex)) << pattern << " | " << text;
+    }
+  }
+  EXPECT_GT(num_taken, 3000);
 }
 
 TEST_F(QuickPathsTest, SearchesIgnoringCaseAsAPlainSearchOfLowerCaseDoes) {
@@ -118,11 +190,13 @@ TEST_F(QuickPathsTest, CountsTheNgramsThatAPlainSetHolds) {
     std::vector<std::string> words;
     for (size_t size = Below(80); words.size() < size;)
       words.push_back(Text(1 + Below(3), {"a", "b", std::string(30, 'c')}));
-    DistinctNgrams by_word(n, words.size()), by_number(n, words.size());
+    DistinctNgrams by_word(n, words.size()), by_number(n, words.size()), by_padded(n, words.size());
     std::set<std::vector<std::string>> plain;
     std::map<std::string, uint32_t> numbers;
     for (size_t w = 0; w < words.size(); ++w) {
       by_word.AddWord(words[w]);
+      const std::string padded = words[w] + std::string(8, '#');
+      by_padded.AddPaddedWord(std::string_view(padded).substr(0, words[w].size()));
       by_number.AddNumber(
           numbers.try_emplace(words[w], static_cast<uint32_t>(numbers.size())).first->second);
       if (w + 1 >= n)
@@ -131,6 +205,7 @@ TEST_F(QuickPathsTest, CountsTheNgramsThatAPlainSetHolds) {
     }
     EXPECT_EQ(by_word.num_distinct(), plain.size()) << n << " of " << words.size();
     EXPECT_EQ(by_number.num_distinct(), plain.size()) << n << " of " << words.size();
+    EXPECT_EQ(by_padded.num_distinct(), plain.size()) << n << " of " << words.size();
     EXPECT_EQ(by_word.size(), words.size() < n ? 0 : words.size() - n + 1);
   }
 }

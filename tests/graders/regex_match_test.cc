@@ -45,5 +45,18 @@ TEST(RegexMatchTest, FinishesAMebibyteThatABacktrackerNeverWould) {
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
 }
 
+// Its literals are looked for before the automaton is made; the verdict is the automaton's.
+TEST(RegexMatchTest, BigPatternsMatchWhatTheyMatch) {
+  for (const auto& [text, matches] : std::vector<std::pair<std::string, bool>>{
+           {std::string(100, 'a'), false},
+           {"b" + std::string(100, 'a'), false},
+           {std::string(100, 'a') + "b", true},
+           {std::string(100, 'A') + "b", false},
+           {"\xC3\xA9" + std::string(100, 'a'), false},
+           {"\xC3\xA9" + std::string(100, 'a') + "b", true}}) {
+    EXPECT_EQ(Match({{"pattern", "(a{1,30}){1,30}b"}}, text), matches) << text;
+  }
+}
+
 }  // namespace
 }  // namespace rft

@@ -85,6 +85,33 @@ def test_a_judge_of_our_own_is_asked_by_its_name(llama_dir: Path) -> None:
         rft.grade_rows([spec], [ROWS[0]], ["yes"])
 
 
+JUDGES = {
+    "rubric": {"type": "llm_judge", "params": {"range": [-1, 5], "rubric": "x", "question": "?"}},
+    "rank": {"type": "llm_judge", "params": {"method": "rank", "rubric": "x", "question": "?"}},
+    "pairwise": {"type": "llm_judge", "params": {"method": "pairwise", "reference": "y", "question": "?"}},
+    "score_model": {"type": "score_model", "params": {"input": [{"role": "user", "content": "Rate {{sample.output_text}}"}], "range": [0, 7]}},
+    "label_model": {"type": "label_model", "params": {"input": [{"role": "user", "content": "x"}], "labels": ["good", "bad"],
+                                                      "passing_labels": ["good"]}},
+    "openai": {"type": "openai", "params": {"grader": {"type": "score_model", "model": "any", "name": "g", "range": [0, 7],
+                                                       "input": [{"role": "user", "content": "Rate {{sample.output_text}}"}]}}},
+}
+
+
+def test_the_replies_of_a_judge_of_our_own_are_held_to_their_form(llama_dir: Path) -> None:
+    # Random weights and a high temperature: what is not enforced will not be there.
+    sampling = {"reasks": "0", "max_tokens": "256", "temperature": "1"}
+    with rft.judge("mine", llama_dir):
+        for name, judge in JUDGES.items():
+            own = {"generator": "mine"} if name == "openai" else {"generator": "mine", **sampling}
+            for seed in range(3):
+                spec = judge | {"deadline_s": 60, "params": judge["params"] | own | ({} if name == "openai" else {"seed": str(seed)})}
+                grades = [one for (one,) in rft.grade_rows([spec], [ROWS[0]] * 2, ["yes", "no"])]
+                if name == "rank":  # the numbers are right; whether each comes once is the model's
+                    assert all(one["kind"] == "score" or "once" in one["reason"] for one in grades), grades
+                else:
+                    assert all(one["kind"] == "score" for one in grades), (name, grades)
+
+
 def test_a_grade_says_no_opinion_with_a_reason() -> None:
     def unsure(completion):
         return rft.Grade(None, "too short to tell")
@@ -93,7 +120,7 @@ def test_a_grade_says_no_opinion_with_a_reason() -> None:
         "grader": "unsure", "kind": "abstain", "score": None, "reason": "too short to tell", "sub_scores": {}, "seconds": 0}
 
 
-@rft.grader(deadline_s=8)
+@rft.grader(deadline_s=4)
 def busy(completion, note):
     if completion == "hang":
         with open(note, "a") as file:
@@ -109,4 +136,4 @@ def test_calls_that_hang_wait_for_their_deadline_side_by_side(tmp_path: Path) ->
     kinds = [one["kind"] for one in grade(busy, completions, rows=[row] * 150)]
     assert [i for i, kind in enumerate(kinds) if kind == "timeout"] == [20, 70] and kinds.count("score") == 148
     first, second = map(float, (tmp_path / "note").read_text().split())
-    assert second - first < 8  # one after the other: the second starts when the first one's time is over
+    assert second - first < 2  # one after the other would be: the second starts when the first one's time is over

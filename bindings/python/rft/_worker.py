@@ -38,6 +38,7 @@ import linecache
 import math
 import numbers
 import os
+import select
 import struct
 import sys
 import traceback
@@ -65,6 +66,26 @@ class Channel:
         os.dup2(null, 0)
         os.close(null)
         os.dup2(2, 1)
+        self._starts: int | None = None
+
+    def wait_for_starts(self, fd: int) -> None:
+        """From now on each item needs a byte from `fd` to start (graders/start_tokens.h)."""
+        self._starts = os.dup(fd)
+        os.close(fd)
+
+    def may_start(self) -> bool:
+        """Whether the next item is still ours; another worker may have got it."""
+        if self._starts is None:
+            return True
+        while True:
+            try:
+                token = os.read(self._starts, 1)
+            except BlockingIOError:
+                select.select([self._starts], [], [])
+                continue
+            if not token:
+                raise EOFError
+            return token == b"s"
 
     def _read_exactly(self, count: int) -> bytes:
         parts = bytearray()
@@ -347,8 +368,10 @@ def reraise(error: BaseException) -> None:
     raise error
 
 
-def grade(function, items: list[dict]):
-    """A reply per item, in their order, each as soon as it is there."""
+def grade(function, items: list[dict], may_start=lambda: True):
+    """A reply per item, in their order, each as soon as it is there. Items that may not start have none."""
+    if function.batch and not may_start():  # all items are one call
+        return
     if function.batch and (function.whole or len(items) > 1):
         try:
             results = function.grade_all(items)
@@ -363,7 +386,8 @@ def grade(function, items: list[dict]):
                 yield {"id": item["id"], **reply_of(function.name, lambda result=result: result)}
             return
     for item in items:
-        yield {"id": item["id"], **reply_of(function.name, lambda item=item: function(item))}
+        if function.batch or may_start():
+            yield {"id": item["id"], **reply_of(function.name, lambda item=item: function(item))}
 
 
 def flush() -> None:
@@ -379,6 +403,8 @@ def main() -> int:
     own_pid = os.getpid()
     try:
         init = channel.receive()
+        if "starts" in init:
+            channel.wait_for_starts(init["starts"])
         sys.path.extend(path for path in init.get("sys_path", []) if path not in sys.path)
         target, label = load(init["function"]), init.get("label", "grader")
         style = init.get("style", "auto")
@@ -396,7 +422,7 @@ def main() -> int:
     channel.send({"ready": True, "batch": True} if function.batch else {"ready": True})
     try:
         while True:
-            for reply in grade(function, channel.receive()["items"]):
+            for reply in grade(function, channel.receive()["items"], channel.may_start):
                 if os.getpid() != own_pid:
                     os._exit(0)  # a child that the grader forked came back here; the answer is the parent's to give
                 flush()

@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +81,20 @@ class Codec:
         from rft import _native
 
         return _native.load().TextCodec(self.encode_chat, self.encode, self.token_bytes, self.is_special, self.end_ids,
-                                        self.encode_chat_json)
+                                        self.encode_chat_json, self.grammar_compiler())
+
+    def grammar_compiler(self) -> Callable[[str, str], Any] | None:
+        """compile(kind, text) for this vocabulary (rft/structure.py), made at its first use; None where xgrammar is not installed."""
+        if not self.end_ids or find_spec("xgrammar") is None:
+            return None
+
+        @cache
+        def compiler() -> Callable[[str, str], Any]:
+            from rft import structure
+
+            return structure.compiler(self)
+
+        return lambda kind, text: compiler()(kind, text)
 
 
 def load_codec(folder: str | Path) -> Codec:

@@ -6,7 +6,7 @@ Rows:
     graders/python/overhead_us   what the worker path adds to a grade of a Python function, in batches; the limit is the goal
     graders/python/hanging_calls_s   what it costs a step of 300 completions that 1 % of the calls are `while True: pass`; the limit is
                                      the deadline of one call. The completions end one after the other in 2 s; all_at_once: what it
-                                     costs where they come together, so that calls hang one after the other
+                                     costs where they come together. The graders have been there for a second, as in a run
     graders/sampling_while_grading   tokens/s of sampling while the completions before are graded, against sampling alone
 Peers are Python packages where people use one (rapidfuzz, sacrebleu, rouge-score, jsonschema, math-verify), else plain Python
 (tests/bench/peers/trl_rewards.py). `limit` of a native row is what 20 times the peer would be; `disagree` says on how many of the
@@ -197,7 +197,7 @@ def hanging_row(options: BenchOptions, log: Log) -> Row:
         places = random.Random(seed).sample(range(STEP), hanging)
         texts = ["hang" if i in places else "fine" for i in range(STEP)]
         start = time.perf_counter()
-        kinds = [grades[0]["kind"] for grades in native.grade_rows([spec], rows, texts, over_s=over_s)]
+        kinds = [grades[0]["kind"] for grades in native.grade_rows([spec], rows, texts, over_s=over_s, settle_s=1.0)]
         if kinds.count("timeout") != hanging or kinds.count("score") != STEP - hanging:
             raise RuntimeError(f"of {STEP} calls, {hanging} of which hang, {kinds.count('score')} were graded")
         return time.perf_counter() - start
