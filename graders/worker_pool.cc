@@ -20,14 +20,6 @@ using Clock = std::chrono::steady_clock;
 // that a slow item holds up few others.
 constexpr double kAheadSeconds = 0.02;
 constexpr size_t kMaxInFlight = 16;
-// Spare workers: an item that usually takes less than kQuickSeconds is taken to hang after kStuckTimes as long, within bounds.
-constexpr double kQuickSeconds = 0.005;
-constexpr double kStuckTimes = 100;
-constexpr double kStuckLeastSeconds = 0.01, kStuckMostSeconds = 0.05;
-constexpr double kStuckAtFirstSeconds = 0.25;  // a function's first call may have much to get ready
-constexpr double kQuickStartSeconds = 1.0;
-constexpr size_t kMaxSpares = 8;
-constexpr double kSpareIdleSeconds = 5.0;
 constexpr size_t kMaxBatchBytes = kMaxFrameBytes / 2;
 constexpr int kMaxFailedStarts = 3;
 constexpr double kRetryDelaySeconds = 0.2;
@@ -140,66 +132,6 @@ void WorkerPool::Enqueue(std::vector<Item> items) {
   FillAll();
 }
 
-bool WorkerPool::SparesHelp() const {
-  return options_.spare_workers > 0 && start_s_ > 0 && start_s_ <= kQuickStartSeconds &&
-         usual_item_s_ < kQuickSeconds && !stopping_ && !broken_.has_value();
-}
-
-bool WorkerPool::MayWork(const Worker& worker) const {
-  if (!worker.spare) return true;
-  const auto others_at_work =
-      std::count_if(workers_.begin(), workers_.end(), [&](const auto& other) {
-        return other.get() != &worker && other->ready && !other->stuck &&
-               (!other->spare || !other->in_flight.empty());
-      });
-  return others_at_work < options_.num_workers;
-}
-
-// As many as are wanted are ready or starting.
-void WorkerPool::KeepSpares() {
-  if (!SparesHelp()) return;
-  const auto wanted = static_cast<size_t>(options_.spare_workers);
-  const size_t most = static_cast<size_t>(options_.num_workers) + std::max(kMaxSpares, wanted);
-  size_t idle = 0;
-  std::vector<Worker*> not_started;
-  for (auto& worker : workers_) {
-    if (!worker->spare) continue;
-    if (worker->connection == nullptr) not_started.push_back(worker.get());
-    if (worker->connection != nullptr && worker->in_flight.empty()) ++idle;
-  }
-  for (; idle < wanted; ++idle) {
-    if (not_started.empty()) {
-      if (workers_.size() == most) return;
-      not_started.push_back(
-          workers_.emplace_back(std::make_unique<Worker>(io_, /*spare=*/true)).get());
-    }
-    StartWorker(*not_started.back());
-    not_started.pop_back();
-  }
-}
-
-// A spare that has had nothing to do for a while.
-void WorkerPool::EndIfNotWanted(Worker& worker) {
-  const auto idle = std::count_if(workers_.begin(), workers_.end(), [](const auto& other) {
-    return other->spare && other->connection != nullptr && other->in_flight.empty();
-  });
-  if (!SparesHelp() || idle > options_.spare_workers) Stop(worker);
-}
-
-void WorkerPool::OnStuck(Worker& worker) {
-  if (usual_item_s_ >= kQuickSeconds) return;
-  worker.stuck = true;
-  if (!worker.batch) {
-    for (size_t back = worker.connection->starts().TakeBack(worker.in_flight.size()); back > 0;
-         --back) {
-      queue_.push_front(std::move(worker.in_flight.back()));
-      worker.in_flight.pop_back();
-    }
-  }
-  FillAll();
-  KeepSpares();
-}
-
 void WorkerPool::StartWorker(Worker& worker) {
   if (stopping_ || broken_.has_value()) return;
   WorkerConnection::Events events;
@@ -232,13 +164,18 @@ void WorkerPool::OnFrame(Worker& worker, std::string_view payload) {
     return FailAll(WithOutput(failed->message, worker.connection->TakeOutput()));
   }
   if (auto* graded = std::get_if<ItemGraded>(&*message)) {
+    if (!worker.lent.empty()) return OnLentGraded(worker, std::move(*graded));
     if (worker.in_flight.empty() || worker.in_flight.front().id != graded->id) {
       return OnDeath(worker, "answered an item it was not working on");
     }
     worker.failed_starts = 0;
     const double took_s = std::chrono::duration<double>(Clock::now() - worker.since).count();
-    for (double* smoothed : {&worker.item_s, &usual_item_s_})
+    for (double* smoothed : {&worker.item_s, &usual_item_s_}) {
+      if (worker.batch && !worker.no_answer_yet)
+        break;  // a call's other answers come with its first
       *smoothed = *smoothed == 0.0 ? took_s : 0.8 * *smoothed + 0.2 * took_s;
+    }
+    worker.no_answer_yet = false;
     const std::string output = worker.connection->TakeOutput();
     if (auto* error = std::get_if<GradeError>(&graded->grade))
       error->message = WithOutput(error->message, output);
@@ -248,7 +185,7 @@ void WorkerPool::OnFrame(Worker& worker, std::string_view payload) {
   const double start_s = std::chrono::duration<double>(Clock::now() - worker.since).count();
   start_s_ = start_s_ == 0.0 ? start_s : std::min(start_s_, start_s);
   worker.ready = true;
-  worker.batch = std::get<WorkerReady>(*message).batch;
+  many_ = worker.batch = std::get<WorkerReady>(*message).batch;
   CancelTimer(worker);
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -259,14 +196,9 @@ void WorkerPool::OnFrame(Worker& worker, std::string_view payload) {
   KeepSpares();
 }
 
-void WorkerPool::FillOrRest(Worker& worker) {
-  Fill(worker);
-  if (worker.spare && worker.connection != nullptr && worker.in_flight.empty())
-    ArmTimer(worker, kSpareIdleSeconds, [this, &worker] { EndIfNotWanted(worker); });
-}
-
 void WorkerPool::OnDeath(Worker& worker, const std::string& cause) {
   const std::string what = WithOutput("the worker " + cause, worker.connection->TakeOutput());
+  if (!worker.lent.empty()) return Replace(worker);
   if (!worker.ready || worker.in_flight.empty()) return OnStartFailed(worker, what);
   if (!RetryEachAlone(worker)) {
     {
@@ -279,6 +211,7 @@ void WorkerPool::OnDeath(Worker& worker, const std::string& cause) {
 }
 
 void WorkerPool::OnItemDeadline(Worker& worker) {
+  if (!worker.lent.empty()) return Replace(worker);
   if (const std::optional<std::string> cause = worker.connection->Exited())
     return OnDeath(worker, *cause);
   if (!RetryEachAlone(worker)) {
@@ -334,6 +267,7 @@ void WorkerPool::Stop(Worker& worker) {
     Reap();
   }
   worker.ready = worker.stuck = false;
+  worker.lent.clear();
   while (!worker.in_flight.empty()) {
     queue_.push_front(std::move(worker.in_flight.back()));
     worker.in_flight.pop_back();
@@ -404,17 +338,15 @@ void WorkerPool::Fill(Worker& worker) {
   if (batch.empty()) return;
   worker.connection->Send(EncodeItems(batch));
   worker.connection->starts().Give(worker.batch ? 1 : batch.size());
+  worker.no_answer_yet = true;
   if (was_idle) StartClock(worker);
 }
 
 void WorkerPool::StartClock(Worker& worker) {
   worker.since = Clock::now();
   ArmTimer(worker, options_.deadline_s, [this, &worker] { OnItemDeadline(worker); });
-  const double stuck_s = usual_item_s_ == 0 ? kStuckAtFirstSeconds
-                                            : std::clamp(kStuckTimes * usual_item_s_,
-                                                         kStuckLeastSeconds, kStuckMostSeconds);
-  worker.slow_timer.expires_after(
-      std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(stuck_s)));
+  worker.slow_timer.expires_after(std::chrono::duration_cast<Clock::duration>(
+      std::chrono::duration<double>(StuckAfterSeconds())));
   const uint64_t use = worker.timer_use;
   worker.slow_timer.async_wait([this, &worker, use](const boost::system::error_code& error) {
     if (!error && worker.timer_use == use) OnStuck(worker);

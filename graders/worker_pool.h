@@ -17,7 +17,8 @@
 // Where items usually take milliseconds, one that does not come back soon is likely to hang. While it waits for its deadline, what
 // was sent behind it is taken back (graders/start_tokens.h) and a spare worker goes on with the queue, so a few calls that hang
 // cost one deadline, not one each. Spares are started ahead, if that is quick: a function that loads much is not loaded again.
-// They have nothing to do until then, so that no more than num_workers items are worked on but for those that hang.
+// They have nothing to do until then, so that no more than num_workers items are worked on but for those that hang. The items
+// of a call of many that is likely to hang are tried in calls of their own at once, and the first score counts.
 //
 // Thread safety: Submit, WaitReady and stats from any thread; Shutdown from any thread but the pool's.
 #pragma once
@@ -41,6 +42,7 @@
 #include "absl/status/status.h"
 #include "graders/async_grader.h"
 #include "graders/worker_connection.h"
+#include "graders/worker_messages.h"
 
 namespace rft {
 
@@ -103,6 +105,8 @@ class WorkerPool {
     bool batch = false;          // all items in flight are one call
     bool stuck = false;          // the current item takes much longer than usual
     std::deque<Item> in_flight;  // front = current
+    std::deque<int64_t> lent;  // of a stuck call of many: its items, now in the queue or elsewhere
+    bool no_answer_yet = false;  // to the latest call
     boost::asio::steady_timer
         timer;  // start-up, deadline of the current item, or delay before a retry
     boost::asio::steady_timer slow_timer;  // until it is stuck
@@ -114,12 +118,6 @@ class WorkerPool {
 
   void StartWorker(Worker& worker);
   void Replace(Worker& worker);
-  void FillOrRest(Worker& worker);
-  bool SparesHelp() const;
-  bool MayWork(const Worker& worker) const;  // a regular one, or a spare that is needed
-  void KeepSpares();
-  void EndIfNotWanted(Worker& worker);
-  void OnStuck(Worker& worker);
   void OnFrame(Worker& worker, std::string_view payload);
   void OnDeath(Worker& worker, const std::string& cause);
   void OnItemDeadline(Worker& worker);
@@ -139,6 +137,18 @@ class WorkerPool {
   void Reap();
   void StopEverything();
 
+  // graders/spare_workers.cc
+  double QuickSeconds() const;
+  double StuckAfterSeconds() const;
+  bool SparesHelp() const;
+  bool MayWork(const Worker& worker) const;  // a regular one, or a spare that is needed
+  void KeepSpares();
+  void FillOrRest(Worker& worker);
+  void EndIfNotWanted(Worker& worker);
+  void OnStuck(Worker& worker);
+  void Lend(Worker& worker);
+  void OnLentGraded(Worker& worker, ItemGraded graded);
+
   const WorkerPoolOptions options_;
   boost::asio::io_context io_;
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
@@ -146,7 +156,8 @@ class WorkerPool {
   // Pool thread only.
   std::vector<std::unique_ptr<Worker>> workers_;
   std::deque<Item> queue_;
-  double usual_item_s_ = 0.0;          // smoothed, of all workers; 0 = not known yet
+  bool many_ = false;                  // the function takes many items at once
+  double usual_item_s_ = 0.0;          // smoothed, of all workers; of a call, if many_; 0 = unknown
   double start_s_ = 0.0;               // how long the quickest start took; 0 = none yet
   std::vector<pid_t> dying_;           // killed, not yet reaped
   std::optional<std::string> broken_;  // why nothing can be graded any more

@@ -137,3 +137,23 @@ def test_calls_that_hang_wait_for_their_deadline_side_by_side(tmp_path: Path) ->
     assert [i for i, kind in enumerate(kinds) if kind == "timeout"] == [20, 70] and kinds.count("score") == 148
     first, second = map(float, (tmp_path / "note").read_text().split())
     assert second - first < 2  # one after the other would be: the second starts when the first one's time is over
+
+
+@rft.grader(style="batch", deadline_s=4)
+def listed(completions, note):
+    with open(note[0], "a") as file:
+        file.write(f"{len(completions)}\n")
+    while "hang" in completions:
+        pass
+    return [0.5] * len(completions)
+
+
+def test_the_items_of_a_call_that_hangs_are_tried_alone_before_its_deadline(tmp_path: Path) -> None:
+    completions = ["hang" if i == 170 else "fine" for i in range(200)]
+    row = json.dumps({"note": str(tmp_path / "note")})
+    start = time.monotonic()
+    kinds = [one["kind"] for one in grade(listed, completions, rows=[row] * 200)]
+    assert time.monotonic() - start < 7.5  # not twice the deadline
+    assert [i for i, kind in enumerate(kinds) if kind == "timeout"] == [170] and kinds.count("score") == 199
+    sizes = [int(line) for line in (tmp_path / "note").read_text().split()]
+    assert max(sizes) > 1 and sizes.count(1) >= 2
