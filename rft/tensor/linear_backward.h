@@ -1,5 +1,8 @@
-// The two products of a linear layer's backward, shared by Linear, LinearAdd and the vocabulary projection.
+// The two products of a linear layer's backward, shared by Linear, LinearAdd, experts, adapters and the vocabulary projection.
 #pragma once
+
+#include <cstdint>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -8,7 +11,7 @@
 namespace rft::ops {
 
 // Adds dy^T x to the gradients of the weight's parts (those that have one) and returns dx = dy W (dtype of x).
-// x [T, K] and dy [T, N]: contiguous, of the same compute dtype. need_dx = false skips dx (an undefined tensor returns).
+// x [T, K] and dy [T, N]: contiguous, of the same compute dtype.
 at::Tensor LinearBackward(const at::Tensor& x_TK, const at::Tensor& dy_TN, const Weight& weight);
 
 // W packed for dx = dy W: [K, N]-major panels. Made once where several calls share it.
@@ -19,5 +22,15 @@ at::Tensor InputGradient(const at::Tensor& dy_TN, const at::Tensor& packed_trans
 // dW += dy^T x only.
 void AccumulateWeightGradient(const at::Tensor& x_TK, const at::Tensor& dy_TN,
                               const Weight& weight);
+
+// Columns [first, first + n) of dy are those of this gradient, float32 [n, K]; undefined: nobody wants it.
+struct GradientOfColumns {
+  int64_t first;
+  at::Tensor grad;
+};
+// grad += dy^T x for each of them, the same bits for every thread count. x [T, K] and dy [T, N]: of the same compute dtype, rows
+// contiguous but perhaps further apart than they are long.
+void AddTransposedProduct(const at::Tensor& dy_TN, const at::Tensor& x_TK,
+                          const std::vector<GradientOfColumns>& grads);
 
 }  // namespace rft::ops
