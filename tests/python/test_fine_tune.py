@@ -228,6 +228,17 @@ def test_a_run_stopped_after_any_step_goes_on_bit_for_bit(llama_dir: Path, tmp_p
     assert [json.loads(line)["loss"] for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()] == trace
 
 
+def test_the_command_says_what_memory_is_for_before_the_first_step(llama_dir: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from rft.cli import app
+
+    (tmp_path / "run.json").write_text(sft_config(llama_dir, tmp_path, "run").to_json())
+    result = CliRunner().invoke(app, ["sft", str(tmp_path / "run.json"), "--set", "trainer.steps=2"])
+    assert result.exit_code == 0, result.output
+    assert 0 < result.output.index("memory: ") < result.output.index("gradients") < result.output.index("step 1/2")
+
+
 def test_the_best_weights_are_kept_and_patience_ends_the_run(llama_dir: Path, tmp_path: Path) -> None:
     config = sft_config(llama_dir, tmp_path, "run", eval={"every": 1}, stop={"patience": 2}, checkpoint={"every": 0},
                         trainer={"steps": 60, "learning_rate": 0.05, "dtype": "fp32", "threads": 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,13 @@ def test_bad_conversations_are_all_reported(tmp_path: Path) -> None:
     path.write_text('{"messages": [{"role": "user", "content": "hi"}]}\nnot json\n')
     with pytest.raises(ValueError, match=r"sft.jsonl:1: (?s:.)*sft.jsonl:2: "):
         read_conversations(path)
+
+
+def test_there_is_one_device(llama_dir: Path) -> None:
+    with pytest.raises(rft.ConfigError, match="device: 'cuda': the CPU is the only device"):
+        rft.Model.load(str(llama_dir), device="cuda")
+    with pytest.raises(rft.ConfigError, match="trainer.device: the CPU is the only device in this version; leave the key out"):
+        rft.RunConfig.from_json(json.dumps({"model": "m", "data": {"train": "t"}, "trainer": {"device": "cuda"}}))
 
 
 def test_a_state_keeps_where_the_data_loop_was(llama_dir: Path, tmp_path: Path) -> None:

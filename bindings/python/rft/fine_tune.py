@@ -282,7 +282,7 @@ class FineTune:
             self.state["bad_evaluations"] += 1
             patience = self.config.get("stop.patience")
             if patience and self.state["bad_evaluations"] >= patience:
-                self.stop_reason = f"the held-out loss has not improved in {patience} evaluations; best at step {self.state['best_step']}"
+                self.stop_reason = f"the held-out loss has not improved in {patience} evaluations"
         return metrics
 
     def _replace(self, name: str, write: Callable[[Path], None]) -> None:

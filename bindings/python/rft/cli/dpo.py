@@ -54,4 +54,4 @@ def run(run_yaml: Path | None, kind: str, overrides: list[str], resume: Path | N
         raise typer.Exit(130) from None
     summary = tune.finish()
     typer.echo(f"{tune.dir / 'model'}: {summary['stop_reason']}"
-               + (f"; best held-out loss {summary['best_loss']:.4f} at step {summary['best_step']}" if summary["best_step"] else ""))
+               + (f"; held-out loss {summary['best_loss']:.4f} at step {summary['best_step']}, the best" if summary["best_step"] else ""))
