@@ -147,10 +147,14 @@ def config_of(run_dir: Path) -> RunConfig:
 
 def trainer_of(run_dir: Path, batch: Batch) -> tuple[Trainer, int]:
     """(a trainer of the run with its newest state that is not after the batch's step, else its first; the step of that state, 0 for
-    the model as it was loaded)."""
+    the model as it was loaded). Datums of a policy loss get that model's log-probabilities as their reference's."""
     from rft.fine_tune import load_trainer
 
     trainer = load_trainer(config_of(run_dir), batch.temperature)
+    for call in batch.calls:
+        if call.verb == "forward_backward" and call.arguments["loss"] != "cross-entropy":
+            for datum, logprobs in zip(call.datums, trainer.forward(call.datums), strict=True):
+                datum.ref_logprobs = logprobs
     states = {int(folder.name.removeprefix("step-")): folder for folder in run_dir.glob("checkpoints/step-*")}
     if (run_dir / "state").is_dir():
         states[int(read_json(run_dir / "state" / "cursor.json")["step"])] = run_dir / "state"
