@@ -50,7 +50,11 @@ SaveDtype ParseSaveDtype(const CausalLm& model, const std::string& name) {
   return SaveDtype::kFloat32;
 }
 
-std::shared_ptr<CausalLm> Load(const std::string& dir, const std::string& dtype, int threads) {
+std::shared_ptr<CausalLm> Load(const std::string& dir, const std::string& dtype, int threads,
+                               const std::string& device) {
+  if (device != "cpu")
+    throw StatusException(absl::InvalidArgumentError(
+        absl::StrCat("device: '", device, "': the CPU is the only device in this version")));
   UseThreads(threads);
   const at::ScalarType compute = ComputeDtype(dtype);
   return ValueOrThrow(WithoutGil([&] { return LoadModel(dir, compute); }));
@@ -242,12 +246,13 @@ void BindModels(py::module_& m) {
       "A language model: fp32 master weights and the compute copy that sampler and trainer share.")
       .def_static(
           "load", &Load, py::arg("dir"), py::arg("dtype") = "bf16", py::arg("threads") = 0,
+          py::arg("device") = "cpu",
           "Loads a Hugging Face folder (config.json, *.safetensors).\n\n"
           "dtype: compute type, \"bf16\" or \"fp32\"; \"int8\" is bf16 with int8 weights (one "
           "scale per output), for judges and references: it is never trained or given new "
           "weights. threads: for all tensor work of this "
           "process from now on; 0 "
-          "leaves it as it is (all cores unless set before).\n\n"
+          "leaves it as it is (all cores unless set before). device: \"cpu\", the only one.\n\n"
           "Raises NotFoundError (what is missing), ConfigError (unknown architecture, a "
           "missing or misshapen tensor, "
           "NaN weights, pickle files), ResourceError.")

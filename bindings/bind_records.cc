@@ -13,6 +13,8 @@
 #include "bindings/python_values.h"
 #include "rft/api/datum.h"
 #include "rft/api/inference_engine.h"
+#include "rollout/datums.h"
+#include "rollout/group_record.h"
 
 namespace rft::python {
 namespace {
@@ -83,6 +85,9 @@ void BindDatum(py::module_& m) {
   datum.def_property_readonly(
       "routes", [](const Datum& d) { return BytesPerToken(d.routes.packed, d.ids.size()); },
       "Packed routing of the position that predicts each token, uint8 [tokens, bytes], or None.");
+  datum.def_property_readonly(
+      "routed", [](const Datum& d) { return ReadOnlyArray(d.routes.known); },
+      "uint8: 0 where the entry of routes means nothing; empty: all of them count.");
   datum.def_property(
       "ids", [](const Datum& d) { return ReadOnlyArray(d.ids); },
       [](Datum& d, const py::object& values) { d.ids = ToTokenIds(values, "ids"); },
@@ -205,10 +210,22 @@ void BindCompletion(py::module_& m) {
       });
 }
 
+std::vector<Datum> DatumsOfGroups(const std::vector<std::string>& records, bool mask_truncated,
+                                  bool replay_routes) {
+  std::vector<Group> groups;
+  for (const std::string& record : records) groups.push_back(ValueOrThrow(GroupFromRecord(record)));
+  return MakeDatums(groups, {.replay_routes = replay_routes, .mask_truncated = mask_truncated})
+      .datums;
+}
+
 }  // namespace
 
 void BindRecords(py::module_& m) {
   BindDatum(m);
+  m.def("datums_of_groups", &DatumsOfGroups, py::arg("records"), py::kw_only(),
+        py::arg("mask_truncated") = false, py::arg("replay_routes") = true,
+        "What a run trains on of groups, each a JSON object as its journal and events.jsonl have "
+        "them.\n\nRaises ConfigError for what is not such a record.");
   BindResults(m);
   BindCompletion(m);
 }

@@ -138,10 +138,10 @@ OptimStepResult OptimStep(PyTrainer& self, double learning_rate, double beta1, d
   return ValueOrThrow(self.Call([&](Trainer& t) { return t.OptimStep(params); }));
 }
 
-void SaveState(PyTrainer& self, const std::string& dir) {
+void SaveState(PyTrainer& self, const std::string& dir, std::pair<int64_t, int64_t> shard) {
   ThrowIfError(self.Call([&](Trainer& t) {
     const absl::Status made = FileSystem::Default().CreateDirs(dir);
-    return made.ok() ? t.SaveState(dir) : made;
+    return made.ok() ? t.SaveStateShard(dir, shard.first, shard.second) : made;
   }));
 }
 
@@ -239,8 +239,10 @@ void BindTraining(py::module_& m) {
       .def(
           "zero_grad", [](PyTrainer& self) { self.Call([](Trainer& t) { t.ZeroGrad(); }); },
           "Forgets the accumulated gradient.")
-      .def("save_state", &SaveState, py::arg("dir"),
-           "Weights, optimizer state and step count into a folder (made if missing).")
+      .def("save_state", &SaveState, py::arg("dir"), py::arg("shard") = std::make_pair(0, 1),
+           "Weights, optimizer state and step count into a folder (made if missing). shard=(i, n): "
+           "only the i-th of n parts of every tensor, as NAME[begin:end]; load_state reads what n "
+           "such calls, or processes, have left.")
       .def(
           "load_state",
           [](PyTrainer& self, const std::string& dir) {
@@ -280,6 +282,15 @@ void BindTraining(py::module_& m) {
                 ValueOrThrow(self.Call([](Trainer& t) { return t.SaveWeightsForSampler(); })));
           },
           "The current weights, for Engine.publish: a pointer, not a copy.")
+      .def(
+          "follow",
+          [](PyTrainer& self, const PyTrainer& other, double decay) {
+            ThrowIfError(self.Call([&](Trainer& t) { return t.Follow(other.unguarded(), decay); }));
+          },
+          py::arg("other"), py::arg("decay"),
+          "Moves what is trained here towards what `other` trains, own = decay * own + (1 - decay) "
+          "* other's, as a new version: an exponential moving average. `other` must not be in a "
+          "call meanwhile. Raises ConfigError if their parameters differ.")
       .def("gradient", &Gradient, py::arg("name"),
            "A float32 copy of the raw accumulated gradient of one parameter (a sum: no "
            "denominator, no clipping).")

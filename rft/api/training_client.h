@@ -5,12 +5,15 @@
 // its denominator to the accumulated denominator; optim_step divides one by the other, clips, steps, and clears both.
 // So the result does not depend on how a step is split into calls or micro-batches.
 //
-// Threading: calls for one client execute in the order made; a client may be used from one thread at a time.
+// Threading: calls for one client execute in the order made; a client may be used from one thread at a time. Different clients
+// (of models, or of adapters of one base) may run at the same time. For a verb in the background: std::async, or Python's submit.
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -44,12 +47,14 @@ class TrainingClient {
   virtual absl::StatusOr<ForwardBackwardResult> ForwardBackwardCustom(
       absl::Span<const Datum> datums, const CustomLoss& loss) = 0;
 
-  // Divides the accumulated gradient by the accumulated denominator, clips, applies AdamW, clears the gradient.
-  // kFailedPrecondition if nothing has been accumulated. A non-finite gradient: skipped = true and nothing changes.
+  // Divides the accumulated gradient by the accumulated denominator, clips, steps the optimizer, clears the gradient.
+  // kFailedPrecondition if nothing has been accumulated; kInvalidArgument names the parameter. A non-finite gradient: skipped = true and nothing changes.
+  // kResourceExhausted: nothing has changed, the accumulated gradient included; the call may be made again.
   virtual absl::StatusOr<OptimStepResult> OptimStep(const AdamParams& params) = 0;
   virtual void ZeroGrad() = 0;
 
-  // Weights, optimizer state and step count into / from an existing folder; parameters by name.
+  // Weights, optimizer state and step count into / from an existing folder; parameters by name. When LoadState fails, nothing
+  // has changed.
   virtual absl::Status SaveState(const std::string& dir) = 0;
   virtual absl::Status LoadState(const std::string& dir) = 0;
 
@@ -65,6 +70,13 @@ class TrainingClient {
 
   // The current weights, for InferenceEngine::Publish: a pointer, not a copy.
   virtual absl::StatusOr<std::shared_ptr<const PublishedWeights>> SaveWeightsForSampler() = 0;
+
+  // Completions of the weights as they are now: result[i][s] is sample s of request i. Waits for at most `deadline_s` seconds.
+  // Errors: GenerateAll's; kFailedPrecondition for a client that has no engine.
+  virtual absl::StatusOr<std::vector<std::vector<Completion>>> Sample(
+      std::vector<GenerateRequest> /*requests*/, double /*deadline_s*/) {
+    return absl::FailedPreconditionError("sample: this client has no engine");
+  }
 };
 
 }  // namespace rft

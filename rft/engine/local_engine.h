@@ -11,6 +11,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "rft/api/inference_engine.h"
@@ -38,6 +39,14 @@ struct EngineOptions {
 absl::StatusOr<std::unique_ptr<InferenceEngine>> CreateLocalEngine(
     std::shared_ptr<CausalLm> model, const EngineOptions& options,
     std::shared_ptr<const TextCodec> codec);
+
+// For TrainerOptions::sampler: Trainer::Sample asks such an engine.
+inline auto LocalSampler(EngineOptions options = {},
+                         std::shared_ptr<const TextCodec> codec = nullptr) {
+  return [options = std::move(options), codec = std::move(codec)](std::shared_ptr<CausalLm> model) {
+    return CreateLocalEngine(std::move(model), options, codec);
+  };
+}
 
 // Engines by the name that run.yaml's `engine.name` gives.
 using EngineRegistry =

@@ -24,38 +24,43 @@ CausalLm::CausalLm(ModelConfig config, at::ScalarType dtype)
       rope_(config_.rope, config_.rope.rotary_dim > 0 ? config_.rope.rotary_dim : config_.head_dim,
             config_.max_positions) {}
 
+std::shared_ptr<ModelWeights>* CausalLm::FreeVersion() {
+  const auto it = std::find_if(versions_.begin(), versions_.end(),
+                               [](const auto& version) { return version.use_count() == 1; });
+  return it == versions_.end() ? nullptr : &*it;
+}
+
+void CausalLm::ReserveVersion() {
+  if (FreeVersion()) return;
+  auto fresh = std::make_shared<ModelWeights>();
+  Pack(*fresh, {});
+  versions_.insert(versions_.begin(), std::move(fresh));
+}
+
 std::shared_ptr<const ModelWeights> CausalLm::PackNewVersion(const ValueUpdate& update) {
-  std::shared_ptr<ModelWeights> next;
-  for (auto it = versions_.begin(); it != versions_.end(); ++it) {
-    if (it->use_count() ==
-        1) {  // nobody samples or trains on it: its memory becomes the new version
-      next = std::move(*it);
-      versions_.erase(it);
-      break;
-    }
-  }
-  if (!next) {  // memory may run out on the way: no half-done updates
-    next = std::make_shared<ModelWeights>();
-    if (update) parameters_->Update(update);
-    Pack(*next, {});
-  } else if (update) {
+  const bool filled = FreeVersion() == nullptr;  // what is made now has the masters' values
+  ReserveVersion();
+  std::shared_ptr<ModelWeights>* place = FreeVersion();
+  ModelWeights& next = **place;
+  if (update) {
     std::atomic<int64_t> updated{0};
-    Pack(*next, [&](const Parameter& p, int64_t begin, int64_t count) {
+    Pack(next, [&](const Parameter& p, int64_t begin, int64_t count) {
       update(p, begin, count);
       updated.fetch_add(count, std::memory_order_relaxed);
     });
     TORCH_CHECK(updated == parameters_->num_parameters(), "model: packing updated ", updated.load(),
                 " of ", parameters_->num_parameters(), " parameters");
-  } else {
-    Pack(*next, {});
+  } else if (!filled) {
+    Pack(next, {});
   }
-  next->version_number = ++last_version_;
-  versions_.push_back(next);
-  return next;
+  next.version_number = ++last_version_;
+  std::rotate(versions_.begin() + (place - versions_.data()),
+              versions_.begin() + (place - versions_.data()) + 1, versions_.end());
+  return versions_.back();
 }
 
 std::shared_ptr<const ModelWeights> CausalLm::weights() {
-  return versions_.empty() ? PackNewVersion() : versions_.back();
+  return last_version_ == 0 ? PackNewVersion() : versions_.back();
 }
 
 std::vector<const Weight*> LinearWeights(const ModelWeights& weights) {

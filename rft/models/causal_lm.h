@@ -86,6 +86,8 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
   // Packs the current master parameters into a new version (number = last + 1) and makes it current. Reuses the memory of
   // a version that nobody holds any more. `update`, if given, is applied to all masters on the way.
   std::shared_ptr<const ModelWeights> PackNewVersion(const ValueUpdate& update = {});
+  // Makes sure that the next PackNewVersion has memory to write to, and so can't run out of it half-way. Nothing else changes.
+  void ReserveVersion();
   // The current version. Packed on first use.
   std::shared_ptr<const ModelWeights> weights();
 
@@ -121,6 +123,8 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
   RopeTable rope_;
 
  private:
+  std::shared_ptr<ModelWeights>* FreeVersion();  // one that nobody holds; null: there is none
+
   std::vector<std::shared_ptr<ModelWeights>>
       versions_;  // current one last; others are reused when released
   std::string source_dir_;

@@ -209,19 +209,29 @@ void LoraAdapter::Pack(LoraWeights& weights, const ModelWeights& base) const {
     }
 }
 
-std::shared_ptr<const ModelWeights> LoraAdapter::PackNewVersion() {
+void LoraAdapter::ReserveVersion() {
   const auto base = base_->weights();
+  if (reserved_ && reserved_->base == base) return;
   auto packed = std::make_shared<LoraWeights>();
   Pack(*packed, *base);
   auto next = std::make_shared<ModelWeights>(*base);
   next->base = base;
-  next->version_number = ++last_version_;
-  next->lora = {{.begin = 0,
-                 .count = -1,
-                 .weights = std::move(packed),
-                 .dropout = nullptr,
-                 .head_dropout = nullptr}};
-  current_ = std::move(next);
+  next->lora = {
+      {.begin = 0, .count = -1, .weights = packed, .dropout = nullptr, .head_dropout = nullptr}};
+  reserved_lora_ = std::move(packed);
+  reserved_ = std::move(next);
+}
+
+std::shared_ptr<const ModelWeights> LoraAdapter::PackNewVersion() {
+  const auto before = reserved_;
+  ReserveVersion();
+  if (reserved_ == before) {  // filled earlier, with other values
+    for (auto& [weight, low_rank] : reserved_lora_->by_weight) low_rank.Repack();
+    if (reserved_lora_->embedding) reserved_lora_->embedding->Repack();
+  }
+  reserved_->version_number = ++last_version_;
+  reserved_lora_ = nullptr;
+  current_ = std::move(reserved_);
   return current_;
 }
 

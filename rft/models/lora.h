@@ -71,6 +71,7 @@ class LoraAdapter {
 
   // As CausalLm's. A version keeps the base's version it was made over.
   std::shared_ptr<const ModelWeights> PackNewVersion();
+  void ReserveVersion();
   std::shared_ptr<const ModelWeights> weights();
 
   ParameterStore& parameters() { return *parameters_; }
@@ -94,6 +95,8 @@ class LoraAdapter {
   std::unique_ptr<ParameterStore> parameters_;
   std::vector<Pair> pairs_;
   std::shared_ptr<const ModelWeights> current_;
+  std::shared_ptr<ModelWeights> reserved_;  // the next one, and its part of it; null: not yet made
+  std::shared_ptr<LoraWeights> reserved_lora_;
   int64_t last_version_ = 0;
 };
 

@@ -40,6 +40,7 @@ absl::StatusOr<std::shared_ptr<const ModelWeights>> ReloadWeights(CausalLm& mode
   RFT_ASSIGN_OR_RETURN(const std::shared_ptr<CausalLm> other, LoadModel(dir, model.dtype()));
   RFT_RETURN_IF_ERROR(CheckSame(model, *other, dir));
   return TryTorch([&]() -> std::shared_ptr<const ModelWeights> {
+    model.ReserveVersion();  // if memory runs out, then before anything has changed
     for (const Parameter& mine : model.parameters().all()) {
       const Parameter* theirs = other->parameters().Find(mine.name);
       std::memcpy(Data<float>(mine.value), Data<float>(theirs->value),

@@ -67,42 +67,52 @@ at::Tensor InputGradient(const at::Tensor& dy, const at::Tensor& packed_transpos
   return dx;
 }
 
+void AddTransposedProduct(const at::Tensor& dy, const at::Tensor& x,
+                          const std::vector<GradientOfColumns>& grads) {
+  if (std::none_of(grads.begin(), grads.end(),
+                   [](const GradientOfColumns& g) { return g.grad.defined(); }))
+    return;  // a frozen base
+  DispatchFloat(x.scalar_type(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const auto& kernels = GetKernels().typed<T>();
+    const int64_t tokens = x.size(0), k = x.size(1), ld_x = x.stride(0);
+    const int64_t n = dy.size(1), ld_dy = dy.stride(0);
+    const int64_t block = std::min(tokens, kTokenBlock), padded = RoundUp(block, 2);
+    at::Tensor dy_t = at::zeros({n, padded}, dy.options());
+    at::Tensor x_packed = at::empty({PackedElements<T>(block, k)}, x.options());
+    for (int64_t t0 = 0; t0 < tokens; t0 += block) {
+      const int64_t count = std::min(block, tokens - t0), even = RoundUp(count, 2);
+      Pack(RowsSource(Data<T>(x) + t0 * ld_x, ld_x), count, k, Data<T>(x_packed));
+      ParallelFor(RoundUp(n, 64) / 64, GrainFor(64 * count), [&](int64_t begin, int64_t end) {
+        for (int64_t b = begin; b < end; ++b) {
+          const int64_t n0 = b * 64, columns = std::min<int64_t>(64, n - n0);
+          T* out = Data<T>(dy_t) + n0 * padded;
+          kernels.transpose(Data<T>(dy) + t0 * ld_dy + n0, count, columns, ld_dy, out, padded);
+          for (int64_t c = 0; even != count && c < columns; ++c)
+            out[c * padded + count] = FromFloat<T>(0.0f);
+        }
+      });
+      for (const GradientOfColumns& g : grads)
+        if (g.grad.defined())
+          GemmToFloat(Data<T>(dy_t) + g.first * padded, padded, Data<T>(x_packed), g.grad.size(0),
+                      sizeof(T) == 2 ? even : count, k, Data<float>(g.grad), k, true);
+    }
+  });
+}
+
 bool NeedsWeightGradient(const Weight& w) {
   return std::any_of(w.parts.begin(), w.parts.end(),
                      [](const Parameter* p) { return p->grad.defined(); });
 }
 
 void AccumulateWeightGradient(const at::Tensor& x, const at::Tensor& dy, const Weight& w) {
-  if (!NeedsWeightGradient(w)) return;
-  DispatchFloat(x.scalar_type(), [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    const auto& kernels = GetKernels().typed<T>();
-    const int64_t tokens = x.size(0);
-    const int64_t block = std::min(tokens, kTokenBlock), padded = RoundUp(block, 2);
-    at::Tensor dy_t = at::zeros({w.n, padded}, dy.options());
-    at::Tensor x_packed = at::empty({PackedElements<T>(block, w.k)}, x.options());
-    for (int64_t t0 = 0; t0 < tokens; t0 += block) {
-      const int64_t count = std::min(block, tokens - t0), even = RoundUp(count, 2);
-      Pack(RowsSource(Data<T>(x) + t0 * w.k, w.k), count, w.k, Data<T>(x_packed));
-      ParallelFor(RoundUp(w.n, 64) / 64, GrainFor(64 * count), [&](int64_t begin, int64_t end) {
-        for (int64_t b = begin; b < end; ++b) {
-          const int64_t n0 = b * 64, columns = std::min<int64_t>(64, w.n - n0);
-          T* out = Data<T>(dy_t) + n0 * padded;
-          kernels.transpose(Data<T>(dy) + t0 * w.n + n0, count, columns, w.n, out, padded);
-          for (int64_t c = 0; even != count && c < columns; ++c)
-            out[c * padded + count] = FromFloat<T>(0.0f);
-        }
-      });
-      int64_t row = 0;
-      for (const Parameter* part : w.parts) {
-        const int64_t rows = part->value.size(0);
-        if (part->grad.defined())
-          GemmToFloat(Data<T>(dy_t) + row * padded, padded, Data<T>(x_packed), rows,
-                      sizeof(T) == 2 ? even : count, w.k, Data<float>(part->grad), w.k, true);
-        row += rows;
-      }
-    }
-  });
+  std::vector<GradientOfColumns> grads;
+  int64_t first = 0;
+  for (const Parameter* part : w.parts) {
+    grads.push_back({first, part->grad});
+    first += part->value.size(0);
+  }
+  AddTransposedProduct(dy, x, grads);
 }
 
 at::Tensor LinearBackward(const at::Tensor& x, const at::Tensor& dy, const Weight& w) {

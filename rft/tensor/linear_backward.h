@@ -1,5 +1,8 @@
-// The two products of a linear layer's backward, shared by Linear, LinearAdd and the vocabulary projection.
+// The two products of a linear layer's backward, shared by Linear, LinearAdd, experts, adapters and the vocabulary projection.
 #pragma once
+
+#include <cstdint>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -21,5 +24,15 @@ bool NeedsWeightGradient(const Weight& weight);
 // dW += dy^T x only.
 void AccumulateWeightGradient(const at::Tensor& x_TK, const at::Tensor& dy_TN,
                               const Weight& weight);
+
+// Columns [first, first + n) of dy are those of this gradient, float32 [n, K]; undefined: nobody wants it.
+struct GradientOfColumns {
+  int64_t first;
+  at::Tensor grad;
+};
+// grad += dy^T x for each of them, the same bits for every thread count. x [T, K] and dy [T, N]: of the same compute dtype, rows
+// contiguous but perhaps further apart than they are long.
+void AddTransposedProduct(const at::Tensor& dy_TN, const at::Tensor& x_TK,
+                          const std::vector<GradientOfColumns>& grads);
 
 }  // namespace rft::ops

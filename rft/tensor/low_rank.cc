@@ -12,6 +12,7 @@
 #include "rft/core/rng.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
+#include "rft/tensor/linear_backward.h"
 #include "rft/tensor/parallel.h"
 
 namespace rft {
@@ -19,8 +20,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-constexpr int64_t kTokenBlock = 2048;  // tokens reduced at a time in a weight gradient
 
 struct Rows {
   int64_t begin, count;
@@ -104,35 +103,6 @@ void AddExpanded(const at::Tensor& h, const LowRank& w, Rows rows, const at::Ten
   });
 }
 
-// grad[N, K] += dy^T x over t rows; deterministic for every thread count.
-template <typename T>
-void AddTransposedProduct(const T* dy, int64_t ld_dy, int64_t n, const T* x, int64_t ld_x,
-                          int64_t k, int64_t t, const at::TensorOptions& options, float* grad) {
-  const int64_t block = std::min(t, kTokenBlock), padded = RoundUp(block, 2);
-  at::Tensor dy_t = at::zeros({n, padded}, options);
-  at::Tensor x_packed = at::empty({PackedElements<T>(block, k)}, options);
-  const auto& kernels = GetKernels().typed<T>();
-  for (int64_t t0 = 0; t0 < t; t0 += block) {
-    const int64_t count = std::min(block, t - t0), even = RoundUp(count, 2);
-    const int64_t panels = RoundUp(k, kPanelWidth) / kPanelWidth;
-    for (int64_t p = 0; p < panels; ++p)
-      kernels.pack_panel(x + t0 * ld_x + p * kPanelWidth, ld_x, 1, count,
-                         std::min<int64_t>(kPanelWidth, k - p * kPanelWidth),
-                         Data<T>(x_packed) + p * PanelElements<T>(count));
-    ParallelFor(RoundUp(n, 64) / 64, GrainFor(64 * count), [&](int64_t begin, int64_t end) {
-      for (int64_t b = begin; b < end; ++b) {
-        const int64_t n0 = b * 64, columns = std::min<int64_t>(64, n - n0);
-        T* out = Data<T>(dy_t) + n0 * padded;
-        kernels.transpose(dy + t0 * ld_dy + n0, count, columns, ld_dy, out, padded);
-        for (int64_t c = 0; even != count && c < columns; ++c)
-          out[c * padded + count] = FromFloat<T>(0.0f);
-      }
-    });
-    GemmToFloat(Data<T>(dy_t), padded, Data<T>(x_packed), n, sizeof(T) == 2 ? even : count, k, grad,
-                k, true);
-  }
-}
-
 // dh = s dy B, and B's gradient. dy_TN covers all rows; h is what the forward made.
 at::Tensor ExpandBackward(const at::Tensor& dy, const at::Tensor& h, const LowRank& w, Rows rows) {
   const int64_t inner = w.inner(), r = w.padded_rank();
@@ -152,9 +122,7 @@ at::Tensor ExpandBackward(const at::Tensor& dy, const at::Tensor& h, const LowRa
       const int64_t ld = own.stride(0);
       GemmToFloat(g, ld, Data<T>(packed), rows.count, own.size(1), w.rank,
                   Data<float>(raw) + column, inner, false);
-      if (part.b->grad.defined())
-        AddTransposedProduct(g, ld, part.n, Data<T>(h) + column, inner, w.rank, rows.count,
-                             dy.options(), Data<float>(part.b->grad));
+      ops::AddTransposedProduct(own, h.narrow(1, column, w.rank), {{0, part.b->grad}});
     }
     ScaleTo(Data<float>(raw), rows.count * inner, w.scale, Data<T>(dh));
   });
@@ -168,14 +136,14 @@ at::Tensor ProjectBackward(const at::Tensor& dh, const at::Tensor& x, const LowR
   DispatchFloat(w.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     at::Tensor stacked = at::zeros({inner, w.k}, at::kFloat);
+    std::vector<ops::GradientOfColumns> grads;
     for (size_t i = 0; i < w.parts.size(); ++i) {
       const LowRank::Part& part = w.parts[i];
       const int64_t column = static_cast<int64_t>(i) * r;
       stacked.narrow(0, column, w.rank).copy_(part.a->value);
-      if (part.a->grad.defined())
-        AddTransposedProduct(Data<T>(dh) + column, inner, w.rank, Data<T>(x), w.k, w.k, t,
-                             dh.options(), Data<float>(part.a->grad));
+      grads.push_back({column, part.a->grad});
     }
+    ops::AddTransposedProduct(dh, x, grads);
     at::Tensor packed = at::empty({PackedElements<T>(inner, w.k)}, dh.options());
     Pack(RowsSource(Data<float>(stacked), w.k), inner, w.k, Data<T>(packed));
     Gemm(Data<T>(dh), inner, Data<T>(packed), t, inner, w.k, Data<T>(dx), w.k);
@@ -270,20 +238,42 @@ EmbeddingLowRank::EmbeddingLowRank(Parameter* a, Parameter* b, float scale) {
   expand.rank = a->value.size(0);
   expand.scale = scale;
   expand.parts = {{.column = 0, .n = 0, .a = a, .b = b, .b_packed = {}}};
-  PackB(expand.parts[0], expand.rank, at::kFloat);
   a_VR = at::empty({a->value.size(1), a->value.size(0)}, at::kFloat);
-  a_VR.copy_(a->value.t());
+  Repack();
+}
+
+void EmbeddingLowRank::Repack() {
+  PackB(expand.parts[0], expand.rank, at::kFloat);
+  const int64_t r = expand.rank, vocab = a_VR.size(0);
+  const float* a = Data<float>(expand.parts[0].a->value);
+  ParallelFor(vocab, GrainFor(r), [&](int64_t begin, int64_t end) {
+    for (int64_t id = begin; id < end; ++id)
+      for (int64_t i = 0; i < r; ++i) Data<float>(a_VR)[id * r + i] = a[i * vocab + id];
+  });
 }
 
 void LowRank::Repack() {
-  const int64_t r = padded_rank();
+  const int64_t r = padded_rank(), panels = RoundUp(inner(), kPanelWidth) / kPanelWidth;
   DispatchFloat(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    at::Tensor stacked = at::zeros({inner(), k}, at::kFloat);
-    for (size_t i = 0; i < parts.size(); ++i)
-      stacked.narrow(0, static_cast<int64_t>(i) * r, rank).copy_(parts[i].a->value);
     if (!a_packed.defined()) a_packed = at::empty({PackedElements<T>(k, inner())}, dtype);
-    Pack(WeightSource(Data<float>(stacked), k), k, inner(), Data<T>(a_packed));
+    const auto pack = GetKernels().typed<T>().pack_panel_from_float;
+    ParallelFor(panels, GrainFor(k * kPanelWidth), [&](int64_t begin, int64_t end) {
+      std::vector<float> stacked(kPanelWidth * k);  // rows of one part's A after another's
+      for (int64_t p = begin; p < end; ++p) {
+        const int64_t first = p * kPanelWidth,
+                      columns = std::min<int64_t>(kPanelWidth, inner() - first);
+        for (int64_t c = 0; c < columns; ++c) {
+          const int64_t part = (first + c) / r, row = (first + c) % r;
+          float* to = stacked.data() + c * k;
+          if (row < rank)
+            std::copy_n(Data<float>(parts[part].a->value) + row * k, k, to);
+          else
+            std::fill_n(to, k, 0.0f);
+        }
+        pack(stacked.data(), 1, k, k, columns, Data<T>(a_packed) + p * PanelElements<T>(k));
+      }
+    });
   });
   for (Part& part : parts) PackB(part, rank, dtype);
 }

@@ -33,7 +33,7 @@ struct LowRank {
   // bf16 products read pairs: an odd rank has a zero row more.
   int64_t padded_rank() const { return dtype == at::kBFloat16 ? (rank + 1) / 2 * 2 : rank; }
   int64_t inner() const { return static_cast<int64_t>(parts.size()) * padded_rank(); }
-  // Fills the packed copies from the masters; allocates on the first call.
+  // Fills the packed copies from the masters; allocates tensors on the first call only.
   void Repack();
 };
 
@@ -44,6 +44,7 @@ struct EmbeddingLowRank {
   at::Tensor a_VR;
   // Makes the copies of A [r, V] and B [H, r].
   EmbeddingLowRank(Parameter* a, Parameter* b, float scale);
+  void Repack();  // as LowRank's
 };
 
 // Inverted dropout of x on the adapter's path (training only). The mask is a function of (seed, key of the token, column),

@@ -1,12 +1,13 @@
 // The trainer in this process.
 #include <cmath>
 #include <optional>
+#include <type_traits>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros.h>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "losses/distillation.h"
 #include "losses/loss.h"
@@ -17,7 +18,6 @@
 #include "rft/tensor/memory.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
-#include "rft/tensor/top_tokens.h"
 #include "rft/tensor/try_torch.h"
 #include "rft/train/adapter_dropout.h"
 #include "rft/train/batcher.h"
@@ -26,8 +26,8 @@
 #include "rft/train/loss_inputs.h"
 #include "rft/train/memory_planner.h"
 #include "rft/train/optimizer.h"
+#include "rft/train/packed_forward.h"
 #include "rft/train/preference.h"
-#include "rft/train/replay.h"
 #include "rft/train/step_metrics.h"
 #include "rft/train/trainer.h"
 #include "rft/train/trainer_state.h"
@@ -35,38 +35,36 @@
 namespace rft {
 namespace {
 
-at::Tensor IntTensor(const std::vector<int64_t>& values) { return at::tensor(values, at::kLong); }
+// TryTorch for what returns a Status itself.
+template <typename F>
+absl::Status TryStatus(F&& body) {
+  const absl::StatusOr<absl::Status> result = TryTorch(std::forward<F>(body));
+  return result.ok() ? *result : result.status();
+}
+
+absl::Status CheckNotEmpty(absl::Span<const Datum> datums) {
+  return datums.empty() ? absl::InvalidArgumentError("datums: is empty") : absl::OkStatus();
+}
 
 class LocalTrainer : public Trainer {
  public:
   LocalTrainer(std::shared_ptr<CausalLm> model, const TrainerOptions& options)
       : model_(std::move(model)),
         options_(options),
-        codec_(model_->route_codec()),
+        forward_(model_, options_.temperature, options_.replay_routes),
         weights_(options_.frozen    ? options_.frozen
                  : options_.adapter ? options_.adapter->weights()
                                     : model_->weights()) {}
 
   absl::StatusOr<ForwardResult> Forward(absl::Span<const Datum> datums) override {
-    RFT_RETURN_IF_ERROR(Validate(datums));
-    return TryTorch([&] {
-      at::NoGradGuard no_grad;
-      ForwardResult result;
-      result.logprobs = EmptyRows(datums);
-      result.routes = EmptyRoutes(datums, codec_);
-      for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget)) {
-        Routing routing = MakeRouting(datums, batch);
-        routing.capture = !result.routes.empty();
-        Scatter(batch, Logprobs(*weights_, batch, nullptr, routing), result.logprobs);
-        if (routing.capture) ScatterRoutes(datums, batch, routing.used_TMK, codec_, result.routes);
-      }
-      return result;
-    });
+    RFT_RETURN_IF_ERROR(forward_.Validate(datums));
+    return TryTorch([&] { return forward_.Score(datums, *weights_, options_.token_budget); });
   }
 
   absl::StatusOr<ForwardBackwardResult> ForwardBackward(absl::Span<const Datum> datums,
                                                         const LossConfig& config) override {
-    RFT_RETURN_IF_ERROR(Validate(datums));
+    RFT_RETURN_IF_ERROR(CheckNotEmpty(datums));
+    RFT_RETURN_IF_ERROR(forward_.Validate(datums));
     const Loss* loss = nullptr;
     RFT_RETURN_IF_ERROR(TryTorch([&] { loss = &FindLoss(config.name); }));
     RFT_RETURN_IF_ERROR(ValidateLossInputs(datums, config));
@@ -81,10 +79,10 @@ class LocalTrainer : public Trainer {
       for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget)) {
         const auto weights = WeightsInTraining(batch, masks);
         const ops::CheckpointScope scope(options_.checkpoint_every);
-        Routing routing = MakeRouting(datums, batch);
+        Routing routing = forward_.MakeRouting(datums, batch);
         routing.summarize = true;
         routing.penalty = {options_.router_load_balance_coef, options_.router_z_coef};
-        at::Tensor entropy_N, logprobs_N = Logprobs(*weights, batch, &entropy_N, routing);
+        at::Tensor entropy_N, logprobs_N = forward_.Logprobs(*weights, batch, routing, &entropy_N);
         Scatter(batch, logprobs_N, result.logprobs);
         LossInput input = LossInputs(datums, batch, logprobs_N);
         if (config.top_entropy || config.entropy_coef != 0.0) input.entropy_T = entropy_N;
@@ -104,7 +102,8 @@ class LocalTrainer : public Trainer {
 
   absl::StatusOr<ForwardBackwardResult> ForwardBackwardCustom(absl::Span<const Datum> datums,
                                                               const CustomLoss& loss) override {
-    RFT_RETURN_IF_ERROR(Validate(datums));
+    RFT_RETURN_IF_ERROR(CheckNotEmpty(datums));
+    RFT_RETURN_IF_ERROR(forward_.Validate(datums));
     RFT_RETURN_IF_ERROR(CheckFrozenBase());
     const uint64_t masks = ++num_passes_;  // both passes see the same dropout
     RFT_ASSIGN_OR_RETURN(
@@ -114,8 +113,8 @@ class LocalTrainer : public Trainer {
           result.logprobs = EmptyRows(datums);
           for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget)) {
             const auto weights = WeightsInTraining(batch, masks);
-            Routing routing = MakeRouting(datums, batch);
-            Scatter(batch, Logprobs(*weights, batch, nullptr, routing), result.logprobs);
+            Routing routing = forward_.MakeRouting(datums, batch);
+            Scatter(batch, forward_.Logprobs(*weights, batch, routing), result.logprobs);
           }
           return result;
         }));
@@ -145,8 +144,8 @@ class LocalTrainer : public Trainer {
         result.num_computed_tokens += static_cast<int64_t>(batch.ids.size());
         const auto weights = WeightsInTraining(batch, masks);
         const ops::CheckpointScope scope(options_.checkpoint_every);
-        Routing routing = MakeRouting(datums, batch);
-        const at::Tensor logprobs_N = Logprobs(*weights, batch, nullptr, routing);
+        Routing routing = forward_.MakeRouting(datums, batch);
+        const at::Tensor logprobs_N = forward_.Logprobs(*weights, batch, routing);
         Backward((logprobs_N * at::tensor(gradient, at::kFloat)).sum(), result.finite);
       }
       denominator_ += custom.denominator;
@@ -156,44 +155,18 @@ class LocalTrainer : public Trainer {
   }
 
   absl::StatusOr<Description> Describe(absl::Span<const Datum> datums, int32_t top_k) override {
-    RFT_RETURN_IF_ERROR(Validate(datums));
+    RFT_RETURN_IF_ERROR(forward_.Validate(datums));
     if (top_k < 0 || top_k > model_->config().vocab_size)
       return absl::InvalidArgumentError(
           absl::StrCat("top_k: ", top_k, " is not in 0 .. ", model_->config().vocab_size));
-    return TryTorch([&] {
-      at::NoGradGuard no_grad;
-      Description result;
-      result.top_k = top_k;
-      result.logprobs = result.entropies = EmptyRows(datums);
-      for (const Datum& d : datums) {
-        result.top_ids.emplace_back(d.ids.size() * top_k, -1);
-        result.top_logprobs.emplace_back(d.ids.size() * top_k, 0.0f);
-      }
-      for (const MicroBatch& batch : MakeMicroBatches(datums, options_.token_budget)) {
-        at::Tensor hidden_NH;
-        Routing routing = MakeRouting(datums, batch);
-        Scatter(batch, Logprobs(*weights_, batch, nullptr, routing, &hidden_NH), result.logprobs);
-        const ops::TopTokens top = ops::TopLogprobs(hidden_NH, weights_->head, top_k,
-                                                    options_.temperature, AdapterOfHead(*weights_));
-        Scatter(batch, top.entropy_N, result.entropies);
-        for (size_t i = 0; i < batch.predictions.size(); ++i) {
-          const auto& p = batch.predictions[i];
-          for (int64_t j = 0; j < top_k; ++j) {
-            result.top_ids[p.datum][p.token * top_k + j] =
-                static_cast<TokenId>(Data<int64_t>(top.ids_NK)[i * top_k + j]);
-            result.top_logprobs[p.datum][p.token * top_k + j] =
-                Data<float>(top.logprobs_NK)[i * top_k + j];
-          }
-        }
-      }
-      return result;
-    });
+    return TryTorch(
+        [&] { return forward_.Describe(datums, *weights_, options_.token_budget, top_k); });
   }
 
   absl::StatusOr<ForwardBackwardResult> ForwardBackwardPreference(absl::Span<const Datum> datums,
                                                                   const PreferenceConfig& config,
                                                                   bool gradient) override {
-    RFT_RETURN_IF_ERROR(Validate(datums));
+    RFT_RETURN_IF_ERROR(forward_.Validate(datums));
     const PreferenceLoss* loss = nullptr;
     RFT_RETURN_IF_ERROR(TryTorch([&] { loss = &FindPreferenceLoss(config.name); }));
     RFT_RETURN_IF_ERROR(ValidatePreference(datums, *loss));
@@ -210,8 +183,8 @@ class LocalTrainer : public Trainer {
         const MicroBatch batch = MakeMicroBatches(chunk, INT64_MAX)[0];
         const auto weights = gradient ? WeightsInTraining(batch, masks) : weights_;
         const ops::CheckpointScope scope(options_.checkpoint_every);
-        Routing routing = MakeRouting(chunk, batch);
-        const at::Tensor logprobs_N = Logprobs(*weights, batch, nullptr, routing);
+        Routing routing = forward_.MakeRouting(chunk, batch);
+        const at::Tensor logprobs_N = forward_.Logprobs(*weights, batch, routing);
         const PreferenceOutput output =
             loss->forward(PreferenceInputs(chunk, batch, logprobs_N, *loss), config);
         result.loss_sum += output.sum.item<double>();
@@ -237,7 +210,8 @@ class LocalTrainer : public Trainer {
   absl::StatusOr<ForwardBackwardResult> ForwardBackwardDistillation(
       absl::Span<const Datum> datums, const Description& teacher,
       const DistillationConfig& config) override {
-    RFT_RETURN_IF_ERROR(Validate(datums));
+    RFT_RETURN_IF_ERROR(CheckNotEmpty(datums));
+    RFT_RETURN_IF_ERROR(forward_.Validate(datums));
     RFT_RETURN_IF_ERROR(ValidateTeacher(datums, teacher, model_->config().vocab_size));
     RFT_RETURN_IF_ERROR(CheckFrozenBase());
     return Accumulating(TryTorch([&] {
@@ -249,10 +223,10 @@ class LocalTrainer : public Trainer {
         const auto weights = WeightsInTraining(batch, masks);
         const ops::CheckpointScope scope(options_.checkpoint_every);
         const TeacherTokens tokens = TeacherTokensOf(datums, batch, teacher);
-        Routing routing = MakeRouting(datums, batch);
-        const at::Tensor student_NK =
-            ops::TokenLogprobs(WantedStates(*weights, batch, routing), weights->head, tokens.ids_NK,
-                               options_.temperature, nullptr, AdapterOfHead(*weights));
+        Routing routing = forward_.MakeRouting(datums, batch);
+        const at::Tensor student_NK = ops::TokenLogprobs(
+            forward_.WantedStates(*weights, batch, routing), weights->head, tokens.ids_NK,
+            options_.temperature, nullptr, AdapterOfHead(*weights));
         const at::Tensor sum =
             (DistillationDivergence(student_NK, tokens.logprobs_NK, config) * tokens.weights_N)
                 .sum();
@@ -273,6 +247,7 @@ class LocalTrainer : public Trainer {
     if (!accumulated_)
       return absl::FailedPreconditionError(
           "optim_step: no gradient has been accumulated; call forward_backward first");
+    RFT_RETURN_IF_ERROR(Optimizer::Check(params));
     return TryTorch([&] {
       ParameterStore& trained = parameters();
       OptimStepResult result;
@@ -286,13 +261,7 @@ class LocalTrainer : public Trainer {
             params.grad_clip_norm > 0 && result.grad_norm > params.grad_clip_norm
                 ? params.grad_clip_norm / (result.grad_norm + 1e-6)  // as torch's clip_grad_norm_
                 : 1.0;
-        weights_.reset();  // lets its memory be reused when nobody samples from it any more
-        if (options_.adapter) {
-          optimizer().Step(trained, scale * clip, params);
-          weights_ = options_.adapter->PackNewVersion();
-        } else {
-          weights_ = model_->PackNewVersion(optimizer().BeginStep(trained, scale * clip, params));
-        }
+        ChangeWeights([&] { PackVersion(optimizer().BeginStep(trained, scale * clip, params)); });
         ForgetPasses();
       }
       result.version = weights_->version();
@@ -305,15 +274,21 @@ class LocalTrainer : public Trainer {
     ForgetPasses();
   }
 
-  absl::Status SaveState(const std::string& dir) override {
-    return SaveTrainerState(dir, parameters(), optimizer());
+  absl::Status SaveState(const std::string& dir) override { return SaveStateShard(dir, 0, 1); }
+  absl::Status SaveStateShard(const std::string& dir, int64_t index, int64_t count) override {
+    return TryStatus([&] {
+      return SaveTrainerState(dir, parameters(), optimizer(), {index, count});
+    });
   }
   absl::Status LoadState(const std::string& dir) override {
     RFT_RETURN_IF_ERROR(CheckFrozenBase());
-    RFT_RETURN_IF_ERROR(LoadTrainerState(dir, parameters(), optimizer()));
-    return TryTorch([&] {
-      Repack();
-      ZeroGrad();
+    return TryStatus([&] {
+      return ChangeWeights([&]() -> absl::Status {
+        RFT_RETURN_IF_ERROR(LoadTrainerState(dir, parameters(), optimizer()));
+        PackVersion({});
+        ZeroGrad();
+        return absl::OkStatus();
+      });
     });
   }
   absl::Status SaveModel(const std::string& dir) override {
@@ -329,6 +304,18 @@ class LocalTrainer : public Trainer {
   absl::StatusOr<std::shared_ptr<const PublishedWeights>> SaveWeightsForSampler() override {
     return weights_;
   }
+  absl::StatusOr<std::vector<std::vector<Completion>>> Sample(std::vector<GenerateRequest> requests,
+                                                              double deadline_s) override {
+    if (!options_.sampler)
+      return absl::FailedPreconditionError(
+          "sample: this trainer has no engine; give TrainerOptions::sampler one to make, "
+          "LocalSampler() say");
+    if (!engine_) {
+      RFT_ASSIGN_OR_RETURN(engine_, options_.sampler(model_));
+    }
+    RFT_RETURN_IF_ERROR(engine_->Publish(weights_));
+    return GenerateAll(*engine_, std::move(requests), deadline_s);
+  }
 
   std::shared_ptr<CausalLm> model() const override { return model_; }
   std::shared_ptr<LoraAdapter> adapter() const override { return options_.adapter; }
@@ -342,8 +329,10 @@ class LocalTrainer : public Trainer {
       return absl::InvalidArgumentError(
           "follow: needs a trainer of the same parameters and a decay from 0 to 1");
     return TryTorch([&] {
-      own.mul_(decay).add_(theirs, 1.0 - decay);
-      Repack();
+      ChangeWeights([&] {
+        own.mul_(decay).add_(theirs, 1.0 - decay);
+        PackVersion({});
+      });
     });
   }
   absl::StatusOr<std::optional<double>> CheckExport(const std::string& dir,
@@ -360,48 +349,6 @@ class LocalTrainer : public Trainer {
   int64_t num_steps() const override { return optimizer_ ? optimizer_->num_steps() : 0; }
 
  private:
-  absl::Status Validate(absl::Span<const Datum> datums) const {
-    RFT_RETURN_IF_ERROR(
-        ValidateDatums(datums, model_->config().vocab_size, model_->config().max_positions));
-    return options_.replay_routes ? ValidateRoutes(datums, codec_) : absl::OkStatus();
-  }
-
-  static std::vector<std::vector<float>> EmptyRows(absl::Span<const Datum> datums) {
-    std::vector<std::vector<float>> rows;
-    for (const Datum& d : datums) rows.emplace_back(d.ids.size(), 0.0f);
-    return rows;
-  }
-
-  Routing MakeRouting(absl::Span<const Datum> datums, const MicroBatch& batch) const {
-    Routing routing;
-    if (options_.replay_routes) routing.replay_TMK = ReplayedExperts(datums, batch, codec_);
-    return routing;
-  }
-
-  // Hidden states [N, H] of the positions that predict, with a graph when gradients are enabled. `routing` must outlive it.
-  at::Tensor WantedStates(const ModelWeights& weights, const MicroBatch& batch,
-                          Routing& routing) const {
-    const SerialOpenMp serial;
-    std::vector<int64_t> sources;
-    for (const auto& p : batch.predictions) sources.push_back(p.source);
-    attention_ = std::make_unique<PackedAttention>(batch.sequences);
-    const at::Tensor hidden_TH = model_->forward(weights, IntTensor(batch.ids),
-                                                 IntTensor(batch.positions), *attention_, &routing);
-    return ops::SelectRows(hidden_TH, IntTensor(sources));
-  }
-
-  // Log-probabilities of the micro-batch's predictions.
-  at::Tensor Logprobs(const ModelWeights& weights, const MicroBatch& batch, at::Tensor* entropy_N,
-                      Routing& routing, at::Tensor* hidden_NH = nullptr) const {
-    const SerialOpenMp serial;
-    std::vector<int64_t> targets;
-    for (const auto& p : batch.predictions) targets.push_back(p.target);
-    const at::Tensor wanted_NH = WantedStates(weights, batch, routing);
-    if (hidden_NH) *hidden_NH = wanted_NH;
-    return ops::TokenLogprobs(wanted_NH, weights.head, IntTensor(targets), options_.temperature,
-                              entropy_N, AdapterOfHead(weights));
-  }
-
   // The current weights; with the adapter's dropout, if it has some. The result must outlive the backward.
   std::shared_ptr<const ModelWeights> WeightsInTraining(const MicroBatch& batch,
                                                         uint64_t pass) const {
@@ -420,13 +367,6 @@ class LocalTrainer : public Trainer {
       return absl::FailedPreconditionError(
           "trainer: another trainer trains this adapter's base; give it a model of its own");
     return absl::OkStatus();
-  }
-
-  static void Scatter(const MicroBatch& batch, const at::Tensor& logprobs_N,
-                      std::vector<std::vector<float>>& rows) {
-    const float* values = Data<float>(logprobs_N);
-    for (size_t i = 0; i < batch.predictions.size(); ++i)
-      rows[batch.predictions[i].datum][batch.predictions[i].token] = values[i];
   }
 
   // Adds to the gradient; a non-finite loss poisons the step instead.
@@ -460,18 +400,37 @@ class LocalTrainer : public Trainer {
     return *optimizer_;
   }
 
-  void Repack() {
+  // Takes the memory of the next version, which may be that of the current one, then calls `change`: it moves the parameters and
+  // calls PackVersion. Memory that runs out does so before, with parameters and optimizer as they were; if no new version comes of
+  // it, the current one stays.
+  template <typename F>
+  std::invoke_result_t<F> ChangeWeights(F&& change) {
+    const absl::Cleanup keep_current = [this] {
+      if (!weights_) weights_ = options_.adapter ? options_.adapter->weights() : model_->weights();
+    };
     weights_.reset();  // lets its memory be reused when nobody samples from it any more
-    weights_ = options_.adapter ? options_.adapter->PackNewVersion() : model_->PackNewVersion();
+    if (options_.adapter)
+      options_.adapter->ReserveVersion();
+    else
+      model_->ReserveVersion();
+    return change();
+  }
+  // The parameters, moved by `update` if there is one, as the new version.
+  void PackVersion(const ValueUpdate& update) {
+    if (!options_.adapter) {
+      weights_ = model_->PackNewVersion(update);
+      return;
+    }
+    if (update) parameters().Update(update);
+    weights_ = options_.adapter->PackNewVersion();
   }
 
   std::shared_ptr<CausalLm> model_;
   TrainerOptions options_;
   std::optional<Optimizer> optimizer_;
-  const RouteCodec codec_;
+  PackedForward forward_;
   std::shared_ptr<const ModelWeights> weights_;
-  mutable std::unique_ptr<PackedAttention>
-      attention_;  // of the last forward: a backward may use it
+  std::unique_ptr<InferenceEngine> engine_;  // of Sample
   double denominator_ = 0.0;
   uint64_t num_passes_ = 0;  // since the last clear
   bool accumulated_ = false;

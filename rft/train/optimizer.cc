@@ -9,6 +9,7 @@
 #include <ATen/ops/empty.h>
 
 #include "absl/strings/str_cat.h"
+#include "rft/core/status_macros.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
 #include "rft/tensor/kernels.h"
@@ -49,6 +50,18 @@ bool IsHiddenMatrix(const Parameter& p) {
          p.name.find("lm_head") == std::string::npos;
 }
 
+// Takes as much memory as Muon's step of the largest matrix will, and gives it back: if it runs out, then here, where nothing
+// has moved yet.
+void TryMemoryForMatrices(const ParameterStore& parameters) {
+  int64_t largest = 0;
+  for (const Parameter& p : parameters.all())
+    if (IsHiddenMatrix(p))
+      largest = std::max(largest, PackedElements<float>(p.value.size(0), p.value.size(1)));
+  constexpr int kMatrices = 12;  // of this size at once: gradient, momentum, products, sums
+  std::vector<at::Tensor> taken;
+  for (int i = 0; i < kMatrices; ++i) taken.push_back(at::empty({largest}, at::kFloat));
+}
+
 }  // namespace
 
 at::Tensor Orthogonalize(const at::Tensor& matrix) {
@@ -78,6 +91,25 @@ absl::Status Optimizer::Check(const OptimizerOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat("trainer.optimizer_state: ", options.state,
                                                    " is for adamw only, not for ", kind));
   return absl::OkStatus();
+}
+
+absl::Status Optimizer::Check(const AdamParams& p) {
+  const auto check = [](bool ok, const char* field, const char* range, double value) {
+    return ok ? absl::OkStatus()
+              : absl::InvalidArgumentError(
+                    absl::StrCat("optim_step: ", field, ": must be ", range, ", got ", value));
+  };
+  const auto at_least_0 = [](double x) { return std::isfinite(x) && x >= 0.0; };
+  const auto decay = [](double x) { return x >= 0.0 && x < 1.0; };
+  constexpr char kAtLeast0[] = "finite and at least 0", kDecay[] = "in [0, 1)";
+  RFT_RETURN_IF_ERROR(
+      check(at_least_0(p.learning_rate), "learning_rate", kAtLeast0, p.learning_rate));
+  RFT_RETURN_IF_ERROR(check(decay(p.beta1), "beta1", kDecay, p.beta1));
+  RFT_RETURN_IF_ERROR(check(decay(p.beta2), "beta2", kDecay, p.beta2));
+  RFT_RETURN_IF_ERROR(
+      check(std::isfinite(p.eps) && p.eps > 0.0, "eps", "finite and above 0", p.eps));
+  RFT_RETURN_IF_ERROR(check(at_least_0(p.weight_decay), "weight_decay", kAtLeast0, p.weight_decay));
+  return check(at_least_0(p.grad_clip_norm), "grad_clip_norm", kAtLeast0, p.grad_clip_norm);
 }
 
 Optimizer::Optimizer(const ParameterStore& parameters, OptimizerOptions options)
@@ -133,12 +165,13 @@ ValueUpdate Optimizer::BeginStep(ParameterStore& parameters, double scale,
                                  const AdamParams& params) {
   TORCH_CHECK(parameters.values().numel() == parameters.grads().numel(),
               "optimizer: arenas of different sizes");
+  const bool muon = options_.kind == "muon", sgd = options_.kind == "sgd";
+  if (muon) TryMemoryForMatrices(parameters);
   const Constants c(params, scale, ++num_steps_);
   if (!m_.is_float()) {
     StepLowBit(parameters, c);
     return [](const Parameter&, int64_t, int64_t) {};
   }
-  const bool muon = options_.kind == "muon", sgd = options_.kind == "sgd";
   for (Parameter& p : parameters.all()) {
     if (!muon || !IsHiddenMatrix(p)) continue;
     const int64_t at = parameters.OffsetOf(p), count = p.value.numel();

@@ -28,6 +28,8 @@ class Optimizer {
  public:
   // kInvalidArgument names the option: an unknown kind or state (lists the known ones), a state that the kind can't have.
   static absl::Status Check(const OptimizerOptions& options);
+  // kInvalidArgument names the parameter that would spoil the weights: NaN, infinite, out of its range.
+  static absl::Status Check(const AdamParams& params);
   // Zero state for these parameters. REQUIRES: Check is ok.
   Optimizer(const ParameterStore& parameters, OptimizerOptions options);
 
@@ -35,7 +37,8 @@ class Optimizer {
   static double Norm(const at::Tensor& grads);
   // Starts a step along grads * scale. What it returns moves a piece of a parameter, and clears its gradient on the way: it has to
   // be called for every element before the next call here, while optimizer and parameters live. What can't be done in
-  // any pieces (Muon's matrices, low-bit moments) has been done on return, and is left alone by it.
+  // any pieces (Muon's matrices, low-bit moments) has been done on return, and is left alone by it. If memory runs out, nothing
+  // has changed.
   ValueUpdate BeginStep(ParameterStore& parameters, double scale, const AdamParams& params);
   // A whole step.
   void Step(ParameterStore& parameters, double scale, const AdamParams& params) {

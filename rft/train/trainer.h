@@ -4,6 +4,7 @@
 // prefix are kept together and the prefix is computed once. Only positions with a non-zero weight reach the vocabulary.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,6 +33,9 @@ struct TrainerOptions {
   // weights are the adapter's. Several trainers may share one base, each with an adapter of its own.
   std::shared_ptr<LoraAdapter> adapter;
   OptimizerOptions optimizer;
+  // Makes the engine that Sample uses, at its first call: LocalSampler() of rft/engine/local_engine.h. Empty: there is no Sample.
+  std::function<absl::StatusOr<std::unique_ptr<InferenceEngine>>(std::shared_ptr<CausalLm>)>
+      sampler;
   // Score with this version of the model and nothing else (a KL reference): it stays as it is while the model is trained, and
   // shares every tensor with it until then. Forward and Describe work; what would train is kFailedPrecondition.
   std::shared_ptr<const ModelWeights> frozen;
@@ -70,6 +74,9 @@ class Trainer : public TrainingClient {
   // Moves what is trained here towards what `other` trains, own = decay * own + (1 - decay) * other's, and makes a version of
   // it: an exponential moving average (the reference of a KL term). kInvalidArgument if their parameters differ.
   virtual absl::Status Follow(const Trainer& other, double decay) = 0;
+  // SaveState of a part of every parameter and moment, of `count` parts in as many calls (or processes); LoadState reads what all of
+  // them left. Names and ranges: rft/train/trainer_state.h.
+  virtual absl::Status SaveStateShard(const std::string& dir, int64_t index, int64_t count) = 0;
   // What another sampler puts on the base that it has: the adapter, or of a whole model what has changed
   // (rft/models/delta_folder.h).
   virtual absl::Status SaveDelta(const std::string& dir) = 0;

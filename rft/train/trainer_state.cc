@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
@@ -98,45 +99,111 @@ absl::StatusOr<std::vector<Piece>> PiecesOf(const TensorMap& tensors, const Entr
   return pieces;
 }
 
+std::string ShardFile(StateShard shard) {
+  if (shard.count == 1) return kTrainerStateFile;
+  return absl::StrFormat("trainer-%05d-of-%05d.safetensors", shard.index + 1, shard.count);
+}
+
+// The file of a whole state, or those of its shards.
+absl::StatusOr<std::vector<std::string>> StateFiles(const std::string& dir) {
+  FileSystem& fs = FileSystem::Default();
+  if (fs.Exists(JoinPath(dir, kTrainerStateFile)))
+    return std::vector<std::string>{JoinPath(dir, kTrainerStateFile)};
+  RFT_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.ListDir(dir));
+  for (const std::string& name : names) {
+    const size_t of = name.find("-of-");
+    int64_t count = 0;
+    if (!absl::StartsWith(name, "trainer-") || of == std::string::npos ||
+        !absl::SimpleAtoi(absl::StripSuffix(name.substr(of + 4), ".safetensors"), &count))
+      continue;
+    std::vector<std::string> files;
+    for (int64_t i = 0; i < count; ++i) {
+      files.push_back(JoinPath(dir, ShardFile({i, count})));
+      if (!fs.Exists(files.back()))
+        return absl::NotFoundError(
+            absl::StrCat(files.back(), ": is missing; the state was saved in ", count, " shards"));
+    }
+    return files;
+  }
+  return absl::NotFoundError(
+      absl::StrCat(dir, ": holds no trainer's state (", kTrainerStateFile, ", or shards of one)"));
+}
+
+struct SavedState {
+  std::string path;  // for messages
+  int64_t step = 0;
+  std::string optimizer;
+  TensorMap tensors;  // of all shards
+};
+
+absl::StatusOr<SavedState> OpenState(const std::string& dir) {
+  RFT_ASSIGN_OR_RETURN(const std::vector<std::string> files, StateFiles(dir));
+  SavedState state;
+  for (const std::string& path : files) {
+    RFT_ASSIGN_OR_RETURN(SafetensorsFile file, OpenSafetensors(path));
+    const auto text = file.metadata.find("step");
+    int64_t step = 0;
+    if (text == file.metadata.end() || !absl::SimpleAtoi(text->second, &step) || step < 0)
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": metadata has no valid \"step\"; not a trainer's state"));
+    const auto kind = file.metadata.find("optimizer");
+    const std::string optimizer = kind == file.metadata.end() ? "adamw" : kind->second;
+    if (!state.path.empty() && (step != state.step || optimizer != state.optimizer))
+      return absl::InvalidArgumentError(absl::StrCat(path, ": is of step ", step, " of ", optimizer,
+                                                     ", ", state.path, " of step ", state.step,
+                                                     " of ", state.optimizer));
+    state.path = path;
+    state.step = step;
+    state.optimizer = optimizer;
+    state.tensors.merge(file.tensors);
+  }
+  return state;
+}
+
 }  // namespace
 
 absl::Status SaveTrainerState(const std::string& dir, ParameterStore& parameters,
-                              Optimizer& optimizer) {
+                              Optimizer& optimizer, StateShard shard) {
+  if (shard.index < 0 || shard.index >= shard.count)
+    return absl::InvalidArgumentError(
+        absl::StrCat("save_state: shard ", shard.index, " of ", shard.count, ": counts from 0"));
   std::vector<TensorToWrite> tensors;
   const Arenas arenas(parameters, optimizer, optimizer.num_steps());
-  for (const Entry& e : Entries(parameters, arenas))
+  for (const Entry& e : Entries(parameters, arenas)) {
+    const int64_t begin = e.count * shard.index / shard.count,
+                  end = e.count * (shard.index + 1) / shard.count;
+    const bool whole = end - begin == e.count;
+    if (begin == end) continue;
     tensors.push_back(
-        {e.name, TensorDtype::kF32, e.shape, [e](const ByteSink& sink) {
-           return sink({reinterpret_cast<const std::byte*>(e.data), e.count * sizeof(float)});
+        {whole ? e.name : absl::StrCat(e.name, "[", begin, ":", end, "]"), TensorDtype::kF32,
+         whole ? e.shape : std::vector<int64_t>{end - begin},
+         [data = e.data + begin, count = end - begin](const ByteSink& sink) {
+           return sink({reinterpret_cast<const std::byte*>(data), count * sizeof(float)});
          }});
+  }
   SafetensorsWriteOptions options;
   options.metadata["step"] = absl::StrCat(optimizer.num_steps());
   options.metadata["optimizer"] = optimizer.options().kind;
-  return WriteSafetensors(JoinPath(dir, kTrainerStateFile), tensors, options);
+  FileSystem& fs = FileSystem::Default();
+  if (const std::string old = JoinPath(dir, kTrainerStateFile); shard.count > 1 && fs.Exists(old))
+    RFT_RETURN_IF_ERROR(fs.Remove(old));
+  return WriteSafetensors(JoinPath(dir, ShardFile(shard)), tensors, options);
 }
 
 absl::Status LoadTrainerState(const std::string& dir, ParameterStore& parameters,
                               Optimizer& optimizer) {
-  const std::string path = JoinPath(dir, kTrainerStateFile);
-  RFT_ASSIGN_OR_RETURN(const SafetensorsFile file, OpenSafetensors(path));
-  const auto step_text = file.metadata.find("step");
-  int64_t step = 0;
-  if (step_text == file.metadata.end() || !absl::SimpleAtoi(step_text->second, &step) || step < 0)
+  RFT_ASSIGN_OR_RETURN(const SavedState saved, OpenState(dir));
+  if (saved.optimizer != optimizer.options().kind)
     return absl::InvalidArgumentError(
-        absl::StrCat(path, ": metadata has no valid \"step\"; not a trainer's state"));
-  const auto kind = file.metadata.find("optimizer");
-  const std::string saved = kind == file.metadata.end() ? "adamw" : kind->second;
-  if (saved != optimizer.options().kind)
-    return absl::InvalidArgumentError(absl::StrCat(path, ": is the state of trainer.optimizer ",
-                                                   saved, ", this trainer has ",
-                                                   optimizer.options().kind));
-  const Arenas arenas(parameters, optimizer, step);
+        absl::StrCat(saved.path, ": is the state of trainer.optimizer ", saved.optimizer,
+                     ", this trainer has ", optimizer.options().kind));
+  const Arenas arenas(parameters, optimizer, saved.step);
   const std::vector<Entry> entries = Entries(parameters, arenas);
   std::vector<std::vector<Piece>> found;
   for (const Entry& e : entries) {
-    auto pieces = PiecesOf(file.tensors, e);
+    auto pieces = PiecesOf(saved.tensors, e);
     if (!pieces.ok())
-      return absl::InvalidArgumentError(absl::StrCat(path, ": ", pieces.status().message()));
+      return absl::InvalidArgumentError(absl::StrCat(saved.path, ": ", pieces.status().message()));
     found.push_back(*std::move(pieces));
   }
   for (size_t i = 0; i < entries.size(); ++i)
@@ -144,8 +211,8 @@ absl::Status LoadTrainerState(const std::string& dir, ParameterStore& parameters
       std::memcpy(entries[i].data + piece.begin, piece.view.bytes.data(), piece.view.bytes.size());
   if (arenas.m.defined()) optimizer.first_moment().FromFloat(arenas.m);
   if (arenas.v.defined()) optimizer.second_moment().FromFloat(arenas.v);
-  if (step == 0) optimizer.Reset();
-  optimizer.set_num_steps(step);
+  if (saved.step == 0) optimizer.Reset();
+  optimizer.set_num_steps(saved.step);
   return absl::OkStatus();
 }
 

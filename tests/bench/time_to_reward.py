@@ -4,7 +4,8 @@
 
 Both train until the reward on the held-out rows reaches the target, looked at every --every steps by the same evaluator (rft's
 engine, the same random numbers). The clock counts training steps only: no loading, no evaluation. Prints one JSON line per look and
-one at the end. TRL runs in .venv-peers (`make peers`), with its micro-batches of 8 and no gradient checkpointing.
+one at the end. TRL runs in .venv-peers (`make peers`), with its micro-batches of 8 and no gradient checkpointing. Both use the loss
+"grpo" with advantages of the group's mean and deviation; ours leaves groups of equal rewards out, TRL trains on them with zeros.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from rft.run import Run
 from rft.tasks.arithmetic import generate
 
 PROMPTS, GROUP, MAX_TOKENS = 8, 8, 24
-OPTIMIZER = {"learning_rate": 5e-5, "warmup_steps": 2, "schedule": "constant", "beta1": 0.9, "beta2": 0.95, "eps": 1e-8,
+# No warm-up: transformers' begins with a step at a rate of 0, ours doesn't.
+OPTIMIZER = {"learning_rate": 5e-5, "warmup_steps": 0, "schedule": "constant", "beta1": 0.9, "beta2": 0.95, "eps": 1e-8,
              "weight_decay": 0.0, "grad_clip_norm": 1.0}
 Look = tuple[int, float, float]  # steps done, seconds of training, held-out reward
 
@@ -58,18 +60,24 @@ def trl(file: Path, model: Path, train: Path, every: int, steps: int, dtype: str
     """GRPOTrainer; its weights are saved for each look."""
     seconds = 0.0
     arguments = [str(model), str(train), "--dtype", dtype, "--prompts", str(PROMPTS), "--group", str(GROUP), "--max-tokens",
-                 str(MAX_TOKENS), "--steps", str(steps + 1), "--lr", str(OPTIMIZER["learning_rate"]), "--warmup", "2", "--seed", str(seed)]
+                 str(MAX_TOKENS), "--steps", str(steps + 1), "--lr", str(OPTIMIZER["learning_rate"]), "--warmup", "0", "--seed", str(seed)]
+    yield 0, 0.0, held_out(file, model, file.parent / "trl-0")
     with Peer("trl_grpo.py", arguments, lambda line: print(line, file=sys.stderr)) as peer:
         for done in range(1, steps + 1):
             seconds += float(peer.measure()["seconds"])
             if done % every == 0:
                 saved = file.parent / f"trl-{done}"
                 peer.measure("save", saved)
-                evaluation = json.loads(file.read_text()) | {"model": str(saved), "run_dir": str(saved / "run")}
-                (saved / "run.json").write_text(json.dumps(evaluation))
-                run = Run.from_file(saved / "run.json")
-                yield done, seconds, run.evaluate().reward_mean
-                run.close()
+                yield done, seconds, held_out(file, saved, saved / "run")
+
+
+def held_out(file: Path, model: Path, run_dir: Path) -> float:
+    """The reward that our side's evaluation gives this model."""
+    run_dir.parent.mkdir(exist_ok=True)
+    evaluation = run_dir.with_suffix(".json")
+    evaluation.write_text(json.dumps(json.loads(file.read_text()) | {"model": str(model), "run_dir": str(run_dir)}))
+    with Run.from_file(evaluation) as run:
+        return float(run.evaluate().reward_mean)
 
 
 def reach(name: str, looks: Iterator[Look], target: float) -> dict[str, Any]:

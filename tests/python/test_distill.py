@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,13 +72,13 @@ def test_the_divergence_of_a_model_from_itself_is_zero(llama_dir: Path) -> None:
         trainer.forward_backward_distillation([datum()], [ids[0][:-1]], [logprobs[0][:-1]])
 
 
-def start(llama_dir: Path, folder: Path, objective: str, steps: int) -> FineTune:
+def start(llama_dir: Path, folder: Path, objective: str, steps: int, rollout: dict[str, Any] | None = None) -> FineTune:
     teachers = [str(noisy_copy(llama_dir, folder / f"teacher{size}", size)) for size in (0.03, 0.04)]
     rows = "".join(json.dumps({"messages": [{"role": "user", "content": f"{i} + 1"}]}) + "\n" for i in range(8))
     (folder / "t.jsonl").write_text(rows)
     config = {"model": str(llama_dir), "run_dir": str(folder / "run"),
               "data": {"train": str(folder / "t.jsonl"), "heldout": str(folder / "t.jsonl")},
-              "rollout": {"prompts_per_step": 8, "group_size": 4, "max_tokens": 8}, "eval": {"every": steps},
+              "rollout": {"prompts_per_step": 8, "group_size": 4, "max_tokens": 8, **(rollout or {})}, "eval": {"every": steps},
               "trainer": {"steps": steps, "learning_rate": 0.003, "dtype": "fp32", "threads": 1},
               "distill": {"teachers": teachers, "objective": objective, "top_k": 8}}
     return FineTune(rft.RunConfig.from_json(json.dumps(config)), "distill")
@@ -90,6 +91,18 @@ def test_the_student_comes_to_speak_like_its_teachers(llama_dir: Path, tmp_path:
         divergences.append(metrics["divergence"])
     assert len(divergences) == 30 and divergences[-1] < 0.8 * divergences[0]
     assert tune.finish()["steps"] == 30
+
+
+def test_the_student_is_trained_at_the_temperature_it_samples_at(llama_dir: Path, tmp_path: Path) -> None:
+    tune = start(llama_dir, tmp_path, "sampled", 1, {"temperature": 0.6})
+    assert tune.step() is not None
+    [call] = tune.objective.calls
+    fresh = rft.Trainer(rft.Model.load(str(llama_dir), dtype="fp32", threads=1), temperature=0.6)
+    for datum, row in zip(call.datums, fresh.forward(call.datums), strict=True):
+        np.testing.assert_array_equal(row, datum.old_logprobs)
+    again = call.run(fresh)  # the policy is the sampler: every ratio is 1
+    assert again.loss_sum == pytest.approx(-sum(float(np.sum(datum.advantages)) for datum in call.datums), rel=1e-5)
+    assert tune.trainer.forward(call.datums)[0].tolist() != call.datums[0].old_logprobs.tolist()  # it has learned something
 
 
 def test_a_sampled_tokens_advantage_is_what_the_teachers_find_it_more_likely(llama_dir: Path, tmp_path: Path) -> None:

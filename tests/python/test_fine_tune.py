@@ -71,6 +71,21 @@ def test_tool_calls_reach_the_template_as_objects(llama_dir: Path, tmp_path: Pat
     assert "tools add" in codec.tokenizer.decode(datum.ids)
 
 
+def test_content_in_parts_is_its_text_and_what_would_be_lost_is_refused(llama_dir: Path) -> None:
+    codec = load_codec(llama_dir)
+    parts = [{"type": "text", "text": "1 +"}, {"type": "text", "text": " 1"}]
+    answer = {"role": "assistant", "content": "2"}
+    [datum], [plain] = (to_datums(codec, {"messages": [{"role": "user", "content": content}, answer]}) for content in (parts, "1 + 1"))
+    assert list(datum.ids) == list(plain.ids)
+    call = {"type": "function", "id": "1", "function": {"name": "addition", "arguments": "{}"}}
+    for messages, words in [
+            ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, answer], "parts of text only, got 'image_url'"),
+            ([TURNS[0], {"role": "assistant", "content": None, "function_call": {"name": "f"}}], "write tool_calls"),
+            ([TURNS[0], {"role": "assistant", "content": None, "tool_calls": [call]}], "messages.1.tool_calls: the model's chat template")]:
+        with pytest.raises(ValueError, match=words):
+            to_datums(codec, {"messages": messages})
+
+
 def test_bad_rows_are_all_reported_with_their_lines(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", [{"messages": TURNS[:1]}, {"nothing": 1}, {"messages": TURNS},
                                         {"messages": [{**TURNS[0], "weight": 2}, TURNS[3]]}])
@@ -78,6 +93,17 @@ def test_bad_rows_are_all_reported_with_their_lines(tmp_path: Path) -> None:
         read_rows(path, check_conversation)
     pair = {"input": {"messages": TURNS[:1]}, "preferred_output": [TURNS[3]], "non_preferred_output": [TURNS[1]]}
     assert parse_pair(pair)[:3] == (TURNS[:1], [TURNS[3]], [TURNS[1]])
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo", "distill"])
+def test_a_row_that_is_longer_than_the_context_is_named_before_anything_is_trained(llama_dir: Path, tmp_path: Path, kind: str) -> None:
+    asked = [{"messages": [{"role": "user", "content": "1 + 1 " * n}]} for n in (1, 2000)]
+    answered = [{"messages": [*row["messages"], {"role": "assistant", "content": "2"}]} for row in asked]
+    rows = {"sft": answered, "dpo": [{**row, "chosen": "2", "rejected": "3"} for row in asked], "distill": asked}[kind]
+    config = {"model": str(llama_dir), "run_dir": str(tmp_path / "run"), "data": {"train": str(write(tmp_path / "x.jsonl", rows))},
+              "distill": {"teachers": [str(llama_dir)]}}
+    with pytest.raises(ValueError, match=r"^\S*x.jsonl:2: \d+ tokens .*more than the model's context of"):
+        FineTune(rft.RunConfig.from_json(json.dumps(config)), kind)
 
 
 # --- Preference losses ---------------------------------------------------------------------------------------------------
@@ -200,6 +226,17 @@ def test_a_run_stopped_after_any_step_goes_on_bit_for_bit(llama_dir: Path, tmp_p
             assert states(part) == end
     assert resumed == trace
     assert [json.loads(line)["loss"] for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()] == trace
+
+
+def test_the_command_says_what_memory_is_for_before_the_first_step(llama_dir: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from rft.cli import app
+
+    (tmp_path / "run.json").write_text(sft_config(llama_dir, tmp_path, "run").to_json())
+    result = CliRunner().invoke(app, ["sft", str(tmp_path / "run.json"), "--set", "trainer.steps=2"])
+    assert result.exit_code == 0, result.output
+    assert 0 < result.output.index("memory: ") < result.output.index("gradients") < result.output.index("step 1/2")
 
 
 def test_the_best_weights_are_kept_and_patience_ends_the_run(llama_dir: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,13 @@ def test_bad_conversations_are_all_reported(tmp_path: Path) -> None:
         read_conversations(path)
 
 
+def test_there_is_one_device(llama_dir: Path) -> None:
+    with pytest.raises(rft.ConfigError, match="device: 'cuda': the CPU is the only device"):
+        rft.Model.load(str(llama_dir), device="cuda")
+    with pytest.raises(rft.ConfigError, match="trainer.device: the CPU is the only device in this version; leave the key out"):
+        rft.RunConfig.from_json(json.dumps({"model": "m", "data": {"train": "t"}, "trainer": {"device": "cuda"}}))
+
+
 def test_a_state_keeps_where_the_data_loop_was(llama_dir: Path, tmp_path: Path) -> None:
     trainer = rft.Trainer(rft.Model.load(str(llama_dir), dtype="fp32", threads=1))
     trainer.save_state(tmp_path, cursor={"epoch": 2, "row": 17})
@@ -152,6 +160,33 @@ def test_a_state_in_shards_is_the_state(llama_dir: Path, tmp_path: Path) -> None
     save_file(dict(list(shards.items())[1:]), file, metadata)
     with pytest.raises(rft.ConfigError, match="its ranges don't cover its"):
         trainer.load_state(tmp_path)
+
+
+@pytest.mark.parametrize("state", ["fp32", "int8"])
+def test_a_state_saved_in_shards_is_read_by_any_trainer(llama_dir: Path, tmp_path: Path, state: str) -> None:
+    def make() -> rft.Trainer:
+        return rft.Trainer(rft.Model.load(str(llama_dir), dtype="fp32", threads=1), optimizer_state=state)
+
+    def step(trainer: rft.Trainer) -> float:
+        result = trainer.forward_backward([rft.Datum([5, 17, 3, 40, 22, 9], [0.0] + [1.0] * 5)], loss="cross-entropy")
+        trainer.optim_step(learning_rate=0.01)
+        return result.loss_sum
+
+    first, second = make(), make()
+    step(first)
+    first.save_state(tmp_path)
+    for i in range(3):
+        first.save_state(tmp_path, cursor={"row": 7}, shard=(i, 3))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cursor.json", *(f"trainer-{i:05}-of-00003.safetensors" for i in (1, 2, 3))]
+    with safe_open(tmp_path / "trainer-00002-of-00003.safetensors", "np") as file:
+        assert "adam_m.model.norm.weight[21:42]" in file.keys()  # noqa: SIM118
+    assert second.load_state(tmp_path) == {"row": 7} and second.num_steps == 1
+    assert [step(second) for _ in range(3)] == [step(first) for _ in range(3)]
+    (tmp_path / "trainer-00002-of-00003.safetensors").unlink()
+    with pytest.raises(rft.NotFoundError, match="trainer-00002-of-00003.safetensors: is missing; the state was saved in 3 shards"):
+        second.load_state(tmp_path)
+    with pytest.raises(rft.ConfigError, match="shard 3 of 3"):
+        first.save_state(tmp_path, shard=(3, 3))
 
 
 @pytest.mark.parametrize("targets", [[], ["all", "embed_tokens", "lm_head"]], ids=["full", "lora"])

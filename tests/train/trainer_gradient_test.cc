@@ -1,6 +1,7 @@
 // The gradient and the log-probabilities of a call do not depend on how its datums are packed; the gradient is that of the
 // whole model.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include <ATen/TensorOperators.h>
@@ -151,6 +152,52 @@ TEST_P(TrainerGradientTest, IsTheDerivativeOfTheWholeModel) {
       EXPECT_NEAR(actual, difference, 0.02 * std::max(1.0, std::abs(difference)))
           << p.name << " [" << i << "]";
     }
+  }
+}
+
+// A loss that couples the rows: -log sigmoid(0.1 (sum of row 0 - sum of row 1)) + (mean of row 2)^2.
+CustomLossResult CoupledLoss(const std::vector<std::vector<float>>& logprobs) {
+  CustomLossResult result;
+  double sums[3] = {};
+  for (int i = 0; i < 3; ++i)
+    for (const float lp : logprobs[i]) sums[i] += lp;
+  const double margin = 0.1 * (sums[0] - sums[1]), off = 1.0 / (1.0 + std::exp(margin));
+  const double n = static_cast<double>(logprobs[2].size() - 1);
+  result.loss_sum = std::log1p(std::exp(-margin)) + sums[2] / n * (sums[2] / n);
+  const double slopes[3] = {-0.1 * off, 0.1 * off, 2.0 * sums[2] / (n * n)};
+  for (int i = 0; i < 3; ++i)
+    result.dlogprobs.emplace_back(logprobs[i].size(), static_cast<float>(slopes[i]));
+  return result;
+}
+
+// Its central differences over the whole model, where the gradient of each parameter is largest.
+TEST_P(TrainerGradientTest, OfACustomLossIsItsDerivativeThroughTheWholeModel) {
+  constexpr float kStep = 2e-3f;
+  std::vector<Datum> datums(3);
+  for (size_t i = 0; i < datums.size(); ++i) {
+    datums[i].ids = testing::RandomIds(9 + 4 * i, i + 1);
+    datums[i].weights.assign(datums[i].ids.size(), 1.0f);
+    datums[i].weights[0] = 0.0f;
+  }
+  const auto trainer = *Trainer::Create(model_, {.token_budget = 16});
+  const auto pass = trainer->ForwardBackwardCustom(
+      datums, [](const auto& logprobs) { return CoupledLoss(logprobs); });
+  ASSERT_TRUE(pass.ok()) << pass.status();
+  const auto loss = [&] {
+    model_->PackNewVersion();
+    return CoupledLoss((*Trainer::Create(model_, {}))->Forward(datums)->logprobs).loss_sum;
+  };
+  for (const Parameter& p : model_->parameters().all()) {
+    const int64_t i = p.grad.abs().argmax().item<int64_t>();
+    float& x = Data<float>(p.value)[i];
+    const float before = x;
+    x = before + kStep;
+    const double up = loss();
+    x = before - kStep;
+    const double difference = (up - loss()) / (2.0 * kStep);
+    x = before;
+    EXPECT_NEAR(Data<float>(p.grad)[i], difference, 0.02 * std::abs(difference) + 5e-3)
+        << p.name << " [" << i << "]";
   }
 }
 

@@ -154,6 +154,34 @@ TEST_F(TrainerTest, RefusesAStepWithoutGradient) {
   EXPECT_EQ(trainer_->OptimStep(kAdam).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
+TEST_F(TrainerTest, RefusesAStepThatWouldSpoilTheWeights) {
+  Step(1);
+  Accumulate(RandomDatums(2, 1));
+  const std::string before = State();
+  const std::pair<AdamParams, const char*> cases[] = {
+      {{.learning_rate = NAN}, "learning_rate: must be finite and at least 0, got nan"},
+      {{.learning_rate = -1.0}, "learning_rate"},
+      {{.beta1 = 1.0}, "beta1: must be in [0, 1), got 1"},
+      {{.beta2 = -0.1}, "beta2"},
+      {{.eps = 0.0}, "eps: must be finite and above 0"},
+      {{.weight_decay = INFINITY}, "weight_decay"},
+      {{.grad_clip_norm = NAN}, "grad_clip_norm"}};
+  for (const auto& [params, words] : cases) {
+    const absl::Status status = trainer_->OptimStep(params).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(words));
+  }
+  EXPECT_TRUE(State() == before);
+  EXPECT_TRUE(trainer_->OptimStep(kAdam).ok());  // the gradient is still there
+}
+
+TEST_F(TrainerTest, RefusesToLearnFromNothing) {
+  const auto nothing = trainer_->ForwardBackward({}, grpo_);
+  EXPECT_EQ(nothing.status(), absl::InvalidArgumentError("datums: is empty"));
+  EXPECT_EQ(trainer_->OptimStep(kAdam).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(trainer_->Forward({})->logprobs.empty());
+}
+
 TEST_F(TrainerTest, SkipsAStepThatSawNaN) {
   Step(1);
   const std::string before = State();

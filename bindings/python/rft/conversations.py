@@ -49,6 +49,15 @@ def read_rows(path: str | Path, parse: Callable[[dict[str, Any]], T]) -> list[T]
     return rows
 
 
+def fitting(datums: list[Datum], context: int, more: int = 0) -> list[Datum]:
+    """The datums themselves, when each of them and `more` tokens after it fit into the model's context."""
+    for datum in datums:
+        if len(datum) + more > context:
+            raise ValueError(f"{len(datum)} tokens" + (f" and {more} to come" if more else "")
+                             + f" are more than the model's context of {context}; shorten the row or leave it out")
+    return datums
+
+
 def check_conversation(row: dict[str, Any]) -> dict[str, Any]:
     """The row itself, when it can be trained on."""
     messages = row["messages"]
@@ -108,6 +117,9 @@ def _pieces(codec: Codec, messages: list[Message], tools: Any, turns: list[int],
         prompt, whole = _render(codec, messages[:turn], tools, True), _render(codec, messages[:turn + 1], tools, False)
         if not prompt.startswith(done) or not whole.startswith(prompt):
             return None
+        for call in messages[turn].get("tool_calls") or []:
+            if call["function"]["name"] not in whole[len(prompt):]:
+                raise ValueError(f"messages.{turn}.tool_calls: the model's chat template leaves them out; give it one that renders tool calls")
         said = codec.encode(whole[len(prompt):])
         ends = [i for i, token in enumerate(said) if token in codec.end_ids]
         if ends:
@@ -135,8 +147,14 @@ def _end_id(codec: Codec) -> int:
 def _plain(message: Message) -> Message:
     """As templates expect it: no weight, a text content, arguments of tool calls as objects."""
     message = {key: value for key, value in copy.deepcopy(message).items() if key != "weight"}
+    if "function_call" in message or message["role"] == "function":
+        raise ValueError("function_call: is OpenAI's older format; write tool_calls, and the answer as a message of role tool")
     if message.get("content") is None:
         message["content"] = ""
+    elif isinstance(message["content"], list):
+        if other := [part.get("type") for part in message["content"] if part.get("type") not in ("text", "refusal")]:
+            raise ValueError(f"content: parts of text only, got {other[0]!r}")
+        message["content"] = "".join(part[part["type"]] for part in message["content"])
     for call in message.get("tool_calls") or []:
         function = call.get("function", {})
         if isinstance(function.get("arguments"), str):

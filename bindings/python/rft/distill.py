@@ -16,7 +16,8 @@ import numpy as np
 
 from rft import _native
 from rft.codec import Codec
-from rft.conversations import read_rows
+from rft.conversations import fitting, read_rows
+from rft.replay import Call
 
 if TYPE_CHECKING:
     from rft._rft import Datum, RunConfig, Trainer
@@ -32,6 +33,7 @@ class Distill:
         if not get("distill.teachers"):
             raise ValueError("distill.teachers: name at least one model folder")
         self.rows_per_step: int = get("rollout.prompts_per_step")
+        self.calls: list[Call] = []
         self._config, self._trainer, self._codec = config, trainer, codec
         self._teachers = []
         for folder in get("distill.teachers"):
@@ -49,7 +51,8 @@ class Distill:
             if messages and messages[-1]["role"] == "assistant":
                 messages = messages[:-1]
             ids = self._codec.encode_chat(messages)
-            return [_native.load().Datum(ids, [0.0] + [1.0] * (len(ids) - 1))]
+            return fitting([_native.load().Datum(ids, [0.0] + [1.0] * (len(ids) - 1))], self._trainer.model.max_context,
+                           self._config.get("rollout.max_tokens"))
 
         return read_rows(path, prompt)
 
@@ -59,15 +62,18 @@ class Distill:
         datums = self._sample(rows, self._trainer.num_steps)
         if get("distill.objective") == "sampled":
             metrics = self._compare(datums, [teacher.forward(datums) for teacher in self._teachers])
-            self._trainer.forward_backward(datums, loss="importance-sampling")
+            self.calls = [Call("forward_backward", datums, {"loss": "importance-sampling"})]
+            self.calls[0].run(self._trainer)
             return metrics
-        said = []
+        said, self.calls = [], []
         divergence = 0.0
         for teacher in self._teachers:
             sampled, _, ids, logprobs = teacher.describe(datums, get("distill.top_k"))
             said.append(sampled)
-            result = self._trainer.forward_backward_distillation(datums, ids, logprobs, direction=get("distill.direction"))
-            divergence += result.metrics["divergence"] / len(self._teachers)
+            call = Call("forward_backward_distillation", datums,
+                        {"top_ids": ids, "top_logprobs": logprobs, "direction": get("distill.direction")})
+            divergence += call.run(self._trainer).metrics["divergence"] / len(self._teachers)
+            self.calls.append(call)
         return self._compare(datums, said) | {"divergence": divergence}
 
     def evaluate(self, rows: Sequence[list[Datum]]) -> dict[str, float]:

@@ -5,7 +5,8 @@
     evaluations without a better one end the run
 
 The run folder: config.json (resolved), metrics.jsonl, state/ (weights, optimizer, data cursor: what --resume reads),
-best/ (while there is a data.heldout), model/, adapter/ (with lora:), summary.json.
+best/ (while there is a data.heldout), model/, adapter/ (with lora:), summary.json; not-finite-STEP.json for each step that was given
+up because of NaN or infinity (`rft replay`).
 """
 
 from __future__ import annotations
@@ -20,19 +21,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rft import _native
 from rft.codec import Codec, load_codec
-from rft.conversations import check_conversation, completion_datum, parse_labelled, parse_pair, read_rows, to_datums
+from rft.conversations import check_conversation, completion_datum, fitting, parse_labelled, parse_pair, read_rows, to_datums
+from rft.replay import Batch, Call
 from rft.run_folder import read_json, write_json
 
 if TYPE_CHECKING:
     from rft._rft import Datum, FBResult, RunConfig, Trainer
 
 Metrics = dict[str, float]
+MAX_NOT_FINITE = 10  # steps in a row
 
 
 class Objective(Protocol):
     """What is learned from rows. A row is a list of datums that belong together."""
 
     rows_per_step: int
+    calls: list[Call]  # what the last accumulate asked of the trainer
 
     def read(self, path: str) -> list[list[Datum]]:
         """The rows of a dataset."""
@@ -49,14 +53,17 @@ class Sft:
 
     def __init__(self, config: RunConfig, trainer: Trainer, codec: Codec) -> None:
         self.rows_per_step: int = config.get("sft.rows_per_step")
+        self.calls: list[Call] = []
         self._train_on: str = config.get("sft.train_on")
         self._trainer, self._codec = trainer, codec
 
     def read(self, path: str) -> list[list[Datum]]:
-        return read_rows(path, lambda row: to_datums(self._codec, check_conversation(row), self._train_on))
+        context = self._trainer.model.max_context
+        return read_rows(path, lambda row: fitting(to_datums(self._codec, check_conversation(row), self._train_on), context))
 
     def accumulate(self, rows: Sequence[list[Datum]]) -> Metrics:
-        result = self._trainer.forward_backward([datum for row in rows for datum in row], loss="cross-entropy")
+        self.calls = [Call("forward_backward", [datum for row in rows for datum in row], {"loss": "cross-entropy"}, [len(row) for row in rows])]
+        result = self.calls[0].run(self._trainer)
         return {"loss": result.loss_sum / max(1, result.num_tokens), "num_tokens": result.num_tokens}
 
     def evaluate(self, rows: Sequence[list[Datum]]) -> Metrics:
@@ -74,6 +81,7 @@ class Preference:
     def __init__(self, config: RunConfig, trainer: Trainer, codec: Codec, reference: Callable[[], Trainer]) -> None:
         knobs = dict(config.get("preference"))
         self.rows_per_step: int = knobs.pop("rows_per_step")
+        self.calls: list[Call] = []
         self._loss: str = knobs.pop("loss")
         self._knobs = {name: value for name, value in knobs.items() if value is not None}
         self._trainer, self._codec, self._reference = trainer, codec, reference
@@ -81,7 +89,8 @@ class Preference:
         self._prefixes = 0
 
     def read(self, path: str) -> list[list[Datum]]:
-        rows = read_rows(path, self._pair if self._paired else self._labelled)
+        parse, context = self._pair if self._paired else self._labelled, self._trainer.model.max_context
+        rows = read_rows(path, lambda row: fitting(parse(row), context))
         if self._scored:  # the reference never changes: its log-probabilities are computed once, while it is all there is
             reference = self._reference()
             datums = [datum for row in rows for datum in row]
@@ -114,7 +123,9 @@ class Preference:
     def _means(self, rows: Sequence[list[Datum]], gradient: bool) -> Metrics:
         datums = [datum for row in rows for datum in row]
         kl = 0.0 if self._paired else self._mismatched_kl(datums)
-        result: FBResult = self._trainer.forward_backward_preference(datums, self._loss, gradient=gradient, kl=kl, **self._knobs)
+        self.calls = [Call("forward_backward_preference", datums, {"loss": self._loss, "gradient": gradient, "kl": kl, **self._knobs},
+                           [len(row) for row in rows])]
+        result: FBResult = self.calls[0].run(self._trainer)
         return {**result.metrics, **({} if self._paired else {"kl": kl}), "num_tokens": result.num_tokens}
 
     def _mismatched_kl(self, datums: Sequence[Datum]) -> float:
@@ -131,20 +142,25 @@ class Preference:
         return max(0.0, total / len(crossed))
 
 
+def load_trainer(config: RunConfig, temperature: float = 1.0) -> Trainer:
+    """The trainer of a run file: its model, or a fresh adapter of it."""
+    native, get = _native.load(), config.get
+    model = native.Model.load(get("model"), dtype=get("trainer.dtype"), threads=get("trainer.threads"))
+    lora = dict(get("lora"))
+    adapter = native.Adapter(model, seed=get("seed"), **lora) if lora["rank"] > 0 else None
+    return native.Trainer(model, adapter, token_budget=get("trainer.token_budget"), checkpoint_every=get("trainer.checkpoint_every"),
+                          optimizer=get("trainer.optimizer"), decay_vectors=get("trainer.decay_vectors"),
+                          optimizer_state=get("trainer.optimizer_state"), temperature=temperature)
+
+
 class FineTune:
     """One run folder. `step()` until it returns None, then `finish()`."""
 
     def __init__(self, config: RunConfig, kind: str, resume: str | Path | None = None) -> None:
-        native = _native.load()
         self.config, self.kind = config, kind
         self.codec = load_codec(config.get("model"))
-        model = native.Model.load(config.get("model"), dtype=config.get("trainer.dtype"), threads=config.get("trainer.threads"))
-        lora = dict(config.get("lora"))
-        adapter = native.Adapter(model, seed=config.get("seed"), **lora) if lora["rank"] > 0 else None
-        self.trainer = native.Trainer(model, adapter, token_budget=config.get("trainer.token_budget"),
-                                      checkpoint_every=config.get("trainer.checkpoint_every"),
-                                      optimizer=config.get("trainer.optimizer"), decay_vectors=config.get("trainer.decay_vectors"),
-                                      optimizer_state=config.get("trainer.optimizer_state"))
+        self._temperature = float(config.get("rollout.temperature")) if kind == "distill" else 1.0
+        self.trainer = load_trainer(config, self._temperature)
         self._reference: Trainer | None = None
         self.objective: Objective = self._objective()
         self.rows = self.objective.read(config.get("data.train"))
@@ -177,10 +193,15 @@ class FineTune:
         """What the steps will use memory for; makes the micro-batches fit."""
         datums = [datum for row in self.rows for datum in row]
         lengths = [len(datum.ids) for datum in datums]
+        total, longest, get = sum(lengths), max(lengths, default=0), self.config.get
         wanted = sum(int((datum.weights != 0).sum()) for datum in datums)
-        per_step = self.objective.rows_per_step * sum(lengths) / max(1, len(self.rows))
-        return self.trainer.plan_memory(tokens_per_step=int(per_step) + 1, longest_row=max(lengths, default=0), kept_versions=self._reference is not None,
-                                        predicted_part=wanted / max(1, sum(lengths)), limit_mb=self.config.get("trainer.memory_mb"))
+        samples = self.kind == "distill"
+        if samples:  # rows are prompts: completions, of unknown length, come to them
+            wanted = len(datums) * get("rollout.group_size") * get("rollout.max_tokens")
+            total, longest = total + wanted, longest + get("rollout.max_tokens")
+        per_step = self.objective.rows_per_step * total / max(1, len(self.rows))
+        return self.trainer.plan_memory(tokens_per_step=int(per_step) + 1, longest_row=longest, kept_versions=self._reference is not None,
+                                        sampled_from=samples, predicted_part=wanted / max(1, total), limit_mb=get("trainer.memory_mb"))
 
     def _new_folder(self) -> Path:
         config = self.config
@@ -229,7 +250,7 @@ class FineTune:
         self.state["train_seconds"] += time.perf_counter() - start
         self.state["step"] = index + 1
         metrics |= {"learning_rate": rate, "grad_norm": done.grad_norm, "skipped": float(done.skipped)}
-        self._count_not_finite(done.skipped, rows)
+        self._count_not_finite(done.skipped)
         every = get("eval.every")
         if self.heldout and ((every and (index + 1) % every == 0) or index + 1 == self.num_steps):
             metrics |= {f"heldout/{name}": value for name, value in self._evaluate().items()}
@@ -239,16 +260,17 @@ class FineTune:
             self.save()
         return metrics
 
-    def _count_not_finite(self, skipped: bool, rows: Sequence[list[Datum]]) -> None:
-        """A skipped step's batch is kept for replay; ten in a row end the run."""
+    def _count_not_finite(self, skipped: bool) -> None:
+        """A skipped step's batch is kept for replay; several in a row end the run."""
         if not skipped:
             self.state["not_finite"] = 0
             return
         self.state["not_finite"] += 1
-        batch = [{"ids": datum.ids.tolist(), "weights": datum.weights.tolist()} for row in rows for datum in row]
-        write_json(self.dir / f"not-finite-{self.step_index - 1}.json", {"step": self.step_index - 1, "datums": batch})
-        if self.state["not_finite"] >= 10:
-            self.stop_reason = "NaN or Inf in the gradient of 10 steps in a row; their batches are in not-finite-*.json"
+        step = self.step_index - 1
+        Batch(step, self._temperature, self.objective.calls).save(self.dir / f"not-finite-{step}.json")
+        if self.state["not_finite"] >= MAX_NOT_FINITE:
+            self.stop_reason = (f"NaN or Inf in the gradient of {MAX_NOT_FINITE} steps in a row; their batches are in not-finite-*.json: "
+                                f"rft replay {self.dir}")
 
     def _evaluate(self) -> Metrics:
         metrics = self.objective.evaluate(self.heldout)
@@ -260,7 +282,7 @@ class FineTune:
             self.state["bad_evaluations"] += 1
             patience = self.config.get("stop.patience")
             if patience and self.state["bad_evaluations"] >= patience:
-                self.stop_reason = f"the held-out loss has not improved in {patience} evaluations; best at step {self.state['best_step']}"
+                self.stop_reason = f"the held-out loss has not improved in {patience} evaluations"
         return metrics
 
     def _replace(self, name: str, write: Callable[[Path], None]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rft import _native
 from rft.codec import Codec
+from rft.conversations import read_rows
 
 if TYPE_CHECKING:
     from rft._rft import Datum, Trainer
@@ -45,24 +45,13 @@ class SftStep:
 
 def read_conversations(path: str | Path) -> list[list[dict[str, Any]]]:
     """`messages` of every line; each must end with an assistant message. All bad lines are reported together."""
-    path = Path(path)
-    rows: list[list[dict[str, Any]]] = []
-    problems = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            messages = json.loads(line)["messages"]
-            if messages[-1]["role"] != "assistant":
-                raise ValueError("the last message is not the assistant's")
-            rows.append(messages)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            problems.append(f"{path}:{number}: expected {{\"messages\": [..., {{\"role\": \"assistant\", ...}}]}}: {error}")
-    if problems:
-        raise ValueError("\n".join(problems))
-    if not rows:
-        raise ValueError(f"{path}: no conversations")
-    return rows
+    def ending_with_the_assistant(row: dict[str, Any]) -> list[dict[str, Any]]:
+        messages: list[dict[str, Any]] = row["messages"]
+        if messages[-1]["role"] != "assistant":
+            raise ValueError("messages: the last one is not the assistant's")
+        return messages
+
+    return read_rows(path, ending_with_the_assistant)
 
 
 def to_datum(codec: Codec, messages: list[dict[str, Any]]) -> Datum:

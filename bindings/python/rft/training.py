@@ -49,9 +49,14 @@ class Trainer(NativeTrainer):
             raise ValueError(f"backend is {backend!r}; it can be 'torch' or 'numpy'")
         return super().forward_backward_custom(datums, with_autograd(by_name(fn, datums)) if backend == "torch" else fn)
 
-    def save_state(self, dir: str | Path, cursor: Any = None) -> None:  # noqa: A002 - the verb's own word
-        """Weights, optimizer state and step count into a folder, and where your data loop is: anything that JSON can hold."""
-        super().save_state(str(dir))
+    def save_state(self, dir: str | Path, cursor: Any = None, shard: tuple[int, int] = (0, 1)) -> None:  # noqa: A002 - the verb's own word
+        """Weights, optimizer state and step count into a folder, and where your data loop is: anything that JSON can hold.
+
+        shard (i, n): only the i-th of n parts of every tensor. load_state reads what n such calls, or processes, have left.
+        """
+        super().save_state(str(dir), shard)
+        if shard[0] > 0:
+            return
         path = Path(dir) / CURSOR
         path.unlink(missing_ok=True)
         if cursor is not None:

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from rft import __version__
-from rft.cli import benches, config, data, distill, doctor, dpo, evaluate, generate, grade, model, plot, serve, sft, train
+from rft.cli import benches, config, data, distill, doctor, dpo, evaluate, generate, grade, model, plot, replay, serve, sft, train
 
 EXIT_INTERRUPTED = 130
 
@@ -83,6 +83,7 @@ app.command("serve", rich_help_panel=_MODELS)(serve.serve)
 app.add_typer(model.app, name="model", rich_help_panel=_MODELS)
 app.add_typer(data.app, name="data", rich_help_panel=_MODELS)
 app.command("plot", rich_help_panel=_LOOK)(plot.plot)
+app.command("replay", rich_help_panel=_LOOK)(replay.replay)
 app.command("doctor", rich_help_panel=_LOOK)(doctor.doctor)
 app.command("bench", rich_help_panel=_LOOK)(benches.bench)
 app.command("check", rich_help_panel=_LOOK)(benches.check)

@@ -37,9 +37,14 @@ def run(run_yaml: Path | None, kind: str, overrides: list[str], resume: Path | N
     with console.status("loading"):
         tune = FineTune(_native.load().RunConfig.from_file(str(path), overrides), kind, resume)
     console.print(f"run folder: {tune.dir}", soft_wrap=True)
+    if not quiet and not resume:
+        console.print(tune.memory_plan["text"], style="dim", soft_wrap=True)
     try:
         while (metrics := tune.step()) is not None:
             index, heldout = tune.step_index, metrics.get("heldout/loss")
+            if metrics["skipped"]:
+                console.print(f"step {index}: NaN or Inf in the gradient; nothing was changed, the batch is kept: rft replay {tune.dir}",
+                              style="yellow", soft_wrap=True)
             if not quiet and (heldout is not None or index % max(1, tune.num_steps // 20) == 0):
                 console.print(f"step {index}/{tune.num_steps}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.2e}"
                               + (f"  held-out {heldout:.4f}" if heldout is not None else ""))
@@ -49,4 +54,4 @@ def run(run_yaml: Path | None, kind: str, overrides: list[str], resume: Path | N
         raise typer.Exit(130) from None
     summary = tune.finish()
     typer.echo(f"{tune.dir / 'model'}: {summary['stop_reason']}"
-               + (f"; best held-out loss {summary['best_loss']:.4f} at step {summary['best_step']}" if summary["best_step"] else ""))
+               + (f"; held-out loss {summary['best_loss']:.4f} at step {summary['best_step']}, the best" if summary["best_step"] else ""))
