@@ -2,7 +2,7 @@
 
 DIR holds one folder per family, each with config.json, weights, expected.safetensors and expected.json: input ids, log-probabilities,
 gradients, the experts of every token, the same with other experts forced, greedy continuations, and how exact each must be.
-Rows oracle/<family>/<what>. A family whose architecture or quantisation isn't here is named in the log and left out.
+Rows oracle/<family>/<what>. A family whose architecture isn't here is named in the log and left out.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def run(options: BenchOptions, log: Log) -> Iterator[Row]:
         raise FileNotFoundError(f"{options.oracle}: has no folder with an expected.json" + (f" of {options.family}" if options.family else ""))
     for folder in folders:
         config = json.loads((folder / "config.json").read_text())
-        missing = [name for name in config["architectures"] if name not in known] + ["quantised weights"] * ("quantization_config" in config)
+        missing = [name for name in config["architectures"] if name not in known]
         if missing:
             log(f"{folder.name}: {missing[0]}: not supported; left out")
             continue
