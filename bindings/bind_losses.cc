@@ -1,4 +1,3 @@
-#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -14,7 +13,7 @@
 #include "bindings/errors.h"
 #include "bindings/loss_knobs.h"
 #include "bindings/module.h"
-#include "losses/loss.h"
+#include "losses/loss_totals.h"
 #include "losses/presets.h"
 #include "rft/tensor/try_torch.h"
 
@@ -24,22 +23,6 @@ namespace {
 at::Tensor Offsets(const py::object& value) {
   if (THPVariable_Check(value.ptr())) return value.cast<at::Tensor>();
   return at::tensor(value.cast<std::vector<int64_t>>(), at::kLong);
-}
-
-// Sums become token means; extremes stay what they are.
-std::map<std::string, double> MetricsOf(const LossOutput& output) {
-  std::map<std::string, double> metrics;
-  if (output.num_tokens > 0) {
-    for (const auto& [name, sum] : output.metric_sums) metrics[name] = sum / output.num_tokens;
-  }
-  metrics.insert(output.metric_maxima.begin(), output.metric_maxima.end());
-  metrics.insert(output.metric_minima.begin(), output.metric_minima.end());
-  const double positions = output.num_tokens + output.num_masked;
-  if (positions > 0) metrics["masked_frac"] = output.num_masked / positions;
-  const auto mean = metrics.find("tis_mean"), square = metrics.find("tis_sq_mean");
-  if (square != metrics.end() && square->second > 0)
-    metrics["tis_ess"] = mean->second * mean->second / square->second;
-  return metrics;
 }
 
 py::dict LossForward(const std::string& name, at::Tensor logprobs_T, at::Tensor old_logprobs_T,
@@ -63,8 +46,10 @@ py::dict LossForward(const std::string& name, at::Tensor logprobs_T, at::Tensor 
   const LossOutput output = ValueOrThrow(WithoutGil([&] {
     return TryTorch([&]() -> LossOutput { return FindLoss(config.name).forward(input, config); });
   }));
+  LossTotals totals;
+  totals.Add(output);
   return py::dict(py::arg("sum") = output.sum, py::arg("denominator") = output.denominator,
-                  py::arg("metrics") = MetricsOf(output), py::arg("num_tokens") = output.num_tokens,
+                  py::arg("metrics") = totals.Metrics(), py::arg("num_tokens") = output.num_tokens,
                   py::arg("num_rows") = output.num_rows);
 }
 

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "bindings/arrays.h"
+#include "bindings/custom_loss.h"
 #include "bindings/errors.h"
 #include "bindings/exclusive.h"
 #include "bindings/grader_values.h"
@@ -25,8 +26,10 @@ namespace {
 // the last finished call.
 class PyRun {
  public:
-  explicit PyRun(std::unique_ptr<Run> run)
-      : run_(std::move(run), "the run was called from inside one of its own calls"),
+  // `loss` may be null; `run` calls it.
+  PyRun(std::unique_ptr<Run> run, std::unique_ptr<PythonLoss> loss)
+      : loss_(std::move(loss)),
+        run_(std::move(run), "the run was called from inside one of its own calls"),
         progress_(ProgressOf(run_.unguarded())) {}
 
   struct Progress {
@@ -49,6 +52,9 @@ class PyRun {
     std::lock_guard<std::mutex> lock(mutex_);
     return progress_;
   }
+  void RethrowFromLoss() const {
+    if (loss_) loss_->RethrowIfRaised();
+  }
   // What never changes, and RequestStop.
   Run& run() { return run_.unguarded(); }
   const Run& run() const { return run_.unguarded(); }
@@ -58,20 +64,29 @@ class PyRun {
     return {run.step_index(), run.tokens_sampled(), run.stop_reason()};
   }
 
+  const std::unique_ptr<PythonLoss> loss_;  // outlives the run
   Exclusive<Run> run_;
   mutable std::mutex mutex_;
   Progress progress_;
 };
 
 std::unique_ptr<PyRun> MakeRun(const RunConfig& config, std::shared_ptr<TextCodec> codec,
-                               const py::iterable& graders, const std::string& resume_dir) {
+                               const py::iterable& graders, const std::string& resume_dir,
+                               std::optional<py::function> loss) {
   std::vector<GraderSpec> extra = ToGraderSpecs(graders);
-  return std::make_unique<PyRun>(ValueOrThrow(WithoutGil(
-      [&] { return Run::Create(config, std::move(codec), std::move(extra), resume_dir); })));
+  auto run = ValueOrThrow(WithoutGil(
+      [&] { return Run::Create(config, std::move(codec), std::move(extra), resume_dir); }));
+  std::unique_ptr<PythonLoss> custom;
+  if (loss) {
+    custom = std::make_unique<PythonLoss>(*std::move(loss));
+    run->SetLoss(custom->BatchCallback());
+  }
+  return std::make_unique<PyRun>(std::move(run), std::move(custom));
 }
 
 std::optional<StepReport> Next(PyRun& self) {
   const NextStep next = self.Call([](Run& run) { return run.Next(); });
+  self.RethrowFromLoss();
   ThrowIfError(next.status());
   return next.value();
 }
@@ -141,14 +156,17 @@ void BindRun(py::module_& m) {
   py::class_<PyRun>(
       m, "Run",
       "One run from a configuration to a tuned model. rft.Run is the friendlier face of it.")
-      .def(py::init(&MakeRun), py::arg("config"), py::arg("codec"),
-           py::arg("graders") = py::tuple(), py::arg("resume_dir") = "",
-           "Loads model, datasets and graders and makes the run folder. graders: dicts of name, "
-           "type, weight, deadline_s, params; "
-           "one of a configured name replaces it. resume_dir: a run folder to go on with.\n\n"
-           "Raises ConfigError (key, file and line of what is wrong), NotFoundError, StateError (a "
-           "Python grader that can't be "
-           "loaded), Error (config.run_dir holds a run already).")
+      .def(
+          py::init(&MakeRun), py::arg("config"), py::arg("codec"), py::arg("graders") = py::tuple(),
+          py::arg("resume_dir") = "", py::arg("loss") = py::none(),
+          "Loads model, datasets and graders and makes the run folder. graders: dicts of name, "
+          "type, weight, deadline_s, params; "
+          "one of a configured name replaces it. resume_dir: a run folder to go on with. loss: in "
+          "place of losses.name, fn(datums, list of float32 arrays) -> (loss_sum, list of d loss / "
+          "d logprob[, metrics[, denominator]]).\n\n"
+          "Raises ConfigError (key, file and line of what is wrong), NotFoundError, StateError (a "
+          "Python grader that can't be "
+          "loaded), Error (config.run_dir holds a run already).")
       .def("next", &Next,
            "One step; None when the run is over (stop_reason says why). After an error the run can "
            "only be finished.")

@@ -55,13 +55,24 @@ CustomLossResult Parse(const py::object& returned) {
 }  // namespace
 
 CustomLoss PythonLoss::Callback() {
-  return [this](const std::vector<std::vector<float>>& logprobs) { return Run(logprobs); };
+  return [this](const std::vector<std::vector<float>>& logprobs) { return Run(logprobs, nullptr); };
 }
 
-absl::StatusOr<CustomLossResult> PythonLoss::Run(const std::vector<std::vector<float>>& logprobs) {
+BatchLoss PythonLoss::BatchCallback() {
+  return [this](absl::Span<const Datum> datums, const std::vector<std::vector<float>>& logprobs) {
+    return Run(logprobs, &datums);
+  };
+}
+
+absl::StatusOr<CustomLossResult> PythonLoss::Run(const std::vector<std::vector<float>>& logprobs,
+                                                 const absl::Span<const Datum>* datums) {
   py::gil_scoped_acquire gil;
   try {
-    CustomLossResult result = Parse(function_(ArrayList(logprobs)));
+    py::list rows;
+    if (datums != nullptr)
+      for (const Datum& datum : *datums) rows.append(py::cast(datum));
+    CustomLossResult result = Parse(datums != nullptr ? function_(rows, ArrayList(logprobs))
+                                                      : function_(ArrayList(logprobs)));
     const absl::Status status = Check(result.dlogprobs, logprobs);
     if (!status.ok()) return status;
     return result;

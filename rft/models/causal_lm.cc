@@ -66,7 +66,8 @@ std::shared_ptr<const ModelWeights> CausalLm::weights() {
 std::vector<const Weight*> LinearWeights(const ModelWeights& weights) {
   std::vector<const Weight*> all;
   for (const ModelWeights::Layer& layer : weights.layers) {
-    for (const Weight* w : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down, &layer.router})
+    for (const Weight* w : {&layer.qkv, &layer.latent.q_b, &layer.latent.kv_b, &layer.output,
+                            &layer.gate_up, &layer.down, &layer.router})
       if (w->packed.defined()) all.push_back(w);
     for (const ExpertWeights* experts : {&layer.gated_shared, &layer.experts})
       for (int64_t e = 0; e < experts->num_experts(); ++e)

@@ -22,6 +22,7 @@
 #include "rft/core/published_weights.h"
 #include "rft/core/registry.h"
 #include "rft/core/routes.h"
+#include "rft/models/latent_attention.h"
 #include "rft/models/model_config.h"
 #include "rft/models/parameter_store.h"
 #include "rft/models/rope.h"
@@ -41,8 +42,9 @@ struct ModelWeights : PublishedWeights {
   struct Layer {
     at::Tensor input_norm_H, post_norm_H;  // float32 copies
     at::Tensor q_norm_D, k_norm_D;         // undefined where the family has none
-    Weight qkv, output;
-    Weight gate_up, down;  // dense layers, and the shared expert of sparse ones
+    Weight qkv, output;                    // qkv: [q; kv] of latent attention
+    LatentWeights latent;                  // empty otherwise
+    Weight gate_up, down;                  // dense layers, and the shared expert of sparse ones
     // Sparse layers only. The router is float32 whatever the compute dtype.
     Weight router;
     at::Tensor correction_bias_E;

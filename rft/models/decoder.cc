@@ -20,8 +20,12 @@
 namespace rft {
 namespace {
 
-std::string LayerName(int64_t layer, const char* name) {
-  return "model.layers." + std::to_string(layer) + "." + name + ".weight";
+std::string LayerName(const ModelConfig& c, int64_t layer, const char* name) {
+  return c.LayerPrefix(layer) + "." + name + ".weight";
+}
+
+std::string AttentionName(const ModelConfig& c, int64_t layer) {
+  return c.LayerPrefix(layer) + ".self_attn";
 }
 
 // Names and shapes of a gated feed-forward network of width `width`.
@@ -32,11 +36,11 @@ void AddFeedForward(const std::string& prefix, const MoeConfig& names, int64_t h
   specs.push_back({prefix + "." + names.down + ".weight", {h, width}});
 }
 
-std::string BlockName(int64_t layer, const MoeConfig& moe) {
-  return "model.layers." + std::to_string(layer) + "." + moe.block;
+std::string BlockName(const ModelConfig& c, int64_t layer, const MoeConfig& moe) {
+  return c.LayerPrefix(layer) + "." + moe.block;
 }
-std::string ExpertName(int64_t layer, const MoeConfig& moe, int64_t expert) {
-  return BlockName(layer, moe) + ".experts." + std::to_string(expert);
+std::string ExpertName(const ModelConfig& c, int64_t layer, int64_t expert) {
+  return BlockName(c, layer, *c.moe) + ".experts." + std::to_string(expert);
 }
 
 bool IsSparse(const ModelConfig& c, int64_t layer) { return c.moe && c.moe->sparse_layers[layer]; }
@@ -45,47 +49,51 @@ const MoeConfig kDenseNames;  // "mlp", "gate_proj", "up_proj", "down_proj"
 
 std::vector<ParameterStore::Spec> Specs(const ModelConfig& c, DecoderFeatures features) {
   const int64_t h = c.hidden_size, d = c.head_dim;
-  std::vector<ParameterStore::Spec> specs = {{"model.embed_tokens.weight", {c.vocab_size, h}}};
+  std::vector<ParameterStore::Spec> specs = {{c.body + ".embed_tokens.weight", {c.vocab_size, h}}};
   for (int64_t l = 0; l < c.num_layers; ++l) {
-    specs.push_back({LayerName(l, "input_layernorm"), {h}});
-    specs.push_back({LayerName(l, "self_attn.q_proj"), {c.num_heads * d, h}});
-    specs.push_back({LayerName(l, "self_attn.k_proj"), {c.num_kv_heads * d, h}});
-    specs.push_back({LayerName(l, "self_attn.v_proj"), {c.num_kv_heads * d, h}});
-    specs.push_back({LayerName(l, "self_attn.o_proj"), {h, c.num_heads * d}});
+    specs.push_back({LayerName(c, l, "input_layernorm"), {h}});
+    if (c.latent) {
+      AddLatentSpecs(AttentionName(c, l), c, specs);
+    } else {
+      specs.push_back({LayerName(c, l, "self_attn.q_proj"), {c.num_heads * d, h}});
+      specs.push_back({LayerName(c, l, "self_attn.k_proj"), {c.num_kv_heads * d, h}});
+      specs.push_back({LayerName(c, l, "self_attn.v_proj"), {c.num_kv_heads * d, h}});
+      specs.push_back({LayerName(c, l, "self_attn.o_proj"), {h, c.num_heads * d}});
+    }
     if (features.qk_norm != QkNorm::kNone) {
       const bool whole = features.qk_norm == QkNorm::kWholeWidth;
-      specs.push_back({LayerName(l, "self_attn.q_norm"), {whole ? c.num_heads * d : d}});
-      specs.push_back({LayerName(l, "self_attn.k_norm"), {whole ? c.num_kv_heads * d : d}});
+      specs.push_back({LayerName(c, l, "self_attn.q_norm"), {whole ? c.num_heads * d : d}});
+      specs.push_back({LayerName(c, l, "self_attn.k_norm"), {whole ? c.num_kv_heads * d : d}});
     }
-    specs.push_back({LayerName(l, "post_attention_layernorm"), {h}});
+    specs.push_back({LayerName(c, l, "post_attention_layernorm"), {h}});
     if (!IsSparse(c, l)) {
-      AddFeedForward(BlockName(l, kDenseNames), kDenseNames, h, c.intermediate_size, specs);
+      AddFeedForward(BlockName(c, l, kDenseNames), kDenseNames, h, c.intermediate_size, specs);
       continue;
     }
     const MoeConfig& moe = *c.moe;
-    specs.push_back({BlockName(l, moe) + ".gate.weight", {moe.router.num_experts, h}});
+    specs.push_back({BlockName(c, l, moe) + ".gate.weight", {moe.router.num_experts, h}});
     for (int64_t e = 0; e < moe.router.num_experts; ++e)
-      AddFeedForward(ExpertName(l, moe, e), moe, h, moe.expert_intermediate, specs);
+      AddFeedForward(ExpertName(c, l, e), moe, h, moe.expert_intermediate, specs);
     if (moe.shared_intermediate > 0)
-      AddFeedForward(BlockName(l, moe) + "." + moe.shared, kDenseNames, h, moe.shared_intermediate,
-                     specs);
+      AddFeedForward(BlockName(c, l, moe) + "." + moe.shared, kDenseNames, h,
+                     moe.shared_intermediate, specs);
     if (moe.shared_gate)
-      specs.push_back({BlockName(l, moe) + "." + moe.shared + "_gate.weight", {1, h}});
+      specs.push_back({BlockName(c, l, moe) + "." + moe.shared + "_gate.weight", {1, h}});
   }
-  specs.push_back({"model.norm.weight", {h}});
-  if (!c.tie_word_embeddings) specs.push_back({"lm_head.weight", {c.vocab_size, h}});
+  specs.push_back({c.body + ".norm.weight", {h}});
+  if (!c.tie_word_embeddings) specs.push_back({c.head + ".weight", {c.vocab_size, h}});
   return specs;
 }
 
-std::string CorrectionBiasName(int64_t layer, const MoeConfig& moe) {
-  return BlockName(layer, moe) + "." + moe.correction_bias;
+std::string CorrectionBiasName(const ModelConfig& c, int64_t layer) {
+  return BlockName(c, layer, *c.moe) + "." + c.moe->correction_bias;
 }
 
 std::vector<ParameterStore::Spec> Buffers(const ModelConfig& c) {
   std::vector<ParameterStore::Spec> specs;
   for (int64_t l = 0; l < c.num_layers; ++l)
     if (IsSparse(c, l) && c.moe->router.correction_bias)
-      specs.push_back({CorrectionBiasName(l, *c.moe), {c.moe->router.num_experts}});
+      specs.push_back({CorrectionBiasName(c, l), {c.moe->router.num_experts}});
   return specs;
 }
 
@@ -106,6 +114,17 @@ void PackWeight(std::vector<Parameter*> parts, at::ScalarType dtype, const Value
     weight.Repack(update);
   else
     weight = Weight::Create(std::move(parts), dtype);
+}
+
+void PackLatent(const LatentParameters& p, at::ScalarType dtype, const ValueUpdate& update,
+                ModelWeights::Layer& w) {
+  PackWeight({p.q, p.kv}, dtype, update, w.qkv);
+  if (p.q_b != nullptr) {
+    CopyNorm(p.q_norm, update, w.latent.q_norm_R);
+    PackWeight({p.q_b}, dtype, update, w.latent.q_b);
+  }
+  CopyNorm(p.kv_norm, update, w.latent.kv_norm_R);
+  PackWeight({p.kv_b}, dtype, update, w.latent.kv_b);
 }
 
 // Elements [begin, begin + count) of the embedding in the compute type.
@@ -133,39 +152,40 @@ void CopyTable(const Parameter& from, const ValueUpdate& update, const at::Tenso
 Decoder::Decoder(const ModelConfig& config, at::ScalarType dtype, DecoderFeatures features)
     : CausalLm(config, dtype), features_(features), layout_(head_layout()) {
   parameters_ = std::make_unique<ParameterStore>(Specs(config, features), Buffers(config));
-  embedding_ = parameters_->Find("model.embed_tokens.weight");
-  final_norm_ = parameters_->Find("model.norm.weight");
-  head_ = config.tie_word_embeddings ? embedding_ : parameters_->Find("lm_head.weight");
+  embedding_ = parameters_->Find(config.body + ".embed_tokens.weight");
+  final_norm_ = parameters_->Find(config.body + ".norm.weight");
+  head_ = config.tie_word_embeddings ? embedding_ : parameters_->Find(config.head + ".weight");
   for (int64_t l = 0; l < config.num_layers; ++l) layers_.push_back(FindLayer(l));
 }
 
 Decoder::LayerParameters Decoder::FindLayer(int64_t l) {
-  auto p = [&](const char* name) { return parameters_->Find(LayerName(l, name)); };
+  auto p = [&](const char* name) { return parameters_->Find(LayerName(config_, l, name)); };
   auto named = [&](const std::string& prefix, const std::string& name) {
     return parameters_->Find(prefix + "." + name + ".weight");
   };
   LayerParameters layer{p("input_layernorm"),  p("post_attention_layernorm"),
                         p("self_attn.q_proj"), p("self_attn.k_proj"),
                         p("self_attn.v_proj"), p("self_attn.o_proj")};
+  if (config_.latent) layer.latent = FindLatent(AttentionName(config_, l), *parameters_);
   if (features_.qk_norm != QkNorm::kNone) {
     layer.q_norm = p("self_attn.q_norm");
     layer.k_norm = p("self_attn.k_norm");
   }
   layer.sparse = IsSparse(config_, l);
-  const std::string feed_forward = !layer.sparse
-                                       ? BlockName(l, kDenseNames)
-                                       : BlockName(l, *config_.moe) + "." + config_.moe->shared;
+  const std::string feed_forward =
+      !layer.sparse ? BlockName(config_, l, kDenseNames)
+                    : BlockName(config_, l, *config_.moe) + "." + config_.moe->shared;
   layer.gate = named(feed_forward, kDenseNames.gate);
   layer.up = named(feed_forward, kDenseNames.up);
   layer.down = named(feed_forward, kDenseNames.down);
   if (!layer.sparse) return layer;
   const MoeConfig& moe = *config_.moe;
-  layer.router = named(BlockName(l, moe), "gate");
-  layer.shared_gate = named(BlockName(l, moe), moe.shared + "_gate");
+  layer.router = named(BlockName(config_, l, moe), "gate");
+  layer.shared_gate = named(BlockName(config_, l, moe), moe.shared + "_gate");
   for (Parameter& buffer : parameters_->buffers())
-    if (buffer.name == CorrectionBiasName(l, moe)) layer.correction_bias = &buffer;
+    if (buffer.name == CorrectionBiasName(config_, l)) layer.correction_bias = &buffer;
   for (int64_t e = 0; e < moe.router.num_experts; ++e) {
-    const std::string expert = ExpertName(l, moe, e);
+    const std::string expert = ExpertName(config_, l, e);
     layer.experts_gate_up.push_back({named(expert, moe.gate), named(expert, moe.up)});
     layer.experts_down.push_back(named(expert, moe.down));
   }
@@ -185,7 +205,10 @@ void Decoder::Pack(ModelWeights& weights, const ValueUpdate& update) {
       CopyNorm(p.q_norm, update, w.q_norm_D);
       CopyNorm(p.k_norm, update, w.k_norm_D);
     }
-    PackWeight({p.q, p.k, p.v}, weight_dtype_, update, w.qkv);
+    if (config_.latent)
+      PackLatent(p.latent, weight_dtype_, update, w);
+    else
+      PackWeight({p.q, p.k, p.v}, weight_dtype_, update, w.qkv);
     PackWeight({p.o}, weight_dtype_, update, w.output);
     if (p.shared_gate) {
       w.gated_shared.Pack({{p.gate, p.up}}, {p.down}, weight_dtype_, update);
@@ -221,29 +244,38 @@ void Decoder::PackEmbeddingAndHead(ModelWeights& weights, const ValueUpdate& upd
 at::Tensor Decoder::forward(const ModelWeights& weights, const at::Tensor& ids_T,
                             const at::Tensor& positions_T, AttentionContext& attention,
                             Routing* routing) const {
-  const double eps = config_.rms_norm_eps,
-               scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
   at::Tensor x_TH = LoraEmbedding(ids_T, embedding_, weights);
   int64_t sparse_index = 0;
   for (size_t l = 0; l < layers_.size(); ++l) {
     const LayerParameters& p = layers_[l];
     const ModelWeights::Layer& w = weights.layers[l];
-    const ops::Block layer = [&weights, &attention, &p, &w, this, l, eps, scale, positions_T,
-                              sparse_index, routing](const at::Tensor& in_TH) {
-      const ops::HeadNorm head_norm{w.q_norm_D, w.k_norm_D, p.q_norm, p.k_norm, eps};
-      at::Tensor qkv = LoraNormLinear(in_TH, w.input_norm_H, p.input_norm, eps, w.qkv, weights);
-      qkv = ops::RotateHeads(qkv, layout_, head_norm, positions_T, rope_.cos(), rope_.sin());
-      HeadLayout layout = layout_;
-      if (!config_.layer_windows.empty()) layout.window = config_.layer_windows[l];
-      const at::Tensor mid_TH = LoraLinearAdd(
-          attention.Attend(static_cast<int64_t>(l), qkv, layout, scale), w.output, in_TH, weights);
+    const ops::Block layer = [&weights, &attention, &p, &w, this, l, positions_T, sparse_index,
+                              routing](const at::Tensor& in_TH) {
+      const at::Tensor mid_TH = Attention(l, p, weights, w, in_TH, positions_T, attention);
       return FeedForward(p, weights, w, mid_TH, sparse_index, routing);
     };
     // Sparse layers keep theirs: what they route is recorded once.
     x_TH = p.sparse ? layer(x_TH) : ops::Checkpoint(static_cast<int64_t>(l), layer, x_TH);
     sparse_index += p.sparse;
   }
-  return ops::RmsNorm(x_TH, weights.final_norm_H, final_norm_, eps, dtype_);
+  return ops::RmsNorm(x_TH, weights.final_norm_H, final_norm_, config_.rms_norm_eps, dtype_);
+}
+
+at::Tensor Decoder::Attention(size_t l, const LayerParameters& p, const ModelWeights& weights,
+                              const ModelWeights::Layer& w, const at::Tensor& in_TH,
+                              const at::Tensor& positions_T, AttentionContext& attention) const {
+  const double eps = config_.rms_norm_eps;
+  const ops::HeadNorm head_norm{w.q_norm_D, w.k_norm_D, p.q_norm, p.k_norm, eps};
+  at::Tensor qkv = LoraNormLinear(in_TH, w.input_norm_H, p.input_norm, eps, w.qkv, weights);
+  if (config_.latent) qkv = ExpandLatent(config_, p.latent, w.latent, qkv, weights);
+  qkv = ops::RotateHeads(qkv, layout_, head_norm, positions_T, rope_.cos(), rope_.sin());
+  HeadLayout layout = layout_;
+  if (!config_.layer_windows.empty()) layout.window = config_.layer_windows[l];
+  const double scale = config_.latent ? config_.latent->scale
+                                      : 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
+  at::Tensor attended = attention.Attend(static_cast<int64_t>(l), qkv, layout, scale);
+  if (config_.latent) attended = TakeValues(*config_.latent, attended);
+  return LoraLinearAdd(attended, w.output, in_TH, weights);
 }
 
 at::Tensor Decoder::FeedForward(const LayerParameters& p, const ModelWeights& weights,

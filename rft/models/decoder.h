@@ -27,6 +27,7 @@ class Decoder : public CausalLm {
  private:
   struct LayerParameters {
     Parameter *input_norm, *post_norm, *q, *k, *v, *o;
+    LatentParameters latent;  // in place of q, k and v
     Parameter *q_norm = nullptr, *k_norm = nullptr;
     Parameter *gate = nullptr, *up = nullptr, *down = nullptr;  // dense, or the shared expert
     // Sparse layers only.
@@ -37,6 +38,10 @@ class Decoder : public CausalLm {
   };
   void PackEmbeddingAndHead(ModelWeights& weights, const ValueUpdate& update);
   LayerParameters FindLayer(int64_t layer);
+  // in_TH + the attention of its norm, of layer `l`.
+  at::Tensor Attention(size_t l, const LayerParameters& p, const ModelWeights& weights,
+                       const ModelWeights::Layer& w, const at::Tensor& in_TH,
+                       const at::Tensor& positions_T, AttentionContext& attention) const;
   // x_TH + the feed-forward of its norm. `sparse_index` counts the sparse layers before this one.
   at::Tensor FeedForward(const LayerParameters& p, const ModelWeights& weights,
                          const ModelWeights::Layer& w, at::Tensor x_TH, int64_t sparse_index,

@@ -79,7 +79,7 @@ absl::StatusOr<json::object> ReadInfo(const std::string& dir) {
 absl::Status Apply(const TensorMap& tensors, const Parameter& p) {
   float* values = Data<float>(p.value);
   const int64_t n = p.value.numel();
-  if (tensors.contains(p.name)) return LoadParameter(tensors, p);
+  if (tensors.contains(p.name)) return LoadParameter(tensors, p, std::nullopt);
   const auto positions = tensors.find(PositionsName(p)), changed = tensors.find(ValuesName(p));
   if (positions == tensors.end() && changed == tensors.end()) return absl::OkStatus();
   if (positions == tensors.end() || changed == tensors.end() ||
@@ -107,6 +107,12 @@ bool IsDeltaFolder(const std::string& dir) {
   return FileSystem::Default().Exists(JoinPath(dir, kInfoFile));
 }
 
+absl::StatusOr<std::string> BaseFolder(const std::string& dir) {
+  if (!IsDeltaFolder(dir)) return dir;
+  RFT_ASSIGN_OR_RETURN(const json::object info, ReadInfo(dir));
+  return GetString(info, "base_model_name_or_path");
+}
+
 absl::Status SaveDelta(const CausalLm& model, const std::string& dir) {
   if (model.source_dir().empty())
     return absl::FailedPreconditionError(
@@ -114,11 +120,8 @@ absl::Status SaveDelta(const CausalLm& model, const std::string& dir) {
         "delta "
         "could be of; save it whole");
   FileSystem& fs = FileSystem::Default();
-  std::string base = model.source_dir();
-  if (IsDeltaFolder(base)) {  // a delta of the same base, not of a delta
-    RFT_ASSIGN_OR_RETURN(const json::object info, ReadInfo(base));
-    RFT_ASSIGN_OR_RETURN(base, GetString(info, "base_model_name_or_path"));
-  }
+  // A delta of the same base, not of a delta.
+  RFT_ASSIGN_OR_RETURN(const std::string base, BaseFolder(model.source_dir()));
   RFT_ASSIGN_OR_RETURN(const TensorMap tensors, OpenModelWeights(base, fs));
   RFT_RETURN_IF_ERROR(fs.CreateDirs(dir));
   Checksum checksum;
@@ -128,7 +131,7 @@ absl::Status SaveDelta(const CausalLm& model, const std::string& dir) {
     RFT_ASSIGN_OR_RETURN(const Parameter of_base, TryTorch([&] {
                            return Parameter{p.name, at::empty_like(p.value), {}};
                          }));
-    RFT_RETURN_IF_ERROR(LoadParameter(tensors, of_base));
+    RFT_RETURN_IF_ERROR(LoadParameter(tensors, of_base, model.config().quantization));
     Change change;
     const int64_t n = p.value.numel();
     for (int64_t i = 0; i < n; ++i) {

@@ -19,6 +19,8 @@ namespace rft {
 absl::Status SaveDelta(const CausalLm& model, const std::string& dir);
 
 bool IsDeltaFolder(const std::string& dir);
+// The folder of the base if `dir` is a delta, else `dir`. kInvalidArgument for a delta.json that says nothing of one.
+absl::StatusOr<std::string> BaseFolder(const std::string& dir);
 // Errors: as LoadModel, of the base too; kDataLoss if the result is not what was saved (another base, a damaged file).
 absl::StatusOr<std::shared_ptr<CausalLm>> LoadDelta(const std::string& dir, at::ScalarType dtype);
 

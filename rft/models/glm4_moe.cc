@@ -11,12 +11,7 @@ namespace {
 absl::StatusOr<std::shared_ptr<CausalLm>> CreateGlm4Moe(const ModelConfig& config,
                                                         at::ScalarType dtype) {
   ModelConfig c = config;
-  MoeConfig family;
-  family.router = {.score = RouterConfig::Score::kSigmoid,
-                   .renormalize = true,
-                   .renormalize_eps = 1e-20,
-                   .correction_bias = true};
-  RFT_ASSIGN_OR_RETURN(c.moe, ReadMoeConfig(config, family));
+  RFT_ASSIGN_OR_RETURN(c.moe, ReadMoeConfig(config, {.router = kDeepseekRouter}));
   RFT_ASSIGN_OR_RETURN(const bool qk_norm, ReadBool(config, "use_qk_norm", false));
   return std::make_shared<Decoder>(
       c, dtype, DecoderFeatures{.qk_norm = qk_norm ? QkNorm::kPerHead : QkNorm::kNone});

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 
 #include <ATen/ops/empty.h>
 #include <c10/util/Half.h>
@@ -62,6 +63,11 @@ std::string DtypeWord(SaveDtype dtype) {
   return dtype == SaveDtype::kBFloat16 ? "bfloat16" : "float32";
 }
 
+json::object* TextConfigOf(json::object& config) {
+  json::value* text = config.if_contains("text_config");
+  return text && text->is_object() ? &text->get_object() : nullptr;
+}
+
 using ValueOf = std::function<at::Tensor(const Parameter&)>;
 
 TensorToWrite Describe(const Parameter& p, SaveDtype dtype, const ValueOf& value_of) {
@@ -89,6 +95,27 @@ TensorToWrite Describe(const Parameter& p, SaveDtype dtype, const ValueOf& value
   return t;
 }
 
+// Of a model that sees, too: the tensors of its other parts, as they were read.
+absl::StatusOr<std::vector<TensorToWrite>> OtherParts(const CausalLm& model, const std::string& dir,
+                                                      FileSystem& fs) {
+  std::vector<TensorToWrite> tensors;
+  const ModelConfig& config = model.config();
+  if (!config.is_part || model.source_dir().empty()) return tensors;
+  RFT_ASSIGN_OR_RETURN(const std::string source, BaseFolder(model.source_dir()));
+  if (source == dir)
+    return absl::InvalidArgumentError(absl::StrCat(
+        dir,
+        ": the weights that are not the language model's are copied from there; save the "
+        "model elsewhere"));
+  RFT_ASSIGN_OR_RETURN(const TensorMap read, OpenModelWeights(source, fs));
+  for (const auto& [name, view] : read) {
+    if (name.starts_with(config.body + ".") || name.starts_with(config.head + ".")) continue;
+    tensors.push_back({name, view.dtype, view.shape,
+                       [view = view](const ByteSink& sink) { return sink(view.bytes); }});
+  }
+  return tensors;
+}
+
 constexpr const char* kCompanions[] = {"tokenizer.json",
                                        "tokenizer_config.json",
                                        "special_tokens_map.json",
@@ -101,7 +128,15 @@ constexpr const char* kCompanions[] = {"tokenizer.json",
 
 }  // namespace
 
-absl::Status LoadParameter(const TensorMap& tensors, const Parameter& p) {
+absl::Status LoadParameter(const TensorMap& tensors, const Parameter& p,
+                           const std::optional<StoredQuantization>& quantization) {
+  if (quantization) {
+    RFT_ASSIGN_OR_RETURN(
+        const bool loaded,
+        LoadQuantized(tensors, *quantization, p.name, p.value.sizes().vec(),
+                      {Data<float>(p.value), static_cast<size_t>(p.value.numel())}));
+    if (loaded) return absl::OkStatus();
+  }
   RFT_ASSIGN_OR_RETURN(const TensorView view,
                        FindParameterTensor(tensors, p.name, p.value.sizes().vec()));
   if (view.shape != p.value.sizes().vec())
@@ -171,7 +206,8 @@ absl::StatusOr<std::shared_ptr<CausalLm>> LoadModel(const std::string& dir, at::
   const ParameterStore& parameters = (*model)->parameters();
   for (const auto* kind : {&parameters.all(), &parameters.buffers()})
     for (const Parameter& p : *kind)
-      if (auto status = LoadParameter(*tensors, p); !status.ok()) return in_dir(status);
+      if (auto status = LoadParameter(*tensors, p, config->quantization); !status.ok())
+        return in_dir(status);
   (*model)->set_stacked_experts(HasStackedExperts(*tensors));
   (*model)->set_source_dir(dir);
   return model;
@@ -200,19 +236,28 @@ absl::StatusOr<std::shared_ptr<CausalLm>> CreateRandomModel(const std::string& c
 absl::Status SaveModel(const CausalLm& model, const std::string& dir, SaveDtype dtype,
                        const ValueOf& value_of, const std::optional<at::Tensor>& own_head) {
   FileSystem& fs = FileSystem::Default();
+  RFT_ASSIGN_OR_RETURN(std::vector<TensorToWrite> others, OtherParts(model, dir, fs));
   RFT_RETURN_IF_ERROR(fs.CreateDirs(dir));
   RFT_ASSIGN_OR_RETURN(json::value config, ParseJson(model.config().json));
-  config.get_object()["dtype"] = DtypeWord(dtype);
-  config.get_object().erase("torch_dtype");
-  if (own_head) config.get_object()["tie_word_embeddings"] = false;
+  // The inner one first: what is added to the outer one may move it.
+  for (json::object* part : {TextConfigOf(config.get_object()), &config.get_object()}) {
+    if (part == nullptr) continue;
+    (*part)["dtype"] = DtypeWord(dtype);
+    part->erase("quantization_config");
+    part->erase("torch_dtype");
+    if (own_head) (*part)["tie_word_embeddings"] = false;
+  }
   RFT_RETURN_IF_ERROR(WriteFile(fs, JoinPath(dir, "config.json"), ToJson(config) + "\n"));
   std::vector<TensorToWrite> tensors;
   for (const Parameter& p : model.parameters().all())
     tensors.push_back(Describe(p, dtype, value_of));
-  if (own_head) tensors.push_back(Describe({"lm_head.weight", *own_head, {}}, dtype, {}));
+  if (own_head)
+    tensors.push_back(Describe({model.config().head + ".weight", *own_head, {}}, dtype, {}));
   for (const Parameter& p : model.parameters().buffers())
     tensors.push_back(Describe(p, SaveDtype::kFloat32, {}));
   if (model.stacked_experts()) tensors = StackExperts(std::move(tensors));
+  tensors.insert(tensors.end(), std::make_move_iterator(others.begin()),
+                 std::make_move_iterator(others.end()));
   SafetensorsWriteOptions options;
   options.max_shard_bytes = uint64_t{4} << 30;
   RFT_RETURN_IF_ERROR(WriteModelWeights(dir, tensors, options, fs).status());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <string_view>
 #include <utility>
 
 #include <ATen/TensorOperators.h>
@@ -21,24 +22,20 @@
 namespace rft {
 namespace {
 
-const std::vector<std::string>& Modules(const std::string& group) {
-  static const std::vector<std::string> kNone,
-      kAttention = {"q_proj", "k_proj", "v_proj", "o_proj"},
-      kMlp = {"gate_proj", "up_proj", "down_proj"},
-      kAll = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
-  if (group == "attention") return kAttention;
-  if (group == "mlp") return kMlp;
-  return group == "all" ? kAll : kNone;
-}
+constexpr std::string_view kAttention[] = {
+    "q_proj",   "k_proj", "v_proj", "o_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa",
+    "kv_b_proj"};
+constexpr std::string_view kMlp[] = {"gate_proj", "up_proj", "down_proj"};
 
 bool IsWanted(const LoraTarget& one, const std::string& target) {
   const std::string module = ModuleName(one);
   const bool expert = one.module.find(".experts.") != std::string::npos;
   if (target == "experts") return expert;
   if (target == "router") return module == "gate";
-  const std::vector<std::string>& group = Modules(target);
-  if (group.empty()) return module == target;
-  return !expert && std::find(group.begin(), group.end(), module) != group.end();
+  if (target != "attention" && target != "mlp" && target != "all") return module == target;
+  const bool attention = std::ranges::count(kAttention, module) > 0,
+             mlp = std::ranges::count(kMlp, module) > 0;
+  return !expert && ((attention && target != "mlp") || (mlp && target != "attention"));
 }
 
 absl::StatusOr<std::vector<LoraTarget>> FindTargets(CausalLm& base, const LoraConfig& config) {
@@ -107,8 +104,9 @@ std::vector<LoraTarget> Adaptable(CausalLm& base) {
   for (const Weight* weight : LinearWeights(*weights))
     for (Parameter* part : weight->parts)
       all.push_back({part->name.substr(0, part->name.rfind('.')), part});
-  all.push_back({"model.embed_tokens", base.parameters().Find("model.embed_tokens.weight"), true});
-  all.push_back({"lm_head", weights->head.parts[0]});
+  const std::string embedding = base.config().body + ".embed_tokens";
+  all.push_back({embedding, base.parameters().Find(embedding + ".weight"), true});
+  all.push_back({base.config().head, weights->head.parts[0]});
   return all;
 }
 
@@ -255,7 +253,8 @@ at::Tensor LoraAdapter::Plus(const at::Tensor& value, const Pair& pair) const {
 
 at::Tensor LoraAdapter::Merged(const Parameter& parameter) const {
   for (const Pair& pair : pairs_) {
-    const bool own_head = pair.target.module == "lm_head" && base_->config().tie_word_embeddings;
+    const bool own_head =
+        ModuleName(pair.target) == "lm_head" && base_->config().tie_word_embeddings;
     if (pair.target.base->name == parameter.name && !own_head) return Plus(parameter.value, pair);
   }
   return parameter.value;
@@ -265,7 +264,7 @@ std::optional<at::Tensor> LoraAdapter::MergedOwnHead() const {
   if (!base_->config().tie_word_embeddings) return std::nullopt;
   std::optional<at::Tensor> head;
   for (const Pair& pair : pairs_) {
-    if (pair.target.module == "lm_head") return Plus(pair.target.base->value, pair);
+    if (ModuleName(pair.target) == "lm_head") return Plus(pair.target.base->value, pair);
     if (pair.target.is_embedding) head = pair.target.base->value;
   }
   return head;

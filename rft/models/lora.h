@@ -26,7 +26,7 @@ struct LoraConfig {
   int64_t rank = 16;
   double alpha = 32.0;
   double dropout = 0.0;  // on the adapter's input, in training only
-  // Module names ("q_proj"; experts' included) or groups: "attention" (q, k, v, o), "mlp" (gate, up, down of dense layers and
+  // Module names ("q_proj"; experts' included) or groups: "attention" (q, k, v, o, or those of the latents), "mlp" (gate, up, down of dense layers and
   // shared experts), "all" (both), "experts" (each routed one has its own), "router": of a group, what the model has.
   // "embed_tokens" and "lm_head" are two modules also where the head is the embedding (as in PEFT): each has its own adapter.
   std::vector<std::string> targets = {"all"};

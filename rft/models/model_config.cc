@@ -1,6 +1,7 @@
 #include "rft/models/model_config.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "rft/core/status_macros.h"
@@ -39,6 +40,10 @@ std::vector<int64_t> LayerWindows(ConfigJson& r, const ModelConfig& c) {
   return windows;
 }
 
+double YarnScale(double factor, double m) {
+  return factor > 1.0 ? 0.1 * m * std::log(factor) + 1.0 : 1.0;
+}
+
 absl::StatusOr<RopeConfig> ParseRope(const json::object& config, int64_t head_dim) {
   RopeConfig rope;
   ConfigJson top(config, "config.json");
@@ -61,6 +66,11 @@ absl::StatusOr<RopeConfig> ParseRope(const json::object& config, int64_t head_di
     rope.beta_fast = r.Double("beta_fast", 32.0);
     rope.beta_slow = r.Double("beta_slow", 1.0);
     rope.attention_factor = r.Double("attention_factor", 0.0);
+    const double mscale = r.Double("mscale", 0.0);
+    rope.mscale_all_dim = r.Double("mscale_all_dim", 0.0);
+    if (rope.attention_factor == 0.0 && mscale != 0.0 && rope.mscale_all_dim != 0.0)
+      rope.attention_factor =
+          YarnScale(rope.factor, mscale) / YarnScale(rope.factor, rope.mscale_all_dim);
     rope.original_max_positions =
         r.Int("original_max_position_embeddings", top.Int("max_position_embeddings", 2048));
     RFT_RETURN_IF_ERROR(r.status());
@@ -83,6 +93,18 @@ absl::StatusOr<RopeConfig> ParseRope(const json::object& config, int64_t head_di
   return rope;
 }
 
+// The text_config's keys over those of the outer part, which has a few of its own.
+json::object TextSettings(const json::object& config, const json::object& text) {
+  json::object merged = config;
+  merged.erase("text_config");
+  merged.erase("vision_config");
+  for (const auto& [key, value] : text)
+    if (!value.is_null() && key != "architectures" &&
+        !(key == "tie_word_embeddings" && merged.contains(key)))
+      merged[key] = value;
+  return merged;
+}
+
 }  // namespace
 
 absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& config_json,
@@ -91,10 +113,14 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& config_json,
   if (!parsed.ok())
     return absl::InvalidArgumentError(absl::StrCat("config.json: ", parsed.status().message()));
   if (!parsed->is_object()) return absl::InvalidArgumentError("config.json: must be a JSON object");
-  const json::object& object = parsed->get_object();
-  ConfigJson r(object, "config.json");
   ModelConfig c;
   c.json = config_json;
+  const json::value* text = parsed->get_object().if_contains("text_config");
+  c.is_part = text && text->is_object();
+  const json::object object =
+      c.is_part ? TextSettings(parsed->get_object(), text->get_object()) : parsed->get_object();
+  c.text_json = ToJson(object);
+  ConfigJson r(object, "config.json");
   const json::value* architectures = r.Find("architectures");
   if (!architectures || !architectures->is_array() || architectures->get_array().empty() ||
       !architectures->get_array()[0].is_string())
@@ -121,9 +147,10 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& config_json,
   if (r.Bool("attention_bias", false)) r.Fail("attention_bias", "biases are not supported");
   if (r.Bool("mlp_bias", false)) r.Fail("mlp_bias", "biases are not supported");
   c.layer_windows = LayerWindows(r, c);
-  if (r.Find("quantization_config"))
-    r.Fail("quantization_config", "quantised weights are not supported");
   RFT_RETURN_IF_ERROR(r.status());
+  if (const json::value* quantization = r.Find("quantization_config")) {
+    RFT_ASSIGN_OR_RETURN(c.quantization, ReadQuantization(*quantization));
+  }
   RFT_ASSIGN_OR_RETURN(c.rope, ParseRope(object, c.head_dim));
   if (!generation_json.empty()) {
     auto generation = ParseJson(generation_json);

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "rft/core/types.h"
+#include "rft/models/quantized_weights.h"
 #include "rft/tensor/router_config.h"
 
 namespace rft {
@@ -21,6 +22,7 @@ struct RopeConfig {
   double beta_fast = 32.0, beta_slow = 1.0;              // yarn
   int64_t rotary_dim = 0;         // leading dims of a head that rotate; 0 = all
   double attention_factor = 0.0;  // yarn; 0 = 0.1 ln(factor) + 1
+  double mscale_all_dim = 0.0;    // yarn; latent attention scales its scores by it
 };
 
 // Mixture-of-experts layers: set by the families that have them (rft/models/moe_config.h reads it).
@@ -30,9 +32,19 @@ struct MoeConfig {
   int64_t shared_intermediate = 0;  // width of the expert that all tokens pass through; 0 = none
   bool shared_gate = false;         // its output is multiplied by sigmoid(a learned projection)
   std::vector<bool> sparse_layers;  // [num_layers]: false = a dense feed-forward layer
-  // Names between "model.layers.N." and ".weight".
+  // Names between "<body>.layers.N." and ".weight".
   std::string block = "mlp", gate = "gate_proj", up = "up_proj", down = "down_proj";
   std::string shared = "shared_experts", correction_bias = "gate.e_score_correction_bias";
+};
+
+// Latent attention: set by the families that have it (rft/models/latent_attention.h).
+struct LatentConfig {
+  int64_t q_rank = 0;  // 0: queries come straight from the hidden states
+  int64_t kv_rank = 0;
+  int64_t nope = 0, rope = 0,
+          value = 0;        // dims of a head: of its key without and with rotation, of its value
+  bool interleaved = true;  // pairs (2i, 2i + 1) rotate, otherwise (i, i + rope / 2)
+  double scale = 0.0;       // of the scores
 };
 
 struct ModelConfig {
@@ -49,7 +61,16 @@ struct ModelConfig {
   RopeConfig rope;
   std::vector<TokenId> end_ids;  // eos of generation_config.json, else of config.json
   std::optional<MoeConfig> moe;  // nullopt: dense
-  std::string json;              // the file as it was read: SaveModel writes it back
+  std::optional<LatentConfig> latent;
+  std::optional<StoredQuantization> quantization;  // of the checkpoint's linear layers
+  std::string json;  // the file as it was read: SaveModel writes it back
+  // What the language model reads of it: all, or, of a model that sees, too, its text_config over what the outer part says.
+  std::string text_json;
+  bool is_part = false;  // the latter: the checkpoint has tensors of other parts
+  // Names of its tensors in the checkpoint: "<body>.layers.0...", "<head>.weight".
+  std::string body = "model", head = "lm_head";
+
+  std::string LayerPrefix(int64_t layer) const { return body + ".layers." + std::to_string(layer); }
 };
 
 // Errors: kInvalidArgument naming the key ("config.json: hidden_size: missing") or an unsupported feature

@@ -37,7 +37,7 @@ std::vector<bool> SparseLayers(const ModelConfig& config, ConfigJson& r) {
 }  // namespace
 
 absl::StatusOr<bool> ReadBool(const ModelConfig& config, const std::string& key, bool fallback) {
-  RFT_ASSIGN_OR_RETURN(const json::value value, ParseJson(config.json));
+  RFT_ASSIGN_OR_RETURN(const json::value value, ParseJson(config.text_json));
   ConfigJson r(value.get_object(), "config.json");
   const bool read = r.Bool(key, fallback);
   RFT_RETURN_IF_ERROR(r.status());
@@ -51,7 +51,7 @@ absl::Status RefuseUnlessFalse(const ModelConfig& config, const std::string& key
 }
 
 absl::Status RefuseIfSet(const ModelConfig& config, const std::vector<std::string>& keys) {
-  RFT_ASSIGN_OR_RETURN(const json::value value, ParseJson(config.json));
+  RFT_ASSIGN_OR_RETURN(const json::value value, ParseJson(config.text_json));
   const ConfigJson r(value.get_object(), "config.json");
   for (const std::string& key : keys)
     if (r.Find(key))
@@ -60,7 +60,7 @@ absl::Status RefuseIfSet(const ModelConfig& config, const std::vector<std::strin
 }
 
 absl::StatusOr<MoeConfig> ReadMoeConfig(const ModelConfig& config, MoeConfig moe) {
-  RFT_ASSIGN_OR_RETURN(const json::value value, ParseJson(config.json));
+  RFT_ASSIGN_OR_RETURN(const json::value value, ParseJson(config.text_json));
   ConfigJson r(value.get_object(), "config.json");
   RouterConfig& router = moe.router;
   const auto experts = Named(r, {"num_experts", "n_routed_experts", "num_local_experts"});

@@ -6,6 +6,12 @@
 
 namespace rft {
 
+// Of DeepSeek-V3 and those who took it over: sigmoid scores, a correction bias that enters the choice only.
+inline constexpr RouterConfig kDeepseekRouter{.score = RouterConfig::Score::kSigmoid,
+                                              .renormalize = true,
+                                              .renormalize_eps = 1e-20,
+                                              .correction_bias = true};
+
 // `moe` holds what the family fixes (kind of scores, names, defaults of keys that may be missing); the rest is read:
 // number of experts, top_k, widths, renormalisation, groups, scale, which layers are sparse.
 // Errors: kInvalidArgument naming the key.

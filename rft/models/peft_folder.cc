@@ -147,7 +147,7 @@ absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Load(std::shared_ptr<C
   for (LoraTarget& target : Adaptable(*base)) {
     if (!file.tensors.contains(LoraTensorName(target, 'A'))) continue;
     known.insert({LoraTensorName(target, 'A'), LoraTensorName(target, 'B')});
-    if (target.is_embedding || target.module == "lm_head") {
+    if (target.is_embedding || ModuleName(target) == "lm_head") {
       const std::string copy =
           absl::StrCat("base_model.model.", target.module, ".base_layer.weight");
       known.insert(copy);

@@ -91,6 +91,10 @@ class Run {
                      MakeFunctionGrader(std::move(function)));
   }
 
+  // A loss of the caller's in place of config.losses.name. Before the first Next. With losses.kl_coef above 0 the datums have
+  // ref_logprobs; what to do with them is up to the loss.
+  void SetLoss(BatchLoss loss) { custom_loss_ = std::move(loss); }
+
   // One step. The first call evaluates on data.heldout first, where there is one and Evaluate has not been called.
   // False at the end of the run (stop_reason() says why) and on an error, after which the run can only be finished.
   NextStep Next();
@@ -150,6 +154,7 @@ class Run {
   void ShutDownParts();
 
   RunParts parts_;
+  BatchLoss custom_loss_;
   RunConfig config_;
   const std::shared_ptr<const TextCodec> codec_;
   std::unique_ptr<GraderPool> graders_;

@@ -86,7 +86,8 @@ absl::StatusOr<StepReport> Run::Step() {
   RFT_ASSIGN_OR_RETURN(const StepBatch batch, orchestrator_->CollectStep(state_.step));
   RFT_RETURN_IF_ERROR(journal_->Sync());
   const double start = Clock::Default().NowSeconds();
-  const UpdateOptions options = UpdateOptionsFor(config_, parts_.loss, state_.step);
+  UpdateOptions options = UpdateOptionsFor(config_, parts_.loss, state_.step);
+  options.custom_loss = custom_loss_;
   updating_ = true;
   RFT_ASSIGN_OR_RETURN(const UpdateResult update,
                        TrainOnBatch(*parts_.trainer, parts_.reference.get(), batch, options));

@@ -119,14 +119,31 @@ class BatchTrainer {
               diff);
   }
 
+  // Of the registered loss or the caller's. *denominator: what its sum stands over.
+  absl::StatusOr<ForwardBackwardResult> ForwardBackward(absl::Span<const Datum> datums,
+                                                        double* denominator) {
+    if (!options_.custom_loss) {
+      auto result = trainer_.ForwardBackward(datums, options_.loss);
+      if (result.ok()) *denominator = Denominator(*result, options_.loss.aggregation);
+      return result;
+    }
+    return trainer_.ForwardBackwardCustom(
+        datums, [&](const std::vector<std::vector<float>>& logprobs) {
+          auto result = options_.custom_loss(datums, logprobs);
+          if (result.ok()) *denominator = result->denominator > 0.0 ? result->denominator : 1.0;
+          return result;
+        });
+  }
+
   absl::Status Update(const DatumBatch& update, bool is_first, bool is_only) {
+    double denominator = 0.0;
     RFT_ASSIGN_OR_RETURN(const ForwardBackwardResult forward,
-                         trainer_.ForwardBackward(update.datums, options_.loss));
+                         ForwardBackward(update.datums, &denominator));
     LogprobDiff now;
     Compare(update, forward.logprobs, &now);
     if (is_only) result_.diff = now;
     result_.kl_max = std::max(result_.kl_max, now.kl_max);
-    if (is_first) result_.loss = forward.loss_sum / Denominator(forward, options_.loss.aggregation);
+    if (is_first) result_.loss = forward.loss_sum / denominator;
     MergeMetrics(forward, result_.num_tokens, &result_);
     result_.num_tokens += forward.num_tokens;
     result_.num_computed_tokens += forward.num_computed_tokens;

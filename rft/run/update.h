@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "rft/api/training_client.h"
@@ -23,8 +25,14 @@ enum class Comparison {
 };
 Comparison ComparisonFor(const SamplingParams& sampling);
 
+// A loss of the caller's in place of a registered one: called with an update's datums and their current log-probabilities.
+using BatchLoss = std::function<absl::StatusOr<CustomLossResult>(
+    absl::Span<const Datum> datums, const std::vector<std::vector<float>>& logprobs)>;
+
 struct UpdateOptions {
   LossConfig loss;
+  BatchLoss
+      custom_loss;  // in place of `loss`, of which only kl_coef and kl_target are read then; may be empty
   AdamParams adam;
   int64_t num_updates =
       1;  // optimizer steps made of one batch; each trains on its own share of the groups

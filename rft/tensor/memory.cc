@@ -22,11 +22,13 @@ class LargeBlocks final : public c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
     if (bytes < kLarge) return others_->allocate(bytes);
     void* block = std::malloc(bytes + c10::gAlignment);
+    if (block == nullptr) c10::profiledCPUMemoryReporter().OutOfMemory(bytes);
     TORCH_CHECK_WITH(OutOfMemoryError, block != nullptr, "out of memory: the system refused ",
                      bytes >> 20, " MiB");
+    c10::profiledCPUMemoryReporter().New(block, bytes);
     const uintptr_t start =
         (reinterpret_cast<uintptr_t>(block) + c10::gAlignment - 1) / c10::gAlignment;
-    return {reinterpret_cast<void*>(start * c10::gAlignment), block, &std::free,
+    return {reinterpret_cast<void*>(start * c10::gAlignment), block, &Free,
             c10::Device(c10::DeviceType::CPU)};
   }
   void copy_data(void* to, const void* from, size_t bytes) const override {
@@ -34,6 +36,11 @@ class LargeBlocks final : public c10::Allocator {
   }
 
  private:
+  static void Free(void* block) {
+    c10::profiledCPUMemoryReporter().Delete(block);
+    std::free(block);
+  }
+
   c10::Allocator* const others_;
 };
 

@@ -46,8 +46,9 @@ absl::Status CheckTensors(Trainer& trainer, const std::string& dir) {
   RFT_ASSIGN_OR_RETURN(const std::optional<at::Tensor> own_head,
                        TryTorch([&] { return adapter->MergedOwnHead(); }));
   if (!own_head) return absl::OkStatus();
-  const auto view = FindTensor(tensors, "lm_head.weight");
-  if (!view.ok() || !IsRounded(*view, *own_head)) return damaged("lm_head.weight");
+  const std::string head = trainer.model()->config().head + ".weight";
+  const auto view = FindTensor(tensors, head);
+  if (!view.ok() || !IsRounded(*view, *own_head)) return damaged(head);
   return absl::OkStatus();
 }
 

@@ -94,7 +94,7 @@ class LocalTrainer : public Trainer {
         result.num_computed_tokens += static_cast<int64_t>(batch.ids.size());
         Backward(output.sum, result.finite);
       }
-      metrics.Finish(result);
+      metrics.Finish(datums, result);
       AddRoutingMetrics(routing_sums, result.metrics);
       return result;
     }));
@@ -119,18 +119,11 @@ class LocalTrainer : public Trainer {
           return result;
         }));
     RFT_ASSIGN_OR_RETURN(const CustomLossResult custom, loss(forward.logprobs));
-    if (custom.dlogprobs.size() != datums.size())
-      return absl::InvalidArgumentError(absl::StrCat("custom loss: returned gradients for ",
-                                                     custom.dlogprobs.size(), " datums, there are ",
-                                                     datums.size()));
-    for (size_t i = 0; i < datums.size(); ++i)
-      if (custom.dlogprobs[i].size() != datums[i].ids.size())
-        return absl::InvalidArgumentError(
-            absl::StrCat("custom loss: dlogprobs[", i, "] has ", custom.dlogprobs[i].size(),
-                         " entries, the datum has ", datums[i].ids.size(), " tokens"));
+    RFT_RETURN_IF_ERROR(ValidateCustomLoss(custom, datums));
     return Accumulating(TryTorch([&] {
       parameters().EnableGradients();
       ForwardBackwardResult result;
+      RoutingSums routing_sums;
       result.loss_sum = custom.loss_sum;
       result.metrics = custom.metrics;
       result.finite = std::isfinite(custom.loss_sum);
@@ -145,10 +138,16 @@ class LocalTrainer : public Trainer {
         const auto weights = WeightsInTraining(batch, masks);
         const ops::CheckpointScope scope(options_.checkpoint_every);
         Routing routing = forward_.MakeRouting(datums, batch);
+        routing.summarize = true;
+        routing.penalty = {options_.router_load_balance_coef, options_.router_z_coef,
+                           custom.denominator * static_cast<double>(batch.datums.size()) /
+                               static_cast<double>(datums.size())};
         const at::Tensor logprobs_N = forward_.Logprobs(*weights, batch, routing);
+        routing_sums.Add(routing.sums);
         Backward((logprobs_N * at::tensor(gradient, at::kFloat)).sum(), result.finite);
       }
       denominator_ += custom.denominator;
+      AddRoutingMetrics(routing_sums, result.metrics);
       result.logprobs = std::move(forward.logprobs);
       return result;
     }));

@@ -1,5 +1,6 @@
 #include "rft/train/loss_inputs.h"
 
+#include <cmath>
 #include <vector>
 
 #include <ATen/ops/tensor.h>
@@ -25,6 +26,23 @@ absl::Status ValidateLossInputs(absl::Span<const Datum> datums, const LossConfig
       return absl::InvalidArgumentError(
           absl::StrCat("datums[", i, "].ref_logprobs: a loss with kl_coef != 0 needs them"));
   }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateCustomLoss(const CustomLossResult& custom, absl::Span<const Datum> datums) {
+  if (custom.dlogprobs.size() != datums.size())
+    return absl::InvalidArgumentError(absl::StrCat("custom loss: returned gradients for ",
+                                                   custom.dlogprobs.size(), " datums, there are ",
+                                                   datums.size()));
+  for (size_t i = 0; i < datums.size(); ++i)
+    if (custom.dlogprobs[i].size() != datums[i].ids.size())
+      return absl::InvalidArgumentError(
+          absl::StrCat("custom loss: dlogprobs[", i, "] has ", custom.dlogprobs[i].size(),
+                       " entries, the datum has ", datums[i].ids.size(), " tokens"));
+  if (!(custom.denominator >= 0.0) || std::isinf(custom.denominator))
+    return absl::InvalidArgumentError(absl::StrCat("custom loss: its denominator is ",
+                                                   custom.denominator,
+                                                   "; expected a number of at least 0"));
   return absl::OkStatus();
 }
 

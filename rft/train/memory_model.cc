@@ -33,7 +33,8 @@ struct Sizes {
         q(config.num_heads * config.head_dim),
         heads(config.num_heads + config.num_kv_heads),
         v(config.vocab_size),
-        qk_norm(model.parameters().Find("model.layers.0.self_attn.q_norm.weight") != nullptr) {}
+        qk_norm(model.parameters().Find(config.LayerPrefix(0) + ".self_attn.q_norm.weight") !=
+                nullptr) {}
 
   bool sparse(int64_t layer) const { return config.moe && config.moe->sparse_layers[layer]; }
 
@@ -52,6 +53,10 @@ struct Sizes {
     int64_t bytes = kFloat * h + kFloat + c * w + c * q + 2 * kFloat * config.num_heads +
                     IfAdapted({"q_proj", "k_proj", "v_proj"}, c * h);
     if (qk_norm) bytes += c * w + kFloat * heads;
+    // Each latent in float32 and its norm; the values without their padding.
+    if (const auto& latent = config.latent)
+      bytes += (kFloat + c) * (latent->q_rank + latent->kv_rank) + 2 * kFloat +
+               c * config.num_heads * latent->value;
     return bytes;
   }
   // Residual, its norm's scale, gate and up.

@@ -3,7 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "losses/loss.h"
+#include "absl/types/span.h"
+#include "losses/loss_totals.h"
 #include "rft/api/datum.h"
 
 namespace rft {
@@ -11,12 +12,13 @@ namespace rft {
 class StepMetrics {
  public:
   void Add(const LossOutput& output, const at::Tensor& entropy_N);
-  // Fills loss_sum, num_tokens, num_rows, finite and metrics (token means; "entropy" in nats; maxima and minima as named).
-  void Finish(ForwardBackwardResult& result) const;
+  // Fills loss_sum, num_tokens, num_rows, finite and metrics (token means; "entropy" in nats; maxima and minima as named) of
+  // the step's `datums`.
+  void Finish(absl::Span<const Datum> datums, ForwardBackwardResult& result) const;
 
  private:
-  std::map<std::string, double> sums_, maxima_, minima_;
-  double loss_sum_ = 0.0, tokens_ = 0.0, rows_ = 0.0, entropy_ = 0.0, entropy_tokens_ = 0.0;
+  LossTotals totals_;
+  double loss_sum_ = 0.0, entropy_ = 0.0, entropy_tokens_ = 0.0;
 };
 
 }  // namespace rft

@@ -33,6 +33,23 @@ std::string With(const std::string& changes) {
   return ToJson(base);
 }
 
+TEST(ModelConfigTest, ReadsTheLanguageModelsPartOfAModelThatSees) {
+  const auto c = ParseModelConfig(
+      R"({"architectures": ["SeesForConditionalGeneration"], "model_type": "sees", "tie_word_embeddings": true,
+          "eos_token_id": 3, "hidden_size": 7,
+          "text_config": {"model_type": "sees_text", "vocab_size": 100, "hidden_size": 32, "intermediate_size": 64,
+                          "num_hidden_layers": 2, "num_attention_heads": 4, "eos_token_id": null},
+          "vision_config": {"num_hidden_layers": 9}})");
+  ASSERT_TRUE(c.ok()) << c.status();
+  EXPECT_EQ(c->architecture, "SeesForConditionalGeneration");
+  EXPECT_EQ(c->model_type, "sees_text");
+  EXPECT_EQ(c->hidden_size, 32);
+  EXPECT_EQ(c->num_layers, 2);
+  EXPECT_TRUE(c->tie_word_embeddings);
+  EXPECT_THAT(c->end_ids, ElementsAre(3));
+  EXPECT_TRUE(c->is_part);
+}
+
 TEST(ModelConfigTest, ReadsTheSlidingWindowOfEachLayer) {
   const std::pair<const char*, std::vector<int64_t>> cases[] = {
       {R"({"sliding_window": 8})", {}},  // Llama and Qwen want to be told to use it
@@ -119,7 +136,7 @@ TEST(ModelConfigTest, NamesWhatIsWrong) {
       {R"({"use_sliding_window": true, "sliding_window": 8, "layer_types": ["full_attention"]})",
        "layer_types: must name a type for each layer"},
       {R"({"quantization_config": {}})",
-       "quantization_config: quantised weights are not supported"},
+       "quantization_config.quant_method: '' is not supported in this form"},
       {R"({"rms_norm_eps": "small"})", "rms_norm_eps: must be a number"},
       {R"({"eos_token_id": "end"})", "eos_token_id: must be a token id"},
       {R"({"eos_token_id": [1, 100]})", "eos_token_id: 100 is outside the vocabulary"},

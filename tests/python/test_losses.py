@@ -78,6 +78,9 @@ def test_term_gradients_are_reported_on_request() -> None:
     given["logprobs"].requires_grad_(True)
     out = rft.losses.ppo(**given, ref_logprobs=given["old_logprobs"], kl_coef=0.1, term_gradients=True)
     assert out.metrics["grad_sq_policy"] > 0.0 and out.metrics["grad_sq_kl"] > 0.0
+    alone = rft.losses.ppo(**given)
+    (gradient,) = torch.autograd.grad(alone.loss, given["logprobs"])
+    assert out.metrics["grad_norm_policy"] == pytest.approx(float(gradient.norm()), rel=1e-9)
     assert out.metrics["masked_frac"] == pytest.approx(2 / 15)
 
 

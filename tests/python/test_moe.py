@@ -25,6 +25,12 @@ DIMS: dict[str, Any] = {
 SIGMOID: dict[str, Any] = {
     "moe_intermediate_size": 32, "n_routed_experts": 12, "n_shared_experts": 2, "first_k_dense_replace": 1, "norm_topk_prob": True,
     "routed_scaling_factor": 2.5, "partial_rotary_factor": 0.5, "use_qk_norm": True}
+LATENT: dict[str, Any] = {
+    "moe_intermediate_size": 32, "n_routed_experts": 12, "n_shared_experts": 1, "first_k_dense_replace": 1, "n_group": 4, "topk_group": 2,
+    "num_key_value_heads": 4, "head_dim": 8, "q_lora_rank": 28, "kv_lora_rank": 20, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8,
+    "v_head_dim": 14}
+YARN: dict[str, Any] = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "mscale": 1.0, "mscale_all_dim": 0.7, "beta_fast": 32.0,
+                        "beta_slow": 1.0, "original_max_position_embeddings": 32}
 # One family per kind of router. Architecture, and what its config says beyond DIMS.
 ROUTERS: dict[str, tuple[str, dict[str, Any]]] = {
     "softmax": ("Qwen3Moe", {"moe_intermediate_size": 32, "num_experts": 10, "norm_topk_prob": False, "decoder_sparse_step": 2}),
@@ -35,6 +41,8 @@ ROUTERS: dict[str, tuple[str, dict[str, Any]]] = {
                                           "norm_topk_prob": True, "qkv_bias": False, "head_dim": 12}),
     "sigmoid-bias-shared": ("Glm4Moe", SIGMOID | {"n_group": 1, "topk_group": 1}),
     "sigmoid-bias-groups-shared": ("Glm4Moe", SIGMOID | {"n_group": 4, "topk_group": 2}),
+    "sigmoid-latent": ("DeepseekV3", LATENT | {"rope_parameters": YARN}),
+    "sigmoid-latent-keys": ("Glm4MoeLite", LATENT | {"q_lora_rank": None, "rope_interleave": False, "v_head_dim": 20}),
     "sigmoid-bias": ("MiniMaxM2", {"num_local_experts": 10, "rotary_dim": 12}),
 }
 

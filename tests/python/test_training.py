@@ -62,6 +62,12 @@ def test_a_loss_that_names_columns_gets_them_padded_and_equals_the_registered_on
     assert rft.check_loss(mine, quiet=True)
 
 
+def test_masked_tokens_are_counted_from_the_first_trained_one_on(llama_dir: Path) -> None:
+    trainer = rft.Trainer(rft.Model.load(str(llama_dir), dtype="fp32"))
+    rows = [rft.Datum([5, 6, 7, 8, 9], [0.0, 0.0, 1.0, 0.0, 1.0]), rft.Datum([5, 6], [0.0, 1.0])]
+    assert trainer.forward_backward(rows, loss="cross-entropy").metrics["masked_frac"] == 0.25
+
+
 def test_custom_cross_entropy_has_the_gradient_of_the_built_in_one(model_dir: Path) -> None:
     model = rft.Model.load(str(model_dir), dtype="fp32")
     codec = load_codec(model_dir)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -25,12 +27,14 @@ class Run:
     `with` (or :meth:`finish`) writes the final checkpoint and model and stops the grader processes.
     """
 
-    def __init__(self, config: RunConfig, graders: Sequence[GraderLike] = (), resume: str | Path | None = None) -> None:
+    def __init__(self, config: RunConfig, graders: Sequence[GraderLike] = (), resume: str | Path | None = None,
+                 loss: Callable[..., Any] | None = None) -> None:
+        """`loss`: a function as `rft.check_loss` takes it, in place of losses.name. It is checked; what it breaks is a warning."""
         native = _native.load()
         self.config = config
         self.codec = load_codec(config.get("model"))
         self._run = native.Run(config, self.codec.native(), [as_spec(item) for item in graders],
-                               str(resume) if resume else "")
+                               str(resume) if resume else "", checked(loss) if loss else None)
         self.dir = Path(self._run.dir)
         self.stop_requested = False
         self._events = EventWriter(self.dir / "tensorboard")
@@ -38,19 +42,21 @@ class Run:
 
     @classmethod
     def from_file(cls, path: str | Path, graders: Sequence[GraderLike] = (), overrides: Sequence[str] = (),
-                  resume: str | Path | None = None) -> Run:
+                  resume: str | Path | None = None, loss: Callable[..., Any] | None = None) -> Run:
         """From a run.yaml (or a resolved config.json). `overrides` are "trainer.steps=10"; `graders` are functions made
-        with @rft.grader (or plain ones), used in addition to those of the file; `resume` is a run folder to go on with.
+        with @rft.grader (or plain ones), used in addition to those of the file; `resume` is a run folder to go on with;
+        `loss` is a function in place of losses.name.
         """
-        return cls(_native.load().RunConfig.from_file(str(path), list(overrides)), graders, resume)
+        return cls(_native.load().RunConfig.from_file(str(path), list(overrides)), graders, resume, loss)
 
     @classmethod
-    def resume(cls, run_dir: str | Path, graders: Sequence[GraderLike] = (), overrides: Sequence[str] = ()) -> Run:
+    def resume(cls, run_dir: str | Path, graders: Sequence[GraderLike] = (), overrides: Sequence[str] = (),
+               loss: Callable[..., Any] | None = None) -> Run:
         """Goes on with the run in `run_dir`, from its last checkpoint and with its own resolved configuration."""
         config = Path(run_dir) / "config.json"
         if not config.is_file():
             raise FileNotFoundError(f"{config}: missing; {run_dir} is not a run folder")
-        return cls.from_file(config, graders, overrides, resume=run_dir)
+        return cls.from_file(config, graders, overrides, resume=run_dir, loss=loss)
 
     def __iter__(self) -> Iterator[StepReport]:
         """Runs step after step until the configured number, a stop request or nothing left to learn."""
@@ -156,3 +162,16 @@ def as_spec(item: GraderLike) -> dict[str, Any]:
     from rft.graders import grader_spec
 
     return grader_spec(item)
+
+
+def checked(loss: Callable[..., Any]) -> Callable[..., Any]:
+    """The loss as C++ calls it. What it breaks of what every policy loss must keep is a warning: a run may still want it."""
+    from rft.loss_check import NAMES, check_loss
+    from rft.training import of_datums
+
+    if set(inspect.signature(loss).parameters) & set(NAMES) - {"logprobs"}:
+        report = check_loss(loss, quiet=True)
+        if not report:
+            broken = "\n".join(line for line in str(report).splitlines() if not line.startswith("ok"))
+            warnings.warn(f"{getattr(loss, '__name__', 'the loss')} does not keep what rft.check_loss checks:\n{broken}", stacklevel=3)
+    return of_datums(loss)

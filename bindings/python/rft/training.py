@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rft import _native, loss_check
+from rft.losses import LossResult
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,8 +43,9 @@ class Trainer(NativeTrainer):
 
         backend "torch": `fn(list[Tensor])` returns a scalar tensor, or (scalar tensor, dict of metrics). A function that takes more
         by name (old_logprobs, advantages, mask, ...) gets padded [rows, tokens] tensors made from the datums, as rft.check_loss
-        calls it, and may return (sum, denominator): the sum is what is differentiated.
-        backend "numpy": `fn(list[ndarray])` returns (loss sum, list of d loss / d logprob[, metrics]).
+        calls it. Either may return (sum, denominator) or what rft.losses returns: the sum is what is differentiated, and optim_step
+        divides by the denominators of all calls.
+        backend "numpy": `fn(list[ndarray])` returns (loss sum, list of d loss / d logprob[, metrics[, denominator]]).
         """
         if backend not in ("torch", "numpy"):
             raise ValueError(f"backend is {backend!r}; it can be 'torch' or 'numpy'")
@@ -137,22 +139,30 @@ def by_name(fn: Callable[..., Any], datums: Sequence[Datum]) -> TorchLoss:
 
     def run(logprobs: list[torch.Tensor]) -> Any:
         given = {name: torch.nn.utils.rnn.pad_sequence(column(name, logprobs), batch_first=True) for name in names}
-        result = fn(**given)
-        if isinstance(result, tuple) and not isinstance(result[1], dict):
-            return result[0], {"denominator": float(result[1])}
-        return result
+        return fn(**given)
 
     return run
 
 
-def with_autograd(fn: TorchLoss) -> Callable[[list[np.ndarray]], tuple[float, list[np.ndarray], dict[str, float]]]:
+def of_datums(fn: Callable[..., Any]) -> Callable[[list[Datum], list[np.ndarray]], tuple[Any, ...]]:
+    """A loss as `forward_backward_custom` takes it, as a run calls it."""
+    return lambda datums, logprobs: with_autograd(by_name(fn, datums))(logprobs)
+
+
+def with_autograd(fn: TorchLoss) -> Callable[[list[np.ndarray]], tuple[Any, ...]]:
     """Turns a torch loss into what C++ calls: log-probabilities in, loss and its derivative by each of them out."""
 
-    def run(logprobs: list[np.ndarray]) -> tuple[float, list[np.ndarray], dict[str, float]]:
+    def run(logprobs: list[np.ndarray]) -> tuple[Any, ...]:
         leaves = [torch.tensor(row, dtype=torch.float32, requires_grad=True) for row in logprobs]
         with torch.enable_grad():
             result = fn(leaves)
-        loss, metrics = result if isinstance(result, tuple) else (result, {})
+        denominator = None
+        if isinstance(result, LossResult):
+            loss, metrics, denominator = result.sum, result.metrics, result.denominator
+        else:
+            loss, metrics = result if isinstance(result, tuple) else (result, {})
+        if not isinstance(metrics, dict):
+            denominator, metrics = float(metrics), {"denominator": float(metrics)}
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             raise TypeError(f"the loss must be one scalar tensor, not {type(loss).__name__}"
                             + (f" of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else ""))
@@ -160,6 +170,7 @@ def with_autograd(fn: TorchLoss) -> Callable[[list[np.ndarray]], tuple[float, li
             raise TypeError("the loss does not depend on the log-probabilities: nothing to differentiate")
         grads = torch.autograd.grad(loss, leaves, allow_unused=True)
         rows = [(torch.zeros_like(leaf) if grad is None else grad).numpy() for leaf, grad in zip(leaves, grads, strict=True)]
-        return float(loss.detach()), rows, {name: float(value) for name, value in metrics.items()}
+        found = float(loss.detach()), rows, {name: float(value) for name, value in metrics.items()}
+        return found if denominator is None else (*found, denominator)
 
     return run

@@ -34,6 +34,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "tie_word_embeddings": True,
                   "num_hidden_layers": 3, "mlp_only_layers": [1], "moe_intermediate_size": 40, "num_experts": 10,
                   "num_experts_per_tok": 3, "norm_topk_prob": True},
+    "deepseek_v3": {"architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "tie_word_embeddings": False,
+                    "num_hidden_layers": 3, "first_k_dense_replace": 1, "num_key_value_heads": 4, "moe_intermediate_size": 40,
+                    "n_routed_experts": 12, "n_shared_experts": 1, "num_experts_per_tok": 3, "n_group": 4, "topk_group": 2,
+                    "norm_topk_prob": True, "routed_scaling_factor": 2.5, "q_lora_rank": 28, "kv_lora_rank": 20,
+                    "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 12,
+                    "rope_scaling": {"type": "yarn", "factor": 8, "mscale": 1.0, "mscale_all_dim": 0.7, "beta_fast": 32,
+                                     "beta_slow": 1, "original_max_position_embeddings": 64}},
 }
 NUM_REQUESTS, MAX_PROMPT, MAX_NEW = 64, 96, 32
 
