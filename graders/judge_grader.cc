@@ -22,10 +22,18 @@ std::string Environment(const std::string& name) {
   return value == nullptr ? "" : value;
 }
 
+// Control characters, which models write into strings as they are, as blanks.
+std::string WithoutControls(std::string text) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20) c = ' ';
+  }
+  return text;
+}
+
 // The whole text is one JSON object, or a fenced block is.
 absl::StatusOr<json::object> ParseAnswer(const std::string& text) {
-  absl::StatusOr<json::value> value = ParseJson(text);
-  if (!value.ok()) value = ParseJson(ExtractCode(text, {"json"}));
+  absl::StatusOr<json::value> value = ParseJson(WithoutControls(text));
+  if (!value.ok()) value = ParseJson(WithoutControls(ExtractCode(text, {"json"})));
   if (!value.ok() || !value->is_object())
     return absl::DataLossError("the judge's answer is not a JSON object");
   return std::move(value->get_object());

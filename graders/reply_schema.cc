@@ -9,9 +9,9 @@ namespace {
 namespace json = boost::json;
 
 constexpr int64_t kMostItems = 8;
-// A token is seldom less than a character, and a model that writes text needs a third as many tokens as characters. Texts share
-// this part of the tokens; the rest is for everything else.
+// Texts share this part of the tokens; the rest is for everything else. A character may be an escape, a token per byte.
 constexpr double kShareOfTexts = 0.75;
+constexpr double kMostTokensPerCharacter = 6;
 constexpr double kMostNumber = 1e6;  // without a range a number may have digits for ever
 
 // How many texts there may be at once.
@@ -61,7 +61,8 @@ json::value ReasonedReply(json::object result) {
 
 json::value BoundedSchema(json::value schema, int32_t max_tokens) {
   const int64_t texts = std::max<int64_t>(1, NumTexts(schema));
-  Bound(std::max<int64_t>(1, static_cast<int64_t>(kShareOfTexts * max_tokens) / texts), schema);
+  const double characters = kShareOfTexts * max_tokens / kMostTokensPerCharacter;
+  Bound(std::max<int64_t>(1, static_cast<int64_t>(characters) / texts), schema);
   return schema;
 }
 
