@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 #include <numeric>
+#include <set>
 #include <thread>
 
 #include <ATen/ops/empty.h>
@@ -48,7 +49,7 @@ class LocalEngine : public InferenceEngine {
                    {options.max_batch, options.max_batch_tokens, kPageTokens, options.prefix_cache},
                    [this](PageId from, PageId to) { cache_.CopyPage(from, to); }),
         routes_(model_->route_codec(), cache_) {
-    scheduler_.SetVersion(1);
+    scheduler_.SetVersion(last_weights_id_);
     stats_.pages_total = num_pages;
     stats_.page_bytes =
         PagedCache::PageBytes(model_->config().num_layers, model_->head_layout(), model_->dtype());
@@ -69,7 +70,8 @@ class LocalEngine : public InferenceEngine {
       if (it == adapters_.end())
         return absl::InvalidArgumentError(
             absl::StrCat("adapter: '", name, "' has not been published to this engine"));
-      owner->weights = it->second;
+      owner->weights = it->second.weights;
+      owner->weights_id = it->second.id;
     }
     if (unfinished_ + owner->request.num_samples > options_.queue_limit)
       return absl::ResourceExhaustedError(
@@ -106,9 +108,10 @@ class LocalEngine : public InferenceEngine {
     }
     std::lock_guard lock(mutex_);
     if (mine)
-      adapters_[name] = std::move(mine);
+      adapters_[name] = {std::move(mine), ++last_weights_id_};
     else
       adapters_.erase(name);
+    adapters_changed_ = true;
     return absl::OkStatus();
   }
 
@@ -139,6 +142,11 @@ class LocalEngine : public InferenceEngine {
   }
 
  private:
+  struct Adapter {
+    std::shared_ptr<const ModelWeights> weights;
+    int64_t id;  // the scheduler's number of them
+  };
+
   absl::StatusOr<std::shared_ptr<const ModelWeights>> Mine(
       std::shared_ptr<const PublishedWeights> weights) const {
     auto mine = std::dynamic_pointer_cast<const ModelWeights>(std::move(weights));
@@ -148,13 +156,29 @@ class LocalEngine : public InferenceEngine {
     return mine;
   }
 
-  // From now on iterations run on `weights`.
+  // From now on iterations run on `weights`. REQUIRES: the lock.
   void Adopt(std::shared_ptr<const ModelWeights> weights) {
     if (weights == current_) return;
     current_ = std::move(weights);
-    scheduler_.SetVersion(scheduler_.version() + 1);
+    scheduler_.SetVersion(++last_weights_id_);
     scheduler_.RecomputeForNewVersion();
     ++stats_.weight_swaps;
+  }
+
+  // Requests of an adapter go on with its newest version; those whose adapter is gone, with what they have. REQUIRES: the
+  // lock.
+  void AdoptAdapters() {
+    std::set<int64_t> served;
+    for (const auto& [name, adapter] : adapters_) served.insert(adapter.id);
+    for (const int64_t id : served_adapters_)
+      if (!served.contains(id)) scheduler_.DropVersion(id);
+    for (const int64_t id : served) scheduler_.AddVersion(id);
+    served_adapters_ = std::move(served);
+    for (const auto& [handle, request] : live_)
+      if (const auto it = adapters_.find(request->request.adapter); it != adapters_.end()) {
+        request->weights = it->second.weights;
+        request->weights_id = it->second.id;
+      }
   }
 
   void Loop() {
@@ -176,6 +200,7 @@ class LocalEngine : public InferenceEngine {
           scheduler_.Add(std::move(request));
         }
         submitted_.clear();
+        if (std::exchange(adapters_changed_, false)) AdoptAdapters();
         for (RequestHandle handle : cancelled_)
           if (auto it = live_.find(handle); it != live_.end()) it->second->cancelled = true;
         cancelled_.clear();
@@ -200,23 +225,14 @@ class LocalEngine : public InferenceEngine {
     }
   }
 
-  // What each request computes with in this iteration: its adapter's newest version, the engine's weights, or
-  // those that it finishes on.
+  // The engine's weights for the requests that have no others.
   void PickWeights(std::vector<Scheduler::Work>& work) {
-    {
-      std::lock_guard lock(mutex_);
-      for (const auto& w : work) {
-        EngineRequest& owner = *w.sequence->owner;
-        if (owner.request.adapter.empty()) {
-          if (owner.request.weight_policy == WeightPolicy::kFinish && !owner.pinned) {
-            owner.pinned = current_;
-            owner.pinned_id = scheduler_.version();
-          }
-          owner.weights = owner.pinned ? owner.pinned : current_;
-        } else if (auto it = adapters_.find(owner.request.adapter); it != adapters_.end()) {
-          owner.weights = it->second;
-        }
-      }
+    for (const auto& w : work) {
+      EngineRequest& owner = *w.sequence->owner;
+      if (owner.weights_id != 0) continue;
+      owner.weights = current_;
+      if (owner.request.weight_policy == WeightPolicy::kFinish)
+        owner.weights_id = scheduler_.version();
     }
     SortByWeights(work);
   }
@@ -415,6 +431,7 @@ class LocalEngine : public InferenceEngine {
   Scheduler scheduler_;
   RouteRecorder routes_;
   at::Tensor logits_;
+  std::set<int64_t> served_adapters_;  // that the scheduler knows
   std::map<RequestHandle, std::shared_ptr<EngineRequest>> live_;
 
   mutable std::mutex mutex_;  // guards what follows
@@ -422,11 +439,12 @@ class LocalEngine : public InferenceEngine {
   std::vector<std::shared_ptr<EngineRequest>> submitted_;
   std::vector<RequestHandle> cancelled_;
   std::shared_ptr<const ModelWeights> published_;
-  std::map<std::string, std::shared_ptr<const ModelWeights>> adapters_;
+  std::map<std::string, Adapter> adapters_;
   std::map<RequestHandle, int64_t> remaining_;  // samples not yet finished, by request
   RequestHandle last_handle_ = 0;
   int64_t unfinished_ = 0;
-  bool stopping_ = false, forget_prefixes_ = false;
+  bool stopping_ = false, forget_prefixes_ = false, adapters_changed_ = false;
+  int64_t last_weights_id_ = 1;  // of versions and adapters: no two have the same
   EngineStats stats_;
   IterationLog log_;  // of the iteration under way: the engine's thread's
 

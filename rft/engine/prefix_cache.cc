@@ -70,15 +70,11 @@ void PrefixCache::OnReuse(PageId page) {
   node->parent->children.erase(node->parent->children.find(node->tokens));
 }
 
-void PrefixCache::KeepOnly(int64_t version) {
-  for (auto it = roots_.begin(); it != roots_.end();) {
-    if (it->first == version) {
-      ++it;
-      continue;
-    }
-    ForgetTree(it->second);
-    it = roots_.erase(it);
-  }
+void PrefixCache::Forget(int64_t version) {
+  const auto it = roots_.find(version);
+  if (it == roots_.end()) return;
+  ForgetTree(it->second);
+  roots_.erase(it);
 }
 
 void PrefixCache::Clear() {

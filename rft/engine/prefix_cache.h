@@ -1,9 +1,9 @@
 // Remembers which tokens the pages of earlier prompts and completions hold, so that a prompt that begins the same way need
 // not be computed again: system prompts, further turns of a conversation, recomputation after a preemption.
 //
-// A tree over pages of 16 tokens for each weight version: keys and values of another version are other numbers. A page is
-// found only together with everything before it, tokens compared one by one, so a hit is exact. Pages belong to the pool,
-// which drops the least recently used when it needs room. Torch-free; the engine's thread owns it.
+// A tree over pages of 16 tokens for each weight version (of the model, of an adapter): keys and values of another version are
+// other numbers. A page is found only together with everything before it, tokens compared one by one, so a hit is exact. Pages
+// belong to the pool, which drops the least recently used when it needs room. Torch-free; the engine's thread owns it.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +28,8 @@ class PrefixCache {
   // page stays known.
   void Insert(int64_t version, const std::vector<TokenId>& tokens, const std::vector<PageId>& pages,
               int64_t num_pages);
-  // Forgets all versions but this one.
-  void KeepOnly(int64_t version);
+  // Nobody will ask for this version any more.
+  void Forget(int64_t version);
   void Clear();
 
   int64_t num_pages() const { return num_pages_; }

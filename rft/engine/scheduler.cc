@@ -28,17 +28,22 @@ void Scheduler::Add(std::shared_ptr<EngineRequest> request) {
 }
 
 int64_t Scheduler::VersionOf(const EngineSequence& sequence) const {
-  return sequence.owner->pinned ? sequence.owner->pinned_id : version_;
+  return sequence.owner->weights_id != 0 ? sequence.owner->weights_id : version_;
 }
 
 bool Scheduler::UsesCache(const EngineSequence& sequence) const {
-  const GenerateRequest& request = sequence.owner->request;
-  return options_.prefix_cache && request.use_prefix_cache && request.adapter.empty();
+  return options_.prefix_cache && sequence.owner->request.use_prefix_cache;
 }
 
 void Scheduler::SetVersion(int64_t version) {
+  DropVersion(version_);
   version_ = version;
-  prefixes_.KeepOnly(version);
+  AddVersion(version);
+}
+
+void Scheduler::DropVersion(int64_t version) {
+  live_versions_.erase(version);
+  prefixes_.Forget(version);
 }
 
 void Scheduler::RecomputeForNewVersion() {
@@ -51,8 +56,9 @@ void Scheduler::RecomputeForNewVersion() {
 }
 
 void Scheduler::Remember(const EngineSequence& s) {
-  if (!UsesCache(s) || s.kv_version != version_) return;
-  prefixes_.Insert(version_, s.tokens, s.pages, s.num_pure / options_.page_tokens);
+  const int64_t version = VersionOf(s);
+  if (!UsesCache(s) || s.kv_version != version || !live_versions_.contains(version)) return;
+  prefixes_.Insert(version, s.tokens, s.pages, s.num_pure / options_.page_tokens);
 }
 
 void Scheduler::Computed(const Work& work) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <set>
 #include <vector>
 
 #include "rft/engine/prefix_cache.h"
@@ -40,9 +41,12 @@ class Scheduler {
   // Queues a request. Clients take turns in proportion to the tokens they ask for: start-time fair queueing (Goyal, Vin and
   // Cheng, SIGCOMM 1996), which for one client is the order of arrival.
   void Add(std::shared_ptr<EngineRequest> request);
-  // A number for the weights that are computed with from now on, like no other before; requests that hold on to earlier ones
-  // (EngineRequest::pinned) keep theirs.
+  // A number for the weights that are computed with from now on, like no other before; requests that compute with others
+  // (EngineRequest::weights_id) keep theirs.
   void SetVersion(int64_t version);
+  // Other weights that requests may come for, an adapter's: their texts are remembered, too, until they are dropped.
+  void AddVersion(int64_t version) { live_versions_.insert(version); }
+  void DropVersion(int64_t version);
   int64_t version() const { return version_; }
   // Makes the prefix cache empty; running sequences keep their pages.
   void ForgetPrefixes() { prefixes_.Clear(); }
@@ -94,9 +98,10 @@ class Scheduler {
   PagePool pool_;
   PrefixCache prefixes_;
   int64_t version_ = 0;
-  SequenceList running_;       // have (some of) their tokens cached, oldest first
-  SequenceList waiting_;       // hold no pages, by start tag; preempted ones in front
-  double virtual_time_ = 0.0;  // start tag of the latest admitted request
+  std::set<int64_t> live_versions_ = {0};  // whose texts are remembered
+  SequenceList running_;                   // have (some of) their tokens cached, oldest first
+  SequenceList waiting_;                   // hold no pages, by start tag; preempted ones in front
+  double virtual_time_ = 0.0;              // start tag of the latest admitted request
   std::map<uint64_t, double>
       finish_tags_;  // by client, of its latest request; those in the past are dropped
   int64_t num_preemptions_ = 0, num_prefix_hit_tokens_ = 0;

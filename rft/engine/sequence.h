@@ -19,12 +19,12 @@ struct EngineRequest {
   std::vector<TokenId> end_ids;        // model's end tokens (unless ignore_eos) and stop_ids
   std::vector<uint32_t> allowed_bits;  // of sampling.allowed_ids; empty = everything
   std::vector<uint8_t> prompt_routes;  // if wanted: set when the prompt is cached
-  std::shared_ptr<const PublishedWeights>
-      weights;  // its adapter's, or the engine's: of the current iteration
+  // What it computes with in this iteration: its adapter's, or the engine's.
+  std::shared_ptr<const PublishedWeights> weights;
+  // Scheduler's number of `weights` where they are not simply the current ones: an adapter's, or those that
+  // WeightPolicy::kFinish holds on to since its first token was computed. 0 = the current ones.
+  int64_t weights_id = 0;
   bool cancelled = false;
-  // The version that WeightPolicy::kFinish holds on to; null until its first token is computed.
-  std::shared_ptr<const PublishedWeights> pinned;
-  int64_t pinned_id = 0;  // what Scheduler::SetVersion said when it was
   // Filled as the prompt is computed; entry t belongs to prompt[t].
   std::vector<float> prompt_logprobs;
   std::vector<std::vector<TokenLogprob>> prompt_top_logprobs;

@@ -53,6 +53,8 @@ class ChatReply : public ReplyWriter {
       w.Key("prompt_token_ids");
       WriteIds(w, context_.prompts[0]);
     }
+    if (context_.fields.prompt_logprobs && !std::exchange(prompt_scored_, true))
+      WritePromptLogprobs(w, context_, context_.prompts[0], finished != nullptr ? *finished : news);
     return EndChunk(w, context_);
   }
 
@@ -177,7 +179,7 @@ class ChatReply : public ReplyWriter {
   const bool parse_tools_;
   std::vector<Choice> choices_;
   int64_t num_tokens_ = 0;
-  bool prompt_sent_ = false;
+  bool prompt_sent_ = false, prompt_scored_ = false;
 };
 
 }  // namespace

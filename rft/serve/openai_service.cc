@@ -213,8 +213,6 @@ class OpenAiService : public HttpService {
       context.fields.sampling.num_top_logprobs = static_cast<int32_t>(*top);
     }
     if (context.fields.prompt_only) f.Fail("max_tokens", "must be at least 1");
-    if (context.fields.stream && context.fields.prompt_logprobs)
-      f.Fail("prompt_logprobs", "can't be streamed");
     f.Only("echo", "false", "is for /v1/completions");
     for (const char* older : {"functions", "function_call"})
       f.Only(older, "null", "OpenAI has replaced it by tools and tool_choice");

@@ -63,7 +63,7 @@ TEST_F(PrefixCacheTest, KnowsEachVersionForItself) {
   const auto one = Store(Tokens(8), 1), two = Store(Tokens(8), 2);
   EXPECT_THAT(Match(Tokens(9), 2), ElementsAre(two[0], two[1]));
   EXPECT_THAT(Match(Tokens(9), 3), IsEmpty());
-  cache_.KeepOnly(2);
+  cache_.Forget(1);
   EXPECT_THAT(Match(Tokens(9), 1), IsEmpty());
   EXPECT_EQ(cache_.num_pages(), 2);
   cache_.CheckInvariants();

@@ -299,6 +299,23 @@ TEST_F(SchedulerTest, KeepsNoPagesThatTwoVersionsComputed) {
   EXPECT_EQ(scheduler_->num_prefix_hit_tokens(), 0);
 }
 
+TEST_F(SchedulerTest, RemembersTheTextsOfOtherWeightsUntilTheyAreDropped) {
+  Start(16, 4, 64);
+  scheduler_->SetVersion(1);
+  scheduler_->AddVersion(2);
+  const auto computed_with = [&](int64_t weights_id) {
+    AddPrompt(Count(1, 9), 1)->weights_id = weights_id;
+    return Step()[0];
+  };
+  EXPECT_EQ(computed_with(2), 9);
+  EXPECT_EQ(computed_with(2), 1);
+  EXPECT_EQ(computed_with(0), 9);
+  scheduler_->DropVersion(2);
+  EXPECT_EQ(computed_with(2), 9);
+  EXPECT_EQ(computed_with(2), 9);  // nothing is remembered of what is gone
+  EXPECT_EQ(computed_with(0), 1);
+}
+
 TEST_F(SchedulerTest, UsesNoKnownBeginningWhenToldNotTo) {
   Start(20, 4, 100);
   AddPrompt(Count(0, 10), 1);

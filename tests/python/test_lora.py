@@ -149,6 +149,27 @@ def test_adapters_share_a_batch_bit_for_bit_while_others_come_and_go(llama_dir: 
         assert max(iteration["decode_tokens"] for iteration in engine.recent_iterations()) > 4
 
 
+def test_an_adapters_texts_are_remembered_until_it_changes(llama_dir: Path) -> None:
+    model = rft.Model.load(str(llama_dir), dtype="bf16")
+    trainer = rft.Trainer(model, rft.Adapter(model, rank=2, targets=["mlp"]))
+    prompt = IDS * 4
+    with rft.Engine(model, check_invariants=True) as engine:
+        def hits(adapter: str) -> tuple[int, list[float]]:
+            before = engine.stats()["prefix_hit_tokens"]
+            (sample,) = engine.generate([prompt], max_tokens=4, adapter=adapter, ignore_eos=True)[0]
+            return engine.stats()["prefix_hit_tokens"] - before, sample.logprobs.tolist()
+
+        seen = []
+        for _ in range(2):
+            trainer.forward_backward([datum(prompt)], loss="cross-entropy")
+            trainer.optim_step(learning_rate=0.05)
+            engine.publish(trainer.weights(), adapter="a")
+            (first, logprobs), (second, again), (base, others) = hits("a"), hits("a"), hits("")
+            assert (first, second) == (0, 32) and again == logprobs != others
+            seen.append(base)
+        assert seen == [0, 32]  # the base's texts are its own, and stay
+
+
 def test_describing_and_distilling_see_the_adapter_of_the_head(llama_dir: Path) -> None:
     model = rft.Model.load(str(llama_dir), dtype="fp32")
     trainer = rft.Trainer(model, rft.Adapter(model, rank=2, targets=["lm_head"]))

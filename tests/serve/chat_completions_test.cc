@@ -77,6 +77,18 @@ TEST_F(ChatCompletionsTest, StreamsDeltasOfSeveralChoices) {
   EXPECT_EQ(events.back(), "[DONE]");
 }
 
+TEST_F(ChatCompletionsTest, StreamsThePromptsLogprobsOnce) {
+  StartSaying("ab");
+  const char* const asked =
+      R"({"messages": [{"role": "user", "content": "x"}], "n": 2, "prompt_logprobs": 0)";
+  const json::object whole = Post(kPath, std::string(asked) + "}").object();
+  std::vector<std::string> told;
+  for (const std::string& event : Post(kPath, std::string(asked) + R"(, "stream": true})").events())
+    if (event.find("prompt_logprobs") != event.npos)
+      told.push_back(ToJson(ParseJson(event).value().at("prompt_logprobs")));
+  EXPECT_EQ(told, std::vector<std::string>{ToJson(whole.at("prompt_logprobs"))});
+}
+
 TEST_F(ChatCompletionsTest, TellsTheModelAboutToolsAndReadsItsCalls) {
   StartSaying("Sure. <tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n</tool_call>");
   const json::object reply = Post(kPath, Chat(kTools)).object();
