@@ -12,7 +12,7 @@
 //                        doesn't say it; how long a group is waited for from its first completion on, default 300
 //   batch_size           completions per call at most, where the style is one of lists; default 32
 //   workers              processes, default 1; spare_workers: more of them that stand ready to go on with the others' work where a
-//                        call hangs, default 2 (not where starting one takes longer than a second)
+//                        call hangs, default 2 (not where starting one takes longer than three seconds)
 //   memory_limit_mb      address space per worker in MiB (RLIMIT_AS), default 0 = no limit
 //   startup_deadline_s   for starting Python and importing the function's module, default 120
 //   sys_path             JSON list of folders appended to the worker's sys.path

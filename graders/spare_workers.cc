@@ -14,7 +14,7 @@ constexpr double kStuckTimes = 100;
 constexpr double kStuckLeastSeconds = 0.01, kStuckMostSeconds = 0.05;
 constexpr double kStuckTimesAtLeast = 5;
 constexpr double kStuckAtFirstSeconds = 0.25;  // a function's first call may have much to get ready
-constexpr double kQuickStartSeconds = 1.0;
+constexpr double kQuickStartSeconds = 3.0;
 constexpr int kSlowNiceness = 19;  // of a worker whose call has been given to others
 constexpr size_t kMaxSpares = 8;
 constexpr double kSpareIdleSeconds = 5.0;

@@ -124,39 +124,48 @@ def test_a_grade_says_no_opinion_with_a_reason() -> None:
         "grader": "unsure", "kind": "abstain", "score": None, "reason": "too short to tell", "sub_scores": {}, "seconds": 0}
 
 
-@rft.grader(deadline_s=8)
-def busy(completion, note):
-    if completion == "hang":
-        with open(note, "a") as file:
-            file.write(f"{time.monotonic()}\n")
+# As text, so that workers start quickly: a function of this module brings pytest with it.
+BUSY = """
+import time
+
+def grade(sample, item):
+    if sample["output_text"] == "hang":
+        with open(item["note"], "a") as file:
+            file.write(f"{time.monotonic()}\\n")
         while True:
             pass
     return 1.0
+"""
 
 
 def test_calls_that_hang_wait_for_their_deadline_side_by_side(tmp_path: Path) -> None:
     completions = ["hang" if i in (20, 70) else "fine" for i in range(150)]
     row = json.dumps({"note": str(tmp_path / "note")})
-    kinds = [one["kind"] for one in grade(busy, completions, rows=[row] * 150)]
+    spec = {"name": "busy", "type": "python", "deadline_s": 8, "params": {"source": BUSY}}
+    kinds = [one["kind"] for (one,) in rft.grade_rows([spec], [row] * 150, completions)]
     assert [i for i, kind in enumerate(kinds) if kind == "timeout"] == [20, 70] and kinds.count("score") == 148
     first, second = map(float, (tmp_path / "note").read_text().split())
     assert second - first < 8  # one after the other: the second starts when the first one's time is over
 
 
-@rft.grader(style="batch", deadline_s=8)
+LISTED = """
 def listed(completions, note):
     with open(note[0], "a") as file:
-        file.write(f"{len(completions)}\n")
+        file.write(f"{len(completions)}\\n")
     while "hang" in completions:
         pass
     return [0.5] * len(completions)
+"""
 
 
 def test_the_items_of_a_call_that_hangs_are_tried_alone_before_its_deadline(tmp_path: Path) -> None:
+    (tmp_path / "listed.py").write_text(LISTED)
     completions = ["hang" if i == 170 else "fine" for i in range(200)]
     row = json.dumps({"note": str(tmp_path / "note")})
+    spec = {"name": "listed", "type": "python", "deadline_s": 8,
+            "params": {"function": f"{tmp_path / 'listed.py'}:listed", "style": "batch"}}
     start = time.monotonic()
-    kinds = [one["kind"] for one in grade(listed, completions, rows=[row] * 200)]
+    kinds = [one["kind"] for (one,) in rft.grade_rows([spec], [row] * 200, completions)]
     assert time.monotonic() - start < 15  # not twice the deadline
     assert [i for i, kind in enumerate(kinds) if kind == "timeout"] == [170] and kinds.count("score") == 199
     sizes = [int(line) for line in (tmp_path / "note").read_text().split()]
