@@ -12,36 +12,37 @@
 namespace rft {
 namespace {
 
-constexpr size_t kLarge = 1 << 20;
-
-// Blocks of malloc, aligned by hand; what is smaller comes from torch's own allocator.
-class LargeBlocks final : public c10::Allocator {
+// Blocks of malloc, aligned by hand: what malloc gave is kept in front of the data. oneDNN's raw allocations come from here, too.
+class MallocAllocator final : public c10::Allocator {
  public:
-  explicit LargeBlocks(c10::Allocator* others) : others_(others) {}
-
   c10::DataPtr allocate(size_t bytes) override {
-    if (bytes < kLarge) return others_->allocate(bytes);
-    void* block = std::malloc(bytes + c10::gAlignment);
-    if (block == nullptr) c10::profiledCPUMemoryReporter().OutOfMemory(bytes);
-    TORCH_CHECK_WITH(OutOfMemoryError, block != nullptr, "out of memory: the system refused ",
-                     bytes >> 20, " MiB");
-    c10::profiledCPUMemoryReporter().New(block, bytes);
-    const uintptr_t start =
-        (reinterpret_cast<uintptr_t>(block) + c10::gAlignment - 1) / c10::gAlignment;
-    return {reinterpret_cast<void*>(start * c10::gAlignment), block, &Free,
-            c10::Device(c10::DeviceType::CPU)};
+    void* data = bytes == 0 ? nullptr : Allocate(bytes);
+    return {data, data, &Free, c10::Device(c10::DeviceType::CPU)};
   }
+  c10::DeleterFnPtr raw_deleter() const override { return &Free; }
   void copy_data(void* to, const void* from, size_t bytes) const override {
     default_copy_data(to, from, bytes);
   }
 
  private:
-  static void Free(void* block) {
-    c10::profiledCPUMemoryReporter().Delete(block);
-    std::free(block);
+  static void* Allocate(size_t bytes) {
+    void* block =
+        bytes < PTRDIFF_MAX / 2 ? std::malloc(bytes + sizeof(void*) + c10::gAlignment) : nullptr;
+    if (block == nullptr) c10::profiledCPUMemoryReporter().OutOfMemory(bytes);
+    TORCH_CHECK_WITH(OutOfMemoryError, block != nullptr, "out of memory: the system refused ",
+                     bytes >> 20, " MiB");
+    const uintptr_t first = reinterpret_cast<uintptr_t>(block) + sizeof(void*);
+    auto** data =
+        reinterpret_cast<void**>((first + c10::gAlignment - 1) / c10::gAlignment * c10::gAlignment);
+    data[-1] = block;
+    c10::profiledCPUMemoryReporter().New(data, bytes);
+    return data;
   }
-
-  c10::Allocator* const others_;
+  static void Free(void* data) {
+    if (data == nullptr) return;
+    c10::profiledCPUMemoryReporter().Delete(data);
+    std::free(static_cast<void**>(data)[-1]);
+  }
 };
 
 }  // namespace
@@ -53,8 +54,8 @@ void KeepFreedMemory() {
     mallopt(M_MMAP_MAX, 0);
     mallopt(M_TRIM_THRESHOLD, -1);  // never
     mallopt(M_TOP_PAD, 256 << 20);
-    static LargeBlocks blocks(c10::GetCPUAllocator());
-    c10::SetCPUAllocator(&blocks);
+    static MallocAllocator allocator;
+    c10::SetCPUAllocator(&allocator);
     return true;
   }();
 }
