@@ -21,13 +21,7 @@ void CheckElements(const at::Tensor& values, const at::Tensor& gradient,
                    const std::function<double()>& loss, const std::string& name) {
   at::NoGradGuard no_grad;
   for (int64_t i = 0; i < values.numel(); ++i) {
-    float& x = Data<float>(values)[i];
-    const float before = x;
-    x = before + kStep;
-    const double up = loss();
-    x = before - kStep;
-    const double difference = (up - loss()) / (2.0 * kStep);
-    x = before;
+    const double difference = CentralDifference(Data<float>(values)[i], kStep, loss);
     ASSERT_NEAR(Data<float>(gradient)[i], difference,
                 kTolerance * std::max(1.0, std::abs(difference)))
         << name << " [" << i << "]";
@@ -35,6 +29,16 @@ void CheckElements(const at::Tensor& values, const at::Tensor& gradient,
 }
 
 }  // namespace
+
+double CentralDifference(float& x, float step, const std::function<double()>& loss) {
+  const float before = x;
+  x = before + step;
+  const double up = loss();
+  x = before - step;
+  const double difference = (up - loss()) / (2.0 * step);
+  x = before;
+  return difference;
+}
 
 at::Tensor RandomTensor(std::vector<int64_t> shape, uint64_t seed, double scale) {
   int64_t count = 1;

@@ -18,6 +18,9 @@ at::Tensor RandomTensor(std::vector<int64_t> shape, uint64_t seed, double scale 
 // A parameter with a zeroed gradient.
 Parameter RandomParameter(const std::string& name, std::vector<int64_t> shape, uint64_t seed);
 
+// (loss(x + step) - loss(x - step)) / (2 step); x is put back.
+double CentralDifference(float& x, float step, const std::function<double()>& loss);
+
 // Fails if autograd's gradient of sum(f(x) * g) for a random g differs from differences of f, at any element of x or of
 // the parameters; `refresh` is called after a parameter was moved.
 void CheckGradients(

@@ -15,6 +15,7 @@
 #include "rft/tensor/ops.h"
 #include "rft/train/trainer.h"
 #include "tests/models/tiny_model.h"
+#include "tests/tensor/gradient_check.h"
 #include "tests/tensor/thread_count.h"
 #include "tests/train/random_datums.h"
 
@@ -141,13 +142,7 @@ TEST_P(TrainerGradientTest, IsTheDerivativeOfTheWholeModel) {
     const int64_t largest = p.grad.abs().argmax().item<int64_t>(), last = p.value.numel() - 1;
     for (int64_t i :
          {largest, testing::RandomInt(0, last, 1, ++n), testing::RandomInt(0, last, 1, ++n)}) {
-      float& x = Data<float>(p.value)[i];
-      const float before = x;
-      x = before + kStep;
-      const double up = loss();
-      x = before - kStep;
-      const double difference = (up - loss()) / (2.0 * kStep);
-      x = before;
+      const double difference = testing::CentralDifference(Data<float>(p.value)[i], kStep, loss);
       const double actual = Data<float>(gradient)[model_->parameters().OffsetOf(p) + i];
       EXPECT_NEAR(actual, difference, 0.02 * std::max(1.0, std::abs(difference)))
           << p.name << " [" << i << "]";
@@ -189,13 +184,7 @@ TEST_P(TrainerGradientTest, OfACustomLossIsItsDerivativeThroughTheWholeModel) {
   };
   for (const Parameter& p : model_->parameters().all()) {
     const int64_t i = p.grad.abs().argmax().item<int64_t>();
-    float& x = Data<float>(p.value)[i];
-    const float before = x;
-    x = before + kStep;
-    const double up = loss();
-    x = before - kStep;
-    const double difference = (up - loss()) / (2.0 * kStep);
-    x = before;
+    const double difference = testing::CentralDifference(Data<float>(p.value)[i], kStep, loss);
     EXPECT_NEAR(Data<float>(p.grad)[i], difference, 0.02 * std::abs(difference) + 5e-3)
         << p.name << " [" << i << "]";
   }
