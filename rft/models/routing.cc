@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/recording.h"
 #include "rft/tensor/router.h"
 
 namespace rft {
@@ -206,7 +206,7 @@ at::Tensor ChooseOrReplay(const at::Tensor& logits_TE, const at::Tensor& bias_E,
 
 at::Tensor WithPenalty(const at::Tensor& logits_TE, const RouterConfig& config, Routing* routing) {
   if (!routing || (routing->penalty.load_balance == 0.0 && routing->penalty.z == 0.0) ||
-      !at::GradMode::is_enabled() || !logits_TE.requires_grad())
+      !ops::Recording(logits_TE))
     return logits_TE;
   TORCH_CHECK(routing->summarize, "routing: a penalty needs the sums");
   return PenaltyFunction::apply(logits_TE, reinterpret_cast<int64_t>(&config),

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <vector>
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -13,6 +12,7 @@
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/key_blocks.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/recording.h"
 
 namespace rft {
 namespace {
@@ -199,8 +199,7 @@ at::Tensor PackedAttention::Attend(int64_t, const at::Tensor& qkv_TX, const Head
   TORCH_CHECK(qkv_TX.is_contiguous() && qkv_TX.size(1) == layout.width() &&
                   layout.num_heads % layout.num_kv_heads == 0,
               "attention: expected a contiguous [T, ", layout.width(), "], got ", qkv_TX.sizes());
-  if (at::GradMode::is_enabled() && qkv_TX.requires_grad())
-    return AttendFunction::apply(qkv_TX, sequences_, layout, scale);
+  if (ops::Recording(qkv_TX)) return AttendFunction::apply(qkv_TX, sequences_, layout, scale);
   return AttendForward(qkv_TX, *sequences_, layout, scale, nullptr, nullptr);
 }
 

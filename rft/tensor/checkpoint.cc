@@ -1,5 +1,7 @@
 #include "rft/tensor/checkpoint.h"
 
+#include "rft/tensor/recording.h"
+
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -39,8 +41,7 @@ CheckpointScope::~CheckpointScope() { current = outer_; }
 
 at::Tensor Checkpoint(int64_t index, Block block, const at::Tensor& x) {
   CheckpointScope* scope = current;
-  if (scope == nullptr || scope->every_ == 0 || index % scope->every_ != 0 ||
-      !at::GradMode::is_enabled() || !x.requires_grad())
+  if (scope == nullptr || scope->every_ == 0 || index % scope->every_ != 0 || !Recording(x))
     return block(x);
   scope->blocks_.push_back(std::move(block));
   return CheckpointFunction::apply(x, reinterpret_cast<int64_t>(&scope->blocks_.back()));

@@ -2,7 +2,6 @@
 
 #include <cstring>
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
@@ -16,6 +15,7 @@
 #include "rft/tensor/linear_backward.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/recording.h"
 
 namespace rft {
 
@@ -302,7 +302,7 @@ at::Tensor ExpertsAdd(const at::Tensor& x_TH, const at::Tensor& experts_TK,
   TORCH_CHECK(residual_TH.scalar_type() == at::kFloat && residual_TH.is_contiguous() &&
                   residual_TH.sizes() == x_TH.sizes(),
               "experts: the residual must be a contiguous float32 ", x_TH.sizes());
-  if (at::GradMode::is_enabled() && x_TH.requires_grad())
+  if (Recording(x_TH))
     return ExpertsFunction::apply(x_TH, experts_TK, weights_TK, residual_TH,
                                   reinterpret_cast<int64_t>(&weights), ToInts(adapters));
   const Grouping g = GroupByExpert(experts_TK, weights.num_experts());

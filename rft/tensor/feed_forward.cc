@@ -1,7 +1,6 @@
 // SwiGlu and SwiGluLinearAdd of ops.h.
 #include <algorithm>
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -12,14 +11,13 @@
 #include "rft/tensor/linear_backward.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/recording.h"
 
 namespace rft::ops {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-bool Recording(const at::Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
 
 at::Tensor Activation(const at::Tensor& gate_up) {
   const CostTimer timer(Cost::kRowwise);

@@ -14,14 +14,13 @@
 #include "rft/tensor/linear_backward.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/recording.h"
 
 namespace rft::ops {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-bool Recording(const at::Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
 
 void CheckInput(const at::Tensor& x, const Weight& w) {
   TORCH_CHECK(

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -14,6 +13,7 @@
 #include "rft/tensor/gemm.h"
 #include "rft/tensor/linear_backward.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/recording.h"
 
 namespace rft {
 namespace {
@@ -313,7 +313,7 @@ at::Tensor AddLowRank(const at::Tensor& y_TN, const at::Tensor& x_TK, const LowR
   TORCH_CHECK(begin >= 0 && count >= 0 && begin + count <= x_TK.size(0),
               "low_rank: rows outside the batch");
   if (count == 0) return y_TN;
-  if (at::GradMode::is_enabled() && x_TK.requires_grad())
+  if (Recording(x_TK))
     return LowRankFunction::apply(y_TN, x_TK, reinterpret_cast<int64_t>(&adapter), begin, count,
                                   reinterpret_cast<int64_t>(dropout));
   LowRankForward(y_TN, x_TK, {&adapter, begin, count}, dropout);
@@ -329,8 +329,7 @@ at::Tensor AddLowRankEmbedding(const at::Tensor& x_TH, const at::Tensor& ids_T,
               "low_rank: rows outside the batch");
   if (count == 0) return x_TH;
   const auto address = reinterpret_cast<int64_t>(&adapter);
-  if (at::GradMode::is_enabled() && x_TH.requires_grad())
-    return EmbeddingLowRankFunction::apply(x_TH, ids_T, address, begin, count);
+  if (Recording(x_TH)) return EmbeddingLowRankFunction::apply(x_TH, ids_T, address, begin, count);
   return EmbeddingLowRankFunction::forward(nullptr, x_TH, ids_T, address, begin, count);
 }
 

@@ -1,7 +1,6 @@
 // RmsNorm and RotateHeads of ops.h.
 #include <vector>
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -13,14 +12,13 @@
 #include "rft/tensor/norm.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/recording.h"
 
 namespace rft::ops {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-bool Recording(const at::Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
 
 // Rows per partial sum of a norm's weight gradient. Fixed, so that the order of additions doesn't depend on threads.
 constexpr int64_t kRowBlock = 256;

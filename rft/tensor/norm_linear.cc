@@ -1,10 +1,10 @@
 // NormLinear of ops.h.
-#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "rft/tensor/linear_backward.h"
 #include "rft/tensor/norm.h"
 #include "rft/tensor/ops.h"
+#include "rft/tensor/recording.h"
 
 namespace rft::ops {
 namespace {
@@ -44,7 +44,7 @@ struct NormLinearFunction : torch::autograd::Function<NormLinearFunction> {
 
 at::Tensor NormLinear(const at::Tensor& x_TH, const at::Tensor& norm_H, Parameter* parameter,
                       double eps, const Weight& weight) {
-  if (!at::GradMode::is_enabled() || !x_TH.requires_grad())
+  if (!Recording(x_TH))
     return Linear(RmsNorm(x_TH, norm_H, parameter, eps, weight.compute_dtype()), weight);
   TORCH_CHECK(x_TH.dim() == 2 && x_TH.scalar_type() == at::kFloat && x_TH.is_contiguous() &&
                   x_TH.size(1) == weight.k && norm_H.numel() == weight.k,

@@ -4,13 +4,13 @@
 #include <cmath>
 #include <vector>
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/recording.h"
 
 namespace rft::ops {
 namespace {
@@ -186,8 +186,7 @@ at::Tensor GateWeights(const at::Tensor& logits_TE, const at::Tensor& experts_TK
                   experts_TK.scalar_type() == at::kInt,
               "router: expected contiguous int32 experts [T, ", config.top_k, "], got ",
               experts_TK.sizes());
-  if (!at::GradMode::is_enabled() || !logits_TE.requires_grad())
-    return WeightsForward(logits_TE, experts_TK, config);
+  if (!Recording(logits_TE)) return WeightsForward(logits_TE, experts_TK, config);
   return WeightsFunction::apply(logits_TE, experts_TK, reinterpret_cast<int64_t>(&config));
 }
 

@@ -4,7 +4,6 @@
 #include <numeric>
 #include <vector>
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
@@ -16,6 +15,7 @@
 #include "rft/tensor/low_rank.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/recording.h"
 #include "rft/tensor/top_tokens.h"
 
 namespace rft::ops {
@@ -225,7 +225,7 @@ at::Tensor TokenLogprobs(const at::Tensor& hidden_NH, const Weight& head,
   TORCH_CHECK(targets_N.scalar_type() == at::kLong && targets_N.size(0) == hidden_NH.size(0),
               "token_logprobs: one int64 target, or K of them, per row");
   TORCH_CHECK(temperature > 0, "token_logprobs: temperature must be positive");
-  if (!at::GradMode::is_enabled() || !hidden_NH.requires_grad())
+  if (!Recording(hidden_NH))
     return Forward(hidden_NH, head, adapter, targets_N, temperature, nullptr, entropy_N);
   const variable_list outputs = LogprobsFunction::apply(
       hidden_NH, targets_N, reinterpret_cast<int64_t>(&head), temperature, entropy_N != nullptr,
