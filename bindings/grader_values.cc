@@ -97,7 +97,11 @@ py::dict GradeToDict(const std::string& grader, const Grade& grade) {
   dict["kind"] = GradeKind(grade);
   dict["score"] = score == nullptr ? py::object(py::none()) : py::object(py::float_(score->value));
   dict["reason"] = GradeReason(grade);
-  dict["sub_scores"] = score == nullptr ? std::map<std::string, double>{} : score->sub_scores;
+  py::dict sub_scores;
+  if (score != nullptr) {
+    for (const auto& [name, value] : score->sub_scores) sub_scores[py::str(name)] = value;
+  }
+  dict["sub_scores"] = std::move(sub_scores);
   if (score != nullptr && !score->turn_scores.empty()) dict["turn_scores"] = score->turn_scores;
   if (score != nullptr && !score->token_advantages.empty())
     dict["token_advantages"] = score->token_advantages;
