@@ -39,8 +39,7 @@ void CausalLm::ReserveVersion() {
 
 void CausalLm::MoveTo(at::Device device) {
   if (device == this->device()) return;
-  TORCH_CHECK(!config_.latent && !is_int8(), "model: ", config_.architecture,
-              is_int8() ? " in int8" : "", " runs on the CPU only");
+  TORCH_CHECK(!is_int8(), "model: int8 weights are for the CPU");
   TORCH_CHECK(versions_.empty(), "model: its weights are in use, so it stays where it is");
   parameters_->MoveTo(device);
   rope_.MoveTo(device);

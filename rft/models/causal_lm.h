@@ -95,8 +95,8 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
   // The current version. Packed on first use.
   std::shared_ptr<const ModelWeights> weights();
 
-  // Parameters, and the versions made from now on, live there (rft/models/device.h). c10::Error for latent attention and int8
-  // weights, which are for the CPU, and once there is a version.
+  // Parameters, and the versions made from now on, live there (rft/models/device.h). c10::Error for int8 weights, which
+  // are for the CPU, and once there is a version.
   void MoveTo(at::Device device);
   at::Device device() const { return parameters_->device(); }
 

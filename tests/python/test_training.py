@@ -126,7 +126,7 @@ def test_a_device_that_is_not_there_is_refused(llama_dir: Path) -> None:
         rft.Model.load(str(llama_dir), device="cuda:99")
     with pytest.raises(rft.ConfigError, match="device: 'tpu' is no device; expected cpu, cuda"):
         rft.Model.load(str(llama_dir), device="tpu")
-    config = {"model": str(llama_dir), "data": {"train": "t"}, "trainer": {"device": "cuda:99"}}
+    config = {"model": str(llama_dir), "data": {"train": str(llama_dir)}, "trainer": {"device": "cuda:99"}}
     with pytest.raises(rft.ConfigError, match="torch sees [0-9]+ such devices here"):
         load_trainer(rft.RunConfig.from_json(json.dumps(config)))
 

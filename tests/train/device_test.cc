@@ -50,7 +50,8 @@ struct Setup {
   Family family;
   TrainerOptions options;
   std::optional<LoraConfig> lora = std::nullopt;
-  double tolerance = 2e-5;  // relative; of log-probabilities in nats
+  double tolerance = 2e-5;       // relative; of log-probabilities in nats
+  const char* config = nullptr;  // in place of the family's
 };
 
 // The same model, trained here and there.
@@ -100,7 +101,11 @@ class Pair {
  private:
   static std::unique_ptr<Trainer> Make(const Setup& setup, at::ScalarType dtype,
                                        at::Device device) {
-    const auto model = testing::MakeTinyModel(setup.family, dtype);
+    const auto model = setup.config != nullptr ? *CreateRandomModel(setup.config, dtype, /*seed=*/1)
+                                               : testing::MakeTinyModel(setup.family, dtype);
+    for (Parameter& buffer : model->parameters().buffers())  // a router's correction bias
+      for (int64_t i = 0; i < buffer.value.numel(); ++i)
+        Data<float>(buffer.value)[i] = static_cast<float>(testing::RandomIn(-0.2, 0.2, 3, i));
     model->MoveTo(device);
     TrainerOptions options = setup.options;
     options.sampler = LocalSampler();
@@ -129,7 +134,28 @@ TEST_P(DeviceTest, TrainsAsTheCpuDoes) {
   }
 }
 
+// Latent attention, a correction bias, groups of experts, a shared expert, a dense layer.
+constexpr char kDeepseek[] =
+    R"({"architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "vocab_size": 258,
+  "hidden_size": 32, "intermediate_size": 56, "moe_intermediate_size": 40, "num_hidden_layers": 2,
+  "num_attention_heads": 4, "num_key_value_heads": 4, "n_routed_experts": 8, "num_experts_per_tok": 3,
+  "n_group": 4, "topk_group": 2, "n_shared_experts": 1, "routed_scaling_factor": 2.5,
+  "norm_topk_prob": true, "first_k_dense_replace": 1, "q_lora_rank": 24, "kv_lora_rank": 16,
+  "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 10, "max_position_embeddings": 256,
+  "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu", "attention_bias": false,
+  "tie_word_embeddings": false, "initializer_range": 0.2, "eos_token_id": 257})";
+// A shared expert with a gate of its own.
+constexpr char kQwen2Moe[] =
+    R"({"architectures": ["Qwen2MoeForCausalLM"], "model_type": "qwen2_moe", "vocab_size": 258,
+  "hidden_size": 32, "intermediate_size": 56, "moe_intermediate_size": 40, "num_hidden_layers": 2,
+  "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "num_experts": 8,
+  "num_experts_per_tok": 3, "shared_expert_intermediate_size": 24, "norm_topk_prob": false,
+  "qkv_bias": false, "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+  "hidden_act": "silu", "tie_word_embeddings": false, "initializer_range": 0.2, "eos_token_id": 257})";
+
 const Setup kSetups[] = {
+    {.name = "Deepseek", .family = {}, .options = {}, .config = kDeepseek},
+    {.name = "GatedSharedExpert", .family = {}, .options = {}, .config = kQwen2Moe},
     {"Llama", Family::kLlama, {.token_budget = 100}},
     {"Qwen3", Family::kQwen3, {.temperature = 0.7}},
     {"Checkpointed", Family::kQwen3, {.token_budget = 100, .checkpoint_every = 1}},
