@@ -17,10 +17,13 @@
 #include "bindings/module.h"
 #include "bindings/parameters.h"
 #include "bindings/python_values.h"
+#include "rft/core/status_macros.h"
 #include "rft/io/json.h"
 #include "rft/models/causal_lm.h"
+#include "rft/models/device.h"
 #include "rft/models/lora.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/try_torch.h"
 
 namespace rft::python {
 namespace {
@@ -52,12 +55,17 @@ SaveDtype ParseSaveDtype(const CausalLm& model, const std::string& name) {
 
 std::shared_ptr<CausalLm> Load(const std::string& dir, const std::string& dtype, int threads,
                                const std::string& device) {
-  if (device != "cpu")
-    throw StatusException(absl::InvalidArgumentError(
-        absl::StrCat("device: '", device, "': the CPU is the only device in this version")));
+  const auto where = ParseDevice(device);
+  if (!where.ok())
+    throw StatusException(
+        absl::InvalidArgumentError(absl::StrCat("device: ", where.status().message())));
   UseThreads(threads);
   const at::ScalarType compute = ComputeDtype(dtype);
-  return ValueOrThrow(WithoutGil([&] { return LoadModel(dir, compute); }));
+  return ValueOrThrow(WithoutGil([&]() -> absl::StatusOr<std::shared_ptr<CausalLm>> {
+    RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> model, LoadModel(dir, compute));
+    RFT_RETURN_IF_ERROR(TryTorch([&] { model->MoveTo(*where); }));
+    return model;
+  }));
 }
 
 std::shared_ptr<CausalLm> Create(const std::string& config_json, const std::string& dtype,
@@ -252,7 +260,10 @@ void BindModels(py::module_& m) {
           "scale per output), for judges and references: it is never trained or given new "
           "weights. threads: for all tensor work of this "
           "process from now on; 0 "
-          "leaves it as it is (all cores unless set before). device: \"cpu\", the only one.\n\n"
+          "leaves it as it is (all cores unless set before). device: where it is trained, \"cpu\" "
+          "or "
+          "\"cuda\" (\"cuda:1\", ...); engines sample on the CPU, from "
+          "Trainer.sampler_model.\n\n"
           "Raises NotFoundError (what is missing), ConfigError (unknown architecture, a "
           "missing or misshapen tensor, "
           "NaN weights, pickle files), ResourceError.")

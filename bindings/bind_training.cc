@@ -298,6 +298,13 @@ void BindTraining(py::module_& m) {
           "model", [](const PyTrainer& self) { return self.unguarded().model(); },
           "The model trained, or the base of the adapter that is.")
       .def_property_readonly(
+          "sampler_model",
+          [](PyTrainer& self) {
+            return ValueOrThrow(self.Call([](Trainer& t) { return t.SamplerModel(); }));
+          },
+          "The model whose versions `weights` gives, for an Engine: `model`, or, where that is on "
+          "another device, its copy on the CPU.")
+      .def_property_readonly(
           "adapter", [](const PyTrainer& self) { return self.unguarded().adapter(); },
           "The adapter trained; None when it is the whole model.")
       .def_property_readonly(

@@ -22,10 +22,10 @@ const Parameter& FindParameter(const ParameterStore& parameters, const std::stri
 }
 
 py::array_t<float> CopyToNumpy(const at::Tensor& tensor) {
-  RFT_CHECK(tensor.defined() && tensor.is_contiguous() && tensor.scalar_type() == at::kFloat &&
-            tensor.is_cpu());
-  py::array_t<float> array(std::vector<py::ssize_t>(tensor.sizes().begin(), tensor.sizes().end()));
-  std::memcpy(array.mutable_data(), tensor.const_data_ptr(), static_cast<size_t>(tensor.nbytes()));
+  RFT_CHECK(tensor.defined() && tensor.is_contiguous() && tensor.scalar_type() == at::kFloat);
+  const at::Tensor values = tensor.cpu();
+  py::array_t<float> array(std::vector<py::ssize_t>(values.sizes().begin(), values.sizes().end()));
+  std::memcpy(array.mutable_data(), values.const_data_ptr(), static_cast<size_t>(values.nbytes()));
   return array;
 }
 

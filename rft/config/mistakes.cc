@@ -46,9 +46,6 @@ void Mistakes::Add(const std::string& where, const std::string& path, const std:
 void Mistakes::AddUnknownKey(const std::string& where, const std::string& prefix,
                              const std::string& key, const std::vector<std::string>& siblings,
                              const std::vector<std::string>& all_paths) {
-  if (key == "device")
-    return Add(where, prefix + key,
-               "the CPU is the only device in this version; leave the key out");
   const auto suggestion = Suggest(prefix, key, siblings, all_paths);
   Add(where, prefix + key,
       suggestion ? absl::StrCat("unknown key; did you mean ", *suggestion, "?")

@@ -112,6 +112,7 @@ struct FilterConfig {
 };
 
 struct TrainerConfig {
+  std::string device = "cpu";
   std::string dtype = "bf16";
   int64_t steps = 40;
   double learning_rate = 1e-5;
@@ -140,6 +141,9 @@ struct TrainerConfig {
   std::string reference_dtype = "same";
 
   void Visit(ConfigVisitor& v) {
+    v.Field("device", &device,
+            {.doc = "Where it trains: cpu; cuda, cuda:1, ... if torch sees such a device. "
+                    "Sampling stays on the CPU."});
     v.Field("dtype", &dtype,
             {.doc = "Compute type; master weights are always fp32.", .choices = {"bf16", "fp32"}});
     v.Field("steps", &steps,

@@ -457,6 +457,10 @@ class LocalEngine : public InferenceEngine {
 absl::StatusOr<std::unique_ptr<InferenceEngine>> CreateLocalEngine(
     std::shared_ptr<CausalLm> model, const EngineOptions& options,
     std::shared_ptr<const TextCodec> codec) {
+  if (!model->device().is_cpu())
+    return absl::InvalidArgumentError(
+        "engine: samples on the CPU; where a trainer is on another device, give it the trainer's "
+        "sampler_model");
   if (options.max_batch < 1)
     return absl::InvalidArgumentError("engine.max_batch: must be at least 1");
   if (options.max_batch_tokens < options.max_batch)

@@ -37,7 +37,16 @@ void CausalLm::ReserveVersion() {
   versions_.insert(versions_.begin(), std::move(fresh));
 }
 
-std::shared_ptr<const ModelWeights> CausalLm::PackNewVersion(const ValueUpdate& update) {
+void CausalLm::MoveTo(at::Device device) {
+  if (device == this->device()) return;
+  TORCH_CHECK(!is_int8(), "model: int8 weights are for the CPU");
+  TORCH_CHECK(versions_.empty(), "model: its weights are in use, so it stays where it is");
+  parameters_->MoveTo(device);
+  rope_.MoveTo(device);
+}
+
+std::shared_ptr<const ModelWeights> CausalLm::PackNewVersion(const ValueUpdate& update,
+                                                             int64_t number) {
   const bool filled = FreeVersion() == nullptr;  // what is made now has the masters' values
   ReserveVersion();
   std::shared_ptr<ModelWeights>* place = FreeVersion();
@@ -53,7 +62,8 @@ std::shared_ptr<const ModelWeights> CausalLm::PackNewVersion(const ValueUpdate& 
   } else if (!filled) {
     Pack(next, {});
   }
-  next.version_number = ++last_version_;
+  last_version_ = number > 0 ? number : last_version_ + 1;
+  next.version_number = last_version_;
   std::rotate(versions_.begin() + (place - versions_.data()),
               versions_.begin() + (place - versions_.data()) + 1, versions_.end());
   return versions_.back();

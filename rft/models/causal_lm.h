@@ -86,12 +86,19 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
                              Routing* routing) const = 0;
 
   // Packs the current master parameters into a new version (number = last + 1) and makes it current. Reuses the memory of
-  // a version that nobody holds any more. `update`, if given, is applied to all masters on the way.
-  std::shared_ptr<const ModelWeights> PackNewVersion(const ValueUpdate& update = {});
+  // a version that nobody holds any more. `update`, if given, is applied to all masters on the way. `number`, if not 0, is the
+  // version's number instead: a copy's versions are numbered as those they are copies of.
+  std::shared_ptr<const ModelWeights> PackNewVersion(const ValueUpdate& update = {},
+                                                     int64_t number = 0);
   // Makes sure that the next PackNewVersion has memory to write to, and so can't run out of it half-way. Nothing else changes.
   void ReserveVersion();
   // The current version. Packed on first use.
   std::shared_ptr<const ModelWeights> weights();
+
+  // Parameters, and the versions made from now on, live there (rft/models/device.h). c10::Error for int8 weights, which
+  // are for the CPU, and once there is a version.
+  void MoveTo(at::Device device);
+  at::Device device() const { return parameters_->device(); }
 
   const ModelConfig& config() const { return config_; }
   int64_t num_sparse_layers() const;  // mixture-of-experts layers; 0 for a dense model

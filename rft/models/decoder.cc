@@ -101,11 +101,14 @@ std::vector<ParameterStore::Spec> Buffers(const ModelConfig& c) {
 constexpr RouterConfig kSharedGate{
     .num_experts = 1, .top_k = 1, .score = RouterConfig::Score::kSigmoid};
 
-// A version's own float32 copy of a norm weight.
-void CopyNorm(const Parameter* from, const ValueUpdate& update, at::Tensor& to) {
+// A version's own copy of a parameter.
+void Copy(const Parameter* from, const ValueUpdate& update, at::ScalarType dtype, at::Tensor& to) {
   if (update) update(*from, 0, from->value.numel());
-  if (!to.defined()) to = at::empty_like(from->value);
+  if (!to.defined()) to = at::empty_like(from->value, dtype);
   to.copy_(from->value);
+}
+void CopyNorm(const Parameter* from, const ValueUpdate& update, at::Tensor& to) {
+  Copy(from, update, at::kFloat, to);
 }
 
 void PackWeight(std::vector<Parameter*> parts, at::ScalarType dtype, const ValueUpdate& update,
@@ -114,6 +117,18 @@ void PackWeight(std::vector<Parameter*> parts, at::ScalarType dtype, const Value
     weight.Repack(update);
   else
     weight = Weight::Create(std::move(parts), dtype);
+}
+
+void PackExperts(const std::vector<std::vector<Parameter*>>& gate_up,
+                 const std::vector<Parameter*>& down, at::ScalarType dtype,
+                 const ValueUpdate& update, ExpertWeights& experts) {
+  if (down[0]->value.is_cpu()) return experts.Pack(gate_up, down, dtype, update);
+  experts.gate_up.resize(down.size());
+  experts.down.resize(down.size());
+  for (size_t e = 0; e < down.size(); ++e) {
+    PackWeight(gate_up[e], dtype, update, experts.gate_up[e]);
+    PackWeight({down[e]}, dtype, update, experts.down[e]);
+  }
 }
 
 void PackLatent(const LatentParameters& p, at::ScalarType dtype, const ValueUpdate& update,
@@ -211,7 +226,7 @@ void Decoder::Pack(ModelWeights& weights, const ValueUpdate& update) {
       PackWeight({p.q, p.k, p.v}, weight_dtype_, update, w.qkv);
     PackWeight({p.o}, weight_dtype_, update, w.output);
     if (p.shared_gate) {
-      w.gated_shared.Pack({{p.gate, p.up}}, {p.down}, weight_dtype_, update);
+      PackExperts({{p.gate, p.up}}, {p.down}, weight_dtype_, update, w.gated_shared);
       PackWeight({p.shared_gate}, at::kFloat, update, w.shared_gate);
     } else if (p.gate) {
       PackWeight({p.gate, p.up}, weight_dtype_, update, w.gate_up);
@@ -220,16 +235,24 @@ void Decoder::Pack(ModelWeights& weights, const ValueUpdate& update) {
     if (!p.sparse) continue;
     PackWeight({p.router}, at::kFloat, update, w.router);
     if (p.correction_bias) CopyNorm(p.correction_bias, {}, w.correction_bias_E);  // a buffer
-    w.experts.Pack(p.experts_gate_up, p.experts_down, weight_dtype_, update);
+    PackExperts(p.experts_gate_up, p.experts_down, weight_dtype_, update, w.experts);
   }
   CopyNorm(final_norm_, update, weights.final_norm_H);
 }
 
 void Decoder::PackEmbeddingAndHead(ModelWeights& weights, const ValueUpdate& update) {
   at::Tensor& table = weights.embedding_VH;
+  const bool tied = head_ == embedding_;
+  if (!embedding_->value.is_cpu()) {  // a packed weight is a plain matrix there
+    PackWeight({head_}, dtype_, update, weights.head);
+    if (tied)
+      table = weights.head.packed;
+    else
+      Copy(embedding_, update, dtype_, table);
+    return;
+  }
   if (!table.defined())
     table = LargeTensor(embedding_->value.numel(), dtype_).view(embedding_->value.sizes());
-  const bool tied = head_ == embedding_;
   if (tied && weights.head.packed.defined() && !is_int8()) {  // one pass over the values for both
     weights.head.Repack([&](const Parameter& p, int64_t begin, int64_t count) {
       if (update) update(p, begin, count);
@@ -291,8 +314,8 @@ at::Tensor Decoder::FeedForward(const LayerParameters& p, const ModelWeights& we
     x_TH = LoraSwiGluLinearAdd(LoraLinear(h_TH, w.gate_up, weights), w.down, x_TH, weights);
   if (p.shared_gate) {
     const at::Tensor only_T1 = at::zeros({h_TH.size(0), 1}, at::kInt);
-    const at::Tensor gate_T1 =
-        ops::GateWeights(ops::Linear(h_TH.to(at::kFloat), w.shared_gate), only_T1, kSharedGate);
+    const at::Tensor gate_T1 = ops::GateWeights(
+        ops::Linear(h_TH.to(at::kFloat), w.shared_gate).cpu(), only_T1, kSharedGate);
     x_TH = LoraExpertsAdd(h_TH, only_T1, gate_T1, w.gated_shared, x_TH, weights);
   }
   return Experts(weights, w, h_TH, x_TH, sparse_index, routing);
@@ -302,7 +325,8 @@ at::Tensor Decoder::Experts(const ModelWeights& weights, const ModelWeights::Lay
                             const at::Tensor& h_TH, const at::Tensor& x_TH, int64_t sparse_index,
                             Routing* routing) const {
   const RouterConfig& router = config_.moe->router;
-  const at::Tensor logits_TE = LoraLinear(h_TH.to(at::kFloat), w.router, weights);
+  // Experts are chosen, replayed and counted on the CPU whatever the model's device.
+  const at::Tensor logits_TE = LoraLinear(h_TH.to(at::kFloat), w.router, weights).cpu();
   const at::Tensor experts_TK = ChooseOrReplay(logits_TE.detach(), w.correction_bias_E, router,
                                                sparse_index, num_sparse_layers(), routing);
   const at::Tensor weights_TK =

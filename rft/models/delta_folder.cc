@@ -57,9 +57,9 @@ TensorToWrite Tensor(std::string name, TensorDtype dtype, std::vector<int64_t> s
 
 TensorToWrite Whole(const Parameter& p) {
   return {p.name, TensorDtype::kBF16, p.value.sizes().vec(), [p](const ByteSink& sink) {
-            std::vector<uint16_t> bits(p.value.numel());
-            for (int64_t i = 0; i < p.value.numel(); ++i)
-              bits[i] = Rounded(Data<float>(p.value)[i]);
+            const at::Tensor value = p.value.cpu();
+            std::vector<uint16_t> bits(value.numel());
+            for (int64_t i = 0; i < value.numel(); ++i) bits[i] = Rounded(Data<float>(value)[i]);
             return sink({reinterpret_cast<const std::byte*>(bits.data()), bits.size() * 2});
           }};
 }
@@ -128,14 +128,15 @@ absl::Status SaveDelta(const CausalLm& model, const std::string& dir) {
   int64_t num_changed = 0;
   std::vector<TensorToWrite> writes;
   for (const Parameter& p : model.parameters().all()) {
+    RFT_ASSIGN_OR_RETURN(const at::Tensor value, TryTorch([&] { return p.value.cpu(); }));
     RFT_ASSIGN_OR_RETURN(const Parameter of_base, TryTorch([&] {
-                           return Parameter{p.name, at::empty_like(p.value), {}};
+                           return Parameter{p.name, at::empty_like(value), {}};
                          }));
     RFT_RETURN_IF_ERROR(LoadParameter(tensors, of_base, model.config().quantization));
     Change change;
     const int64_t n = p.value.numel();
     for (int64_t i = 0; i < n; ++i) {
-      const uint16_t bits = Rounded(Data<float>(p.value)[i]);
+      const uint16_t bits = Rounded(Data<float>(value)[i]);
       checksum.Add(bits);
       if (bits == Rounded(Data<float>(of_base.value)[i])) continue;
       ++num_changed;

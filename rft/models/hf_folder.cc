@@ -76,7 +76,7 @@ TensorToWrite Describe(const Parameter& p, SaveDtype dtype, const ValueOf& value
   t.shape = p.value.sizes().vec();
   t.dtype = dtype == SaveDtype::kBFloat16 ? TensorDtype::kBF16 : TensorDtype::kF32;
   t.write = [p, dtype, value_of](const ByteSink& sink) -> absl::Status {
-    const at::Tensor value = value_of ? value_of(p) : p.value;
+    const at::Tensor value = (value_of ? value_of(p) : p.value).cpu();
     const auto* data = Data<float>(value);
     const int64_t n = value.numel();
     if (dtype == SaveDtype::kFloat32)

@@ -4,7 +4,10 @@
 #include <cmath>
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "rft/core/status_macros.h"
@@ -91,6 +94,24 @@ at::Tensor ExpandForward(const LatentConfig& l, int64_t heads, const at::Tensor&
     });
   });
   return out;
+}
+
+// The same as torch's operations, for tensors that are not on the CPU.
+at::Tensor ExpandElsewhere(const LatentConfig& l, int64_t heads, const at::Tensor& q_TX,
+                           const at::Tensor& kv_TX, const at::Tensor& shared_TR) {
+  const int64_t t = q_TX.size(0);
+  std::vector<int64_t> source;
+  for (int64_t i = 0; i < l.rope; ++i) source.push_back(PairSource(l, i));
+  const at::Tensor source_R = at::tensor(source, at::kLong).to(q_TX.device());
+  const auto q = q_TX.reshape({t, heads, -1}).split_with_sizes({l.nope, l.rope}, 2);
+  const auto kv = kv_TX.reshape({t, heads, -1}).split_with_sizes({l.nope, l.value}, 2);
+  const at::Tensor rotated =
+      shared_TR.index_select(1, source_R).unsqueeze(1).expand({t, heads, l.rope});
+  const at::Tensor out =
+      at::cat({at::cat({q[1].index_select(2, source_R), q[0]}, 2), at::cat({rotated, kv[0]}, 2),
+               at::constant_pad_nd(kv[1], {0, l.nope + l.rope - l.value})},
+              1);
+  return out.reshape({t, -1});
 }
 
 struct ExpandFunction : torch::autograd::Function<ExpandFunction> {
@@ -197,6 +218,7 @@ at::Tensor ExpandLatent(const ModelConfig& config, const LatentParameters& p,
   const at::Tensor latent = projected_TX.narrow(1, q_width, l.kv_rank);
   const at::Tensor kv = LoraLinear(Norm(latent, w.kv_norm_R, p.kv_norm), w.kv_b, weights);
   const at::Tensor shared = projected_TX.narrow(1, q_width + l.kv_rank, l.rope);
+  if (!q.is_cpu()) return ExpandElsewhere(l, heads, q, kv, shared);
   const bool recording = at::GradMode::is_enabled() &&
                          (q.requires_grad() || kv.requires_grad() || shared.requires_grad());
   if (!recording) return ExpandForward(l, heads, q, kv, shared);

@@ -151,8 +151,19 @@ absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Create(std::shared_ptr
       else
         InitializeA(*pair.a, config.seed, i);
     }
+    adapter->parameters_->MoveTo(adapter->base_->device());
     return adapter;
   });
+}
+
+std::shared_ptr<LoraAdapter> LoraAdapter::On(std::shared_ptr<CausalLm> base) const {
+  std::vector<LoraTarget> same = targets();
+  for (LoraTarget& target : same) target.base = base->parameters().Find(target.base->name);
+  auto adapter =
+      std::shared_ptr<LoraAdapter>(new LoraAdapter(std::move(base), config_, std::move(same)));
+  adapter->parameters_->MoveTo(adapter->base_->device());
+  adapter->parameters_->values().copy_(parameters_->values());
+  return adapter;
 }
 
 std::vector<LoraTarget> LoraAdapter::targets() const {
@@ -220,14 +231,15 @@ void LoraAdapter::ReserveVersion() {
   reserved_ = std::move(next);
 }
 
-std::shared_ptr<const ModelWeights> LoraAdapter::PackNewVersion() {
+std::shared_ptr<const ModelWeights> LoraAdapter::PackNewVersion(int64_t number) {
   const auto before = reserved_;
   ReserveVersion();
   if (reserved_ == before) {  // filled earlier, with other values
     for (auto& [weight, low_rank] : reserved_lora_->by_weight) low_rank.Repack();
     if (reserved_lora_->embedding) reserved_lora_->embedding->Repack();
   }
-  reserved_->version_number = ++last_version_;
+  last_version_ = number > 0 ? number : last_version_ + 1;
+  reserved_->version_number = last_version_;
   reserved_lora_ = nullptr;
   current_ = std::move(reserved_);
   return current_;
@@ -239,11 +251,11 @@ std::shared_ptr<const ModelWeights> LoraAdapter::weights() {
 
 at::Tensor LoraAdapter::Plus(const at::Tensor& value, const Pair& pair) const {
   // An embedding's A is [r, V] and its B [H, r]: what is added is (B A)^T.
-  const at::Tensor left = pair.target.is_embedding ? pair.a->value.t() : pair.b->value;
-  const at::Tensor right =
-      pair.target.is_embedding ? pair.b->value.t().contiguous() : pair.a->value;
+  const at::Tensor a = pair.a->value.cpu(), b = pair.b->value.cpu();
+  const at::Tensor left = pair.target.is_embedding ? a.t() : b;
+  const at::Tensor right = pair.target.is_embedding ? b.t().contiguous() : a;
   const int64_t n = value.size(0), k = value.size(1), r = config_.rank;
-  at::Tensor sum = value.clone();
+  at::Tensor sum = value.cpu().clone();
   const at::Tensor scaled = (left * config_.scale()).contiguous();
   at::Tensor packed = at::empty({PackedElements<float>(r, k)}, at::kFloat);
   rft::Pack(RowsSource(Data<float>(right), k), r, k, Data<float>(packed));

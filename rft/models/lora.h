@@ -69,12 +69,16 @@ class LoraAdapter {
   // A Hugging Face folder of the merged model, as SaveModel writes it.
   absl::Status SaveMerged(const std::string& dir, SaveDtype dtype) const;
 
+  // The same adapter on another copy of its base, at the values it has now.
+  std::shared_ptr<LoraAdapter> On(std::shared_ptr<CausalLm> base) const;
+
   // As CausalLm's. A version keeps the base's version it was made over.
-  std::shared_ptr<const ModelWeights> PackNewVersion();
+  std::shared_ptr<const ModelWeights> PackNewVersion(int64_t number = 0);
   void ReserveVersion();
   std::shared_ptr<const ModelWeights> weights();
 
   ParameterStore& parameters() { return *parameters_; }
+  const ParameterStore& parameters() const { return *parameters_; }
   const LoraConfig& config() const { return config_; }
   const std::shared_ptr<CausalLm>& base() const { return base_; }
   // The modules that are adapted.

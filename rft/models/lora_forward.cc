@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "rft/models/lora.h"
+#include "rft/tensor/composite.h"
 #include "rft/tensor/ops.h"
 
 namespace rft {
@@ -115,6 +116,8 @@ at::Tensor LoraExpertsAdd(const at::Tensor& x_TH, const at::Tensor& experts_TK,
     if (it == lora.weights->by_experts.end()) continue;
     adapters.push_back({lora.begin, lora.count, &it->second, lora.dropout.get()});
   }
+  if (!x_TH.is_cpu())
+    return ops::composite::ExpertsAdd(x_TH, experts_TK, weights_TK, experts, residual_TH, adapters);
   return ops::ExpertsAdd(x_TH, experts_TK, weights_TK, experts, residual_TH, adapters);
 }
 

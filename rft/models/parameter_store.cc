@@ -47,16 +47,28 @@ const Parameter* ParameterStore::Find(std::string_view name) const {
 
 void ParameterStore::EnableGradients() {
   if (grads_.defined()) return;
-  grads_ = LargeTensor(values_.numel(), at::kFloat);
+  grads_ = LargeTensor(values_.numel(), at::kFloat, device());
   for (Parameter& p : parameters_)
     p.grad = grads_.narrow(0, OffsetOf(p), p.value.numel()).view(p.value.sizes());
 }
 
 void ParameterStore::ZeroGradients() {
   if (!grads_.defined()) return;
+  if (!grads_.is_cpu()) {
+    grads_.zero_();
+    return;
+  }
   float* grads = grads_.data_ptr<float>();
   ParallelFor(grads_.numel(), 1 << 20,
               [&](int64_t begin, int64_t end) { std::fill(grads + begin, grads + end, 0.0f); });
+}
+
+void ParameterStore::MoveTo(at::Device device) {
+  TORCH_CHECK(!grads_.defined(), "parameters: are trained already, so they stay where they are");
+  const at::Tensor moved = values_.to(device);
+  for (Parameter& p : parameters_)
+    p.value = moved.narrow(0, OffsetOf(p), p.value.numel()).view(p.value.sizes());
+  values_ = moved;
 }
 
 void ParameterStore::Update(const ValueUpdate& update) {

@@ -33,9 +33,13 @@ class ParameterStore {
   const std::vector<Parameter>& buffers() const { return buffers_; }
 
   at::Tensor& values() { return values_; }  // 1-D float32
-  at::Tensor& grads() { return grads_; }    // undefined until EnableGradients
-  void EnableGradients();                   // allocates zeroed gradients; idempotent
-  void ZeroGradients();                     // all zero again; nothing where there are none
+  const at::Tensor& values() const { return values_; }
+  at::Tensor& grads() { return grads_; }  // undefined until EnableGradients
+  void EnableGradients();                 // allocates zeroed gradients; idempotent
+  void ZeroGradients();                   // all zero again; nothing where there are none
+  // Values from now on live there; buffers stay on the CPU. REQUIRES: no gradients yet.
+  void MoveTo(at::Device device);
+  at::Device device() const { return values_.device(); }
   // Calls `update` for all elements of all parameters, in pieces, on all threads.
   void Update(const ValueUpdate& update);
   int64_t num_parameters() const { return num_parameters_; }

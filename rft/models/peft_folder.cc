@@ -83,13 +83,14 @@ absl::Status Copy(const TensorView& view, const Parameter& p) {
 
 // peft writes a copy of the base's embedding beside an adapter of it (its save_embedding_layers): it has to be the base's own.
 absl::Status CheckCopy(const TensorView& view, const std::string& name, const Parameter& base) {
+  RFT_ASSIGN_OR_RETURN(const at::Tensor value, TryTorch([&] { return base.value.cpu(); }));
   RFT_ASSIGN_OR_RETURN(const Parameter copy, TryTorch([&] {
-                         return Parameter{name, at::empty_like(base.value), {}};
+                         return Parameter{name, at::empty_like(value), {}};
                        }));
   RFT_RETURN_IF_ERROR(Copy(view, copy));
   const bool rounded = view.dtype == TensorDtype::kBF16;
   for (int64_t i = 0; i < copy.value.numel(); ++i) {
-    const float own = Data<float>(base.value)[i];
+    const float own = Data<float>(value)[i];
     if (Data<float>(copy.value)[i] != (rounded ? ToFloat(FromFloat<Bf16>(own)) : own))
       return absl::InvalidArgumentError(
           absl::StrCat(name, ": is not the base model's; expected an adapter of this base"));
@@ -175,6 +176,8 @@ absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Load(std::shared_ptr<C
     absl::Status status = view.ok() ? Copy(*view, p) : view.status();
     if (!status.ok()) return in_file(status);
   }
+  RFT_RETURN_IF_ERROR(
+      TryTorch([&] { (*adapter)->parameters().MoveTo((*adapter)->base()->device()); }));
   return adapter;
 }
 
@@ -185,7 +188,8 @@ absl::Status LoraAdapter::Save(const std::string& dir) const {
   std::vector<TensorToWrite> tensors;
   for (const Parameter& p : parameters_->all())
     tensors.push_back(
-        {p.name, TensorDtype::kF32, p.value.sizes().vec(), [value = p.value](const ByteSink& sink) {
+        {p.name, TensorDtype::kF32, p.value.sizes().vec(), [of = p.value](const ByteSink& sink) {
+           const at::Tensor value = of.cpu();
            return sink({reinterpret_cast<const std::byte*>(Data<float>(value)),
                         static_cast<size_t>(value.nbytes())});
          }});

@@ -78,4 +78,9 @@ RopeTable::RopeTable(const RopeConfig& config, int64_t head_dim, int64_t max_pos
   sin_PD_ = at::sin(angles).mul_(factor);
 }
 
+void RopeTable::MoveTo(at::Device device) {
+  cos_PD_ = cos_PD_.to(device);
+  sin_PD_ = sin_PD_.to(device);
+}
+
 }  // namespace rft

@@ -13,6 +13,7 @@ class RopeTable {
   RopeTable(const RopeConfig& config, int64_t head_dim, int64_t max_positions);
   const at::Tensor& cos() const { return cos_PD_; }  // [max_positions, head_dim / 2] float32
   const at::Tensor& sin() const { return sin_PD_; }
+  void MoveTo(at::Device device);
 
  private:
   at::Tensor cos_PD_, sin_PD_;

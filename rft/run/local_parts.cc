@@ -14,6 +14,7 @@
 #include "rft/core/text.h"
 #include "rft/engine/local_engine.h"
 #include "rft/models/causal_lm.h"
+#include "rft/models/device.h"
 #include "rft/models/lora.h"
 #include "rft/tensor/parallel.h"
 #include "rft/tensor/try_torch.h"
@@ -76,7 +77,16 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
   trainer_options.optimizer = {config.trainer.optimizer, config.trainer.decay_vectors,
                                config.trainer.optimizer_state};
   trainer_options.temperature = config.rollout.temperature;
-  RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> model, LoadModel(config.model, dtype));
+  const auto device = ParseDevice(config.trainer.device);
+  if (!device.ok())
+    return absl::InvalidArgumentError(
+        AtKey(config, "trainer.device", std::string(device.status().message())));
+  const auto load = [&]() -> absl::StatusOr<std::shared_ptr<CausalLm>> {
+    RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> loaded, LoadModel(config.model, dtype));
+    RFT_RETURN_IF_ERROR(TryTorch([&] { loaded->MoveTo(*device); }));
+    return loaded;
+  };
+  RFT_ASSIGN_OR_RETURN(const std::shared_ptr<CausalLm> model, load());
   const auto adapter_on = [&](std::shared_ptr<CausalLm> base) {
     return LoraAdapter::Create(std::move(base), {.rank = config.lora.rank,
                                                  .alpha = config.lora.alpha,
@@ -102,7 +112,7 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
     } else if (config.lora.rank > 0) {
       RFT_ASSIGN_OR_RETURN(reference_options.adapter, adapter_on(model));
     } else {
-      RFT_ASSIGN_OR_RETURN(reference_model, LoadModel(config.model, dtype));
+      RFT_ASSIGN_OR_RETURN(reference_model, load());
     }
     reference_options.replay_routes = false;
     RFT_ASSIGN_OR_RETURN(reference, Trainer::Create(reference_model, reference_options));
@@ -113,10 +123,12 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
     RFT_ASSIGN_OR_RETURN(trainer_options.adapter, adapter_on(model));
   }
   RFT_ASSIGN_OR_RETURN(std::unique_ptr<Trainer> trainer, Trainer::Create(model, trainer_options));
-  parts.plan_memory = [trainer = trainer.get(),
-                       limit = config.trainer.memory_mb << 20](const MemoryWorkload& workload) {
-    return trainer->PlanMemory(workload, limit);
-  };
+  RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> sampled, trainer->SamplerModel());
+  if (device->is_cpu())
+    parts.plan_memory = [trainer = trainer.get(),
+                         limit = config.trainer.memory_mb << 20](const MemoryWorkload& workload) {
+      return trainer->PlanMemory(workload, limit);
+    };
   parts.check_export = [trainer = trainer.get()](const std::string& dir,
                                                  absl::Span<const Datum> datums) {
     return trainer->CheckExport(dir, datums);
@@ -140,7 +152,7 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
   engine_options.server_key_variable = config.engine.server_key_variable;
   engine_options.weights_dir = config.engine.weights_dir;
   RFT_ASSIGN_OR_RETURN(parts.engine,
-                       (*create_engine)(std::move(model), engine_options, std::move(codec)));
+                       (*create_engine)(std::move(sampled), engine_options, std::move(codec)));
   return parts;
 }
 

@@ -1,5 +1,5 @@
-// The parts of a run in this process: one model object that the trainer trains and the engine samples from, and its first
-// version, kept as it is, where the loss has a reference KL.
+// The parts of a run in this process: one model object that the trainer trains and the engine samples from (with a trainer on
+// another device, the engine's is a copy on the CPU), and its first version, kept as it is, where the loss has a reference KL.
 #pragma once
 
 #include <memory>

@@ -9,6 +9,7 @@
 
 #include "rft/tensor/attention_backward.h"
 #include "rft/tensor/attention_runs.h"
+#include "rft/tensor/composite.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/key_blocks.h"
 #include "rft/tensor/parallel.h"
@@ -177,6 +178,7 @@ at::Tensor PackedAttention::Attend(int64_t, const at::Tensor& qkv_TX, const Head
   TORCH_CHECK(qkv_TX.is_contiguous() && qkv_TX.size(1) == layout.width() &&
                   layout.num_heads % layout.num_kv_heads == 0,
               "attention: expected a contiguous [T, ", layout.width(), "], got ", qkv_TX.sizes());
+  if (!qkv_TX.is_cpu()) return ops::composite::Attend(qkv_TX, *sequences_, layout, scale);
   if (ops::Recording(qkv_TX)) return AttendFunction::apply(qkv_TX, sequences_, layout, scale);
   return AttendForward(qkv_TX, *sequences_, layout, scale, nullptr, nullptr);
 }

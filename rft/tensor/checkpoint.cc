@@ -2,6 +2,8 @@
 
 #include "rft/tensor/recording.h"
 
+#include <utility>
+
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -14,15 +16,22 @@ using torch::autograd::variable_list;
 
 thread_local CheckpointScope* current = nullptr;
 
+// saved_data holds tensors and numbers only.
+struct BlockHolder : torch::CustomClassHolder {
+  Block block;
+};
+
 struct CheckpointFunction : torch::autograd::Function<CheckpointFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, int64_t block) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, Block block) {
+    auto holder = c10::make_intrusive<BlockHolder>();
+    holder->block = std::move(block);
     ctx->save_for_backward({x});
-    ctx->saved_data["block"] = block;
-    return (*reinterpret_cast<const Block*>(block))(
-        x.clone());  // without gradients blocks work in place
+    ctx->saved_data["block"] = c10::IValue::make_capsule(holder);
+    return holder->block(x.clone());  // without gradients blocks work in place
   }
   static variable_list backward(AutogradContext* ctx, variable_list dy) {
-    const auto& block = *reinterpret_cast<const Block*>(ctx->saved_data["block"].toInt());
+    const auto capsule = ctx->saved_data["block"].toCapsule();
+    const Block& block = static_cast<BlockHolder*>(capsule.get())->block;
     const at::Tensor x = ctx->get_saved_variables()[0].detach().requires_grad_(true);
     at::Tensor y;
     {
@@ -43,8 +52,11 @@ at::Tensor Checkpoint(int64_t index, Block block, const at::Tensor& x) {
   CheckpointScope* scope = current;
   if (scope == nullptr || scope->every_ == 0 || index % scope->every_ != 0 || !Recording(x))
     return block(x);
-  scope->blocks_.push_back(std::move(block));
-  return CheckpointFunction::apply(x, reinterpret_cast<int64_t>(&scope->blocks_.back()));
+  return Recomputed(std::move(block), x);
+}
+
+at::Tensor Recomputed(Block block, const at::Tensor& x) {
+  return CheckpointFunction::apply(x, std::move(block));
 }
 
 }  // namespace rft::ops

@@ -2,14 +2,13 @@
 //
 //   CheckpointScope scope(1);                 // every block; 2: every second one
 //   h = model forward ...                     // blocks call Checkpoint
-//   loss.backward();                          // within the scope: it owns what the backward computes again
+//   loss.backward();
 //
 // Blocks are pure functions of their input with bits that don't depend on the batch, so gradients are bit for bit those
-// without. One scope per thread at a time; it must end after the backward.
+// without. The graph keeps a block; what the block refers to must live until the backward. One scope per thread at a time.
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 
 #include <ATen/core/Tensor.h>
@@ -28,12 +27,12 @@ class CheckpointScope {
  private:
   friend at::Tensor Checkpoint(int64_t index, Block block, const at::Tensor& x);
   const int64_t every_;
-  std::deque<Block> blocks_;  // addresses stay valid
   CheckpointScope* const outer_;
 };
 
-// block(x), checkpointed when a scope of this thread says so for block `index`. What the block refers to must live as long
-// as the scope.
+// block(x), checkpointed when a scope of this thread says so for block `index`.
 at::Tensor Checkpoint(int64_t index, Block block, const at::Tensor& x);
+// block(x), checkpointed. REQUIRES: Recording(x).
+at::Tensor Recomputed(Block block, const at::Tensor& x);
 
 }  // namespace rft::ops

@@ -5,6 +5,7 @@
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "rft/tensor/composite.h"
 #include "rft/tensor/copy.h"
 #include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
@@ -87,12 +88,14 @@ struct SwiGluLinearAddFunction : torch::autograd::Function<SwiGluLinearAddFuncti
 at::Tensor SwiGlu(const at::Tensor& gate_up_T2I) {
   TORCH_CHECK(gate_up_T2I.dim() == 2 && gate_up_T2I.size(1) % 2 == 0 && gate_up_T2I.is_contiguous(),
               "swiglu: expected a contiguous [T, 2 I], got ", gate_up_T2I.sizes());
+  if (!gate_up_T2I.is_cpu()) return composite::SwiGlu(gate_up_T2I);
   return Recording(gate_up_T2I) ? SwiGluFunction::apply(gate_up_T2I) : Activation(gate_up_T2I);
 }
 
 at::Tensor SwiGluLinearAdd(const at::Tensor& gate_up_T2I, const Weight& weight,
                            const at::Tensor& residual_TN) {
-  if (!Recording(gate_up_T2I)) return LinearAdd(SwiGlu(gate_up_T2I), weight, residual_TN);
+  if (!Recording(gate_up_T2I) || !gate_up_T2I.is_cpu())
+    return LinearAdd(SwiGlu(gate_up_T2I), weight, residual_TN);
   TORCH_CHECK(
       gate_up_T2I.dim() == 2 && gate_up_T2I.size(1) == 2 * weight.k && gate_up_T2I.is_contiguous(),
       "swiglu: expected a contiguous [T, ", 2 * weight.k, "], got ", gate_up_T2I.sizes());

@@ -14,7 +14,8 @@ constexpr size_t kHugePage = size_t{2} << 20;
 
 }  // namespace
 
-at::Tensor LargeTensor(int64_t num_elements, at::ScalarType dtype) {
+at::Tensor LargeTensor(int64_t num_elements, at::ScalarType dtype, at::Device device) {
+  if (!device.is_cpu()) return at::zeros({num_elements}, at::TensorOptions(device).dtype(dtype));
   const size_t bytes = static_cast<size_t>(num_elements) * c10::elementSize(dtype);
   const auto options = at::TensorOptions().dtype(dtype);
   if (bytes < kHugePage) return at::zeros({num_elements}, options);

@@ -8,6 +8,7 @@
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "rft/tensor/composite.h"
 #include "rft/tensor/copy.h"
 #include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
@@ -77,6 +78,7 @@ struct LinearAddFunction : torch::autograd::Function<LinearAddFunction> {
 };
 
 at::Tensor Gather(const at::Tensor& ids, const at::Tensor& table) {
+  if (!table.is_cpu()) return table.index_select(0, ids).to(at::kFloat);
   const CostTimer timer(Cost::kRowwise);
   const int64_t t = ids.size(0), h = table.size(1);
   at::Tensor y = at::empty({t, h}, table.options().dtype(at::kFloat));
@@ -104,6 +106,10 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
     auto* parameter = reinterpret_cast<Parameter*>(ctx->saved_data["parameter"].toInt());
     if (parameter->grad.defined()) {
       const at::Tensor ids = ctx->get_saved_variables()[0], g = dy[0].contiguous();
+      if (!g.is_cpu()) {
+        parameter->grad.index_add_(0, ids, g);
+        return {at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+      }
       const int64_t h = g.size(1), t = g.size(0);
       const int64_t* id = Data<int64_t>(ids);
       float* grad = Data<float>(parameter->grad);
@@ -119,6 +125,7 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
 
 // y[i] = x[sources[i]]
 at::Tensor Select(const at::Tensor& x, const at::Tensor& sources) {
+  if (!x.is_cpu()) return x.index_select(0, sources);
   const int64_t n = sources.size(0), row = x.size(1) * static_cast<int64_t>(x.element_size());
   at::Tensor y = at::empty({n, x.size(1)}, x.options());
   const int64_t* source = Data<int64_t>(sources);
@@ -136,8 +143,10 @@ struct SelectFunction : torch::autograd::Function<SelectFunction> {
   static variable_list backward(AutogradContext* ctx, variable_list dy) {
     const at::Tensor sources = ctx->get_saved_variables()[0], g = dy[0].contiguous();
     const int64_t h = g.size(1), n = g.size(0), rows = ctx->saved_data["rows"].toInt();
-    const int64_t* source = Data<int64_t>(sources);
     at::Tensor dx = at::zeros({rows, h}, g.options().dtype(at::kFloat));
+    if (!g.is_cpu())
+      return {dx.index_add_(0, sources, g.to(at::kFloat)).to(g.scalar_type()), at::Tensor()};
+    const int64_t* source = Data<int64_t>(sources);
     DispatchFloat(g.scalar_type(), [&](auto tag) {
       using T = typename decltype(tag)::type;
       ParallelFor(h, std::max<int64_t>(16, GrainFor(n)), [&](int64_t begin, int64_t end) {
@@ -169,6 +178,7 @@ at::Tensor Embedding(const at::Tensor& ids_T, const at::Tensor& table_VH, Parame
 
 at::Tensor Linear(const at::Tensor& x_TK, const Weight& weight) {
   CheckInput(x_TK, weight);
+  if (!x_TK.is_cpu()) return composite::Linear(x_TK, weight);
   if (!Recording(x_TK)) return LinearForward(x_TK, weight);
   return LinearFunction::apply(x_TK, reinterpret_cast<int64_t>(&weight));
 }
@@ -178,6 +188,7 @@ at::Tensor LinearAdd(const at::Tensor& x_TK, const Weight& weight, const at::Ten
   TORCH_CHECK(residual_TN.scalar_type() == at::kFloat && residual_TN.is_contiguous() &&
                   residual_TN.size(1) == weight.n,
               "linear: the residual must be a contiguous float32 [T, ", weight.n, "]");
+  if (!x_TK.is_cpu()) return composite::LinearAdd(x_TK, weight, residual_TN);
   if (!Recording(x_TK)) {
     LinearAddInto(x_TK, weight, residual_TN);
     return residual_TN;

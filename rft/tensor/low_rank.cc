@@ -4,11 +4,14 @@
 
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "rft/core/rng.h"
+#include "rft/tensor/composite.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
 #include "rft/tensor/linear_backward.h"
@@ -238,11 +241,19 @@ EmbeddingLowRank::EmbeddingLowRank(Parameter* a, Parameter* b, float scale) {
   expand.rank = a->value.size(0);
   expand.scale = scale;
   expand.parts = {{.column = 0, .n = 0, .a = a, .b = b, .b_packed = {}}};
-  a_VR = at::empty({a->value.size(1), a->value.size(0)}, at::kFloat);
+  a_VR = at::empty({a->value.size(1), a->value.size(0)}, a->value.options());
   Repack();
 }
 
 void EmbeddingLowRank::Repack() {
+  if (!a_VR.is_cpu()) {
+    LowRank::Part& part = expand.parts[0];
+    part.n = part.b->value.size(0);
+    if (!part.b_packed.defined()) part.b_packed = at::empty_like(part.b->value);
+    part.b_packed.copy_(part.b->value);
+    a_VR.copy_(part.a->value.t());
+    return;
+  }
   PackB(expand.parts[0], expand.rank, at::kFloat);
   const int64_t r = expand.rank, vocab = a_VR.size(0);
   const float* a = Data<float>(expand.parts[0].a->value);
@@ -253,6 +264,7 @@ void EmbeddingLowRank::Repack() {
 }
 
 void LowRank::Repack() {
+  if (!parts[0].a->value.is_cpu()) return ops::composite::Stack(*this);
   const int64_t r = padded_rank(), panels = RoundUp(inner(), kPanelWidth) / kPanelWidth;
   DispatchFloat(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -276,6 +288,11 @@ void LowRank::Repack() {
     });
   });
   for (Part& part : parts) PackB(part, rank, dtype);
+}
+
+at::Tensor DropoutFactors(const LowRankDropout& dropout, const LowRank& adapter) {
+  const int64_t t = dropout.keys_T.size(0);
+  return Input(at::ones({t, adapter.k}, at::kFloat), {0, t}, &dropout, adapter.site);
 }
 
 namespace ops {
@@ -313,6 +330,10 @@ at::Tensor AddLowRank(const at::Tensor& y_TN, const at::Tensor& x_TK, const LowR
   TORCH_CHECK(begin >= 0 && count >= 0 && begin + count <= x_TK.size(0),
               "low_rank: rows outside the batch");
   if (count == 0) return y_TN;
+  if (!x_TK.is_cpu()) {
+    TORCH_CHECK(count == x_TK.size(0), "low_rank: rows of several adapters are for the CPU");
+    return composite::AddLowRank(y_TN, x_TK, adapter, dropout);
+  }
   if (Recording(x_TK))
     return LowRankFunction::apply(y_TN, x_TK, reinterpret_cast<int64_t>(&adapter), begin, count,
                                   reinterpret_cast<int64_t>(dropout));
@@ -328,6 +349,10 @@ at::Tensor AddLowRankEmbedding(const at::Tensor& x_TH, const at::Tensor& ids_T,
   TORCH_CHECK(begin >= 0 && count >= 0 && begin + count <= x_TH.size(0),
               "low_rank: rows outside the batch");
   if (count == 0) return x_TH;
+  if (!x_TH.is_cpu()) {
+    TORCH_CHECK(count == x_TH.size(0), "low_rank: rows of several adapters are for the CPU");
+    return composite::AddLowRankEmbedding(x_TH, ids_T, adapter);
+  }
   const auto address = reinterpret_cast<int64_t>(&adapter);
   if (Recording(x_TH)) return EmbeddingLowRankFunction::apply(x_TH, ids_T, address, begin, count);
   return EmbeddingLowRankFunction::forward(nullptr, x_TH, ids_T, address, begin, count);

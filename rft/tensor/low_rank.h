@@ -28,7 +28,8 @@ struct LowRank {
   uint64_t site = 0;  // which layer this is: part of the dropout's key
   at::ScalarType dtype = at::kFloat;
   std::vector<Part> parts;
-  at::Tensor a_packed;  // [parts * padded_rank(), K]
+  at::Tensor
+      a_packed;  // [parts * padded_rank(), K]; not padded where the parameters are not on the CPU
 
   // bf16 products read pairs: an odd rank has a zero row more.
   int64_t padded_rank() const { return dtype == at::kBFloat16 ? (rank + 1) / 2 * 2 : rank; }
@@ -54,6 +55,9 @@ struct LowRankDropout {
   uint64_t seed = 0;
   at::Tensor keys_T;  // int64, one per token of the packed stream
 };
+
+// What such a dropout multiplies the numbers of x with, 0 or 1 / (1 - p): float32 [T, K], on the CPU.
+at::Tensor DropoutFactors(const LowRankDropout& dropout, const LowRank& adapter);
 
 // One adapter on rows [begin, begin + count) of x and y.
 struct LowRankRows {

@@ -6,6 +6,7 @@
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "rft/tensor/composite.h"
 #include "rft/tensor/copy.h"
 #include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
@@ -211,6 +212,7 @@ at::Tensor RmsNorm(const at::Tensor& x_TH, const at::Tensor& weight_H, Parameter
                   weight_H.numel() == x_TH.size(1),
               "rms_norm: expected a contiguous float32 [T, ", weight_H.numel(), "], got ",
               x_TH.sizes());
+  if (!x_TH.is_cpu()) return composite::RmsNorm(x_TH, weight_H, parameter, eps, dtype);
   if (!Recording(x_TH)) return NormForward(x_TH, weight_H, eps, dtype, nullptr);
   return NormFunction::apply(x_TH, weight_H, reinterpret_cast<int64_t>(parameter), eps, dtype);
 }
@@ -223,6 +225,8 @@ at::Tensor RotateHeads(const at::Tensor& qkv_TX, const HeadLayout& layout, const
               qkv_TX.sizes());
   TORCH_CHECK(positions_T.scalar_type() == at::kLong && positions_T.size(0) == qkv_TX.size(0),
               "rotate_heads: one int64 position per token");
+  if (!qkv_TX.is_cpu())
+    return composite::RotateHeads(qkv_TX, layout, norm, positions_T, cos_PD, sin_PD);
   if (!Recording(qkv_TX)) {
     RotateForward(qkv_TX, layout, norm, positions_T, cos_PD, sin_PD, nullptr);
     return qkv_TX;

@@ -44,7 +44,7 @@ struct NormLinearFunction : torch::autograd::Function<NormLinearFunction> {
 
 at::Tensor NormLinear(const at::Tensor& x_TH, const at::Tensor& norm_H, Parameter* parameter,
                       double eps, const Weight& weight) {
-  if (!Recording(x_TH))
+  if (!Recording(x_TH) || !x_TH.is_cpu())
     return Linear(RmsNorm(x_TH, norm_H, parameter, eps, weight.compute_dtype()), weight);
   TORCH_CHECK(x_TH.dim() == 2 && x_TH.scalar_type() == at::kFloat && x_TH.is_contiguous() &&
                   x_TH.size(1) == weight.k && norm_H.numel() == weight.k,

@@ -1,5 +1,6 @@
 // The differentiable operations that models are written in. Each runs our batch-invariant kernels; under no_grad or
-// inference mode it is a plain function call, otherwise an autograd node.
+// inference mode it is a plain function call, otherwise an autograd node. Tensors that are not on the CPU: torch's own operations
+// (composite.h), without the promises about bits.
 //
 // Shapes: T tokens packed one after another (ragged, no padding), H hidden, K inputs, N outputs, D head_dim.
 // dtypes: activations are the compute dtype C (float32 or bfloat16); the residual stream is float32.

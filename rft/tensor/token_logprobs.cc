@@ -9,6 +9,7 @@
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "rft/tensor/composite.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/linear_backward.h"
@@ -186,6 +187,7 @@ TopTokens TopLogprobs(const at::Tensor& hidden_NH, const Weight& head, int64_t k
                       double temperature, HeadAdapter adapter) {
   TORCH_CHECK(k >= 0 && k <= head.n, "top_logprobs: top_k must be in 0 .. ", head.n, ", got ", k);
   TORCH_CHECK(temperature > 0, "top_logprobs: temperature must be positive");
+  if (!hidden_NH.is_cpu()) return composite::TopLogprobs(hidden_NH, head, k, temperature, adapter);
   const int64_t n = hidden_NH.size(0);
   TopTokens top{at::empty({n, k}, at::kLong), at::empty({n, k}, at::kFloat),
                 at::empty({n}, at::kFloat)};
@@ -225,6 +227,8 @@ at::Tensor TokenLogprobs(const at::Tensor& hidden_NH, const Weight& head,
   TORCH_CHECK(targets_N.scalar_type() == at::kLong && targets_N.size(0) == hidden_NH.size(0),
               "token_logprobs: one int64 target, or K of them, per row");
   TORCH_CHECK(temperature > 0, "token_logprobs: temperature must be positive");
+  if (!hidden_NH.is_cpu())
+    return composite::TokenLogprobs(hidden_NH, head, targets_N, temperature, entropy_N, adapter);
   if (!Recording(hidden_NH))
     return Forward(hidden_NH, head, adapter, targets_N, temperature, nullptr, entropy_N);
   const variable_list outputs = LogprobsFunction::apply(

@@ -4,6 +4,9 @@
 #include <type_traits>
 #include <vector>
 
+#include <ATen/ops/empty.h>
+
+#include "rft/tensor/composite.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
 #include "rft/tensor/large_tensor.h"
@@ -60,7 +63,10 @@ Weight Weight::Create(std::vector<Parameter*> parts, at::ScalarType dtype) {
   TORCH_CHECK(dtype == at::kFloat || w.k % 2 == 0, parts[0]->name, ": ",
               dtype == at::kChar ? "int8" : "bf16", " needs an even number of inputs, got ", w.k);
   w.parts = std::move(parts);
-  if (dtype == at::kChar) {
+  if (const at::Tensor& first = w.parts[0]->value; !first.is_cpu()) {
+    TORCH_CHECK(dtype != at::kChar, w.parts[0]->name, ": int8 weights are for the CPU");
+    w.packed = at::empty({w.n, w.k}, first.options().dtype(dtype));
+  } else if (dtype == at::kChar) {
     w.packed = LargeTensor(PackedElements<Bf16>(w.k, w.n), dtype);
     w.scales_N = LargeTensor(RoundUp(w.n, kPanelWidth), at::kFloat);
   } else {
@@ -74,6 +80,7 @@ Weight Weight::Create(std::vector<Parameter*> parts, at::ScalarType dtype) {
 }
 
 void Weight::Repack(const ValueUpdate& update) {
+  if (!packed.is_cpu()) return ops::composite::Stack(*this, update);
   if (is_int8()) {
     TORCH_CHECK(!update, parts[0]->name, ": int8 weights are never trained");
     ForPanels(*this, {}, [&](int64_t p, const float* rows, int64_t columns) {

@@ -27,8 +27,8 @@ using ValueUpdate = std::function<void(const Parameter&, int64_t begin, int64_t 
 // sampler and the trainer multiply with; its backward reads the parts' masters and adds to the parts' gradients.
 // Invariant: while a backward of a forward through this weight is pending, the parts' values do not change.
 struct Weight {
-  at::Tensor
-      packed;  // 1-D, compute dtype, or int8 to be multiplied with bf16; see rft/tensor/gemm.h
+  // 1-D, compute dtype, or int8 to be multiplied with bf16; see rft/tensor/gemm.h. Where the parts are not on the CPU: [N, K].
+  at::Tensor packed;
   at::Tensor scales_N;  // float32, of int8 only; N rounded up to whole panels
   int64_t n = 0, k = 0;
   std::vector<Parameter*> parts;

@@ -17,7 +17,8 @@
 namespace rft {
 namespace {
 
-bool IsRounded(const TensorView& view, const at::Tensor& values) {
+bool IsRounded(const TensorView& view, const at::Tensor& trained) {
+  const at::Tensor values = trained.cpu();
   if (view.dtype != TensorDtype::kBF16 || view.shape != values.sizes().vec()) return false;
   for (int64_t i = 0; i < values.numel(); ++i) {
     uint16_t stored;  // not necessarily aligned
@@ -71,6 +72,7 @@ absl::StatusOr<std::optional<double>> CheckExport(Trainer& trainer, const Traine
   TrainerOptions scoring{.token_budget = options.token_budget,
                          .replay_routes = options.replay_routes,
                          .temperature = options.temperature};
+  RFT_RETURN_IF_ERROR(TryTorch([&] { saved->MoveTo(trained.device()); }));
   RFT_ASSIGN_OR_RETURN(scoring.frozen, TryTorch([&] { return saved->weights(); }));
   RFT_ASSIGN_OR_RETURN(const auto scorer, Trainer::Create(saved, scoring));
   RFT_ASSIGN_OR_RETURN(const ForwardResult theirs, scorer->Forward(datums));

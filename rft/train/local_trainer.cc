@@ -13,10 +13,10 @@
 #include "losses/loss.h"
 #include "rft/core/status_macros.h"
 #include "rft/models/delta_folder.h"
+#include "rft/models/device.h"
 #include "rft/tensor/checkpoint.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/memory.h"
-#include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
 #include "rft/tensor/try_torch.h"
 #include "rft/train/adapter_dropout.h"
@@ -223,9 +223,7 @@ class LocalTrainer : public Trainer {
         const ops::CheckpointScope scope(options_.checkpoint_every);
         const TeacherTokens tokens = TeacherTokensOf(datums, batch, teacher);
         Routing routing = forward_.MakeRouting(datums, batch);
-        const at::Tensor student_NK = ops::TokenLogprobs(
-            forward_.WantedStates(*weights, batch, routing), weights->head, tokens.ids_NK,
-            options_.temperature, nullptr, AdapterOfHead(*weights));
+        const at::Tensor student_NK = forward_.LogprobsOf(tokens.ids_NK, *weights, batch, routing);
         const at::Tensor sum =
             (DistillationDivergence(student_NK, tokens.logprobs_NK, config) * tokens.weights_N)
                 .sum();
@@ -301,7 +299,14 @@ class LocalTrainer : public Trainer {
     return options_.adapter ? options_.adapter->Save(dir) : rft::SaveDelta(*model_, dir);
   }
   absl::StatusOr<std::shared_ptr<const PublishedWeights>> SaveWeightsForSampler() override {
-    return weights_;
+    if (model_->device().is_cpu()) return weights_;
+    RFT_ASSIGN_OR_RETURN(SamplerCopy * copy, sampler_copy());
+    return copy->Update(weights_->version());
+  }
+  absl::StatusOr<std::shared_ptr<CausalLm>> SamplerModel() override {
+    if (model_->device().is_cpu()) return model_;
+    RFT_ASSIGN_OR_RETURN(SamplerCopy * copy, sampler_copy());
+    return copy->model();
   }
   absl::StatusOr<std::vector<std::vector<Completion>>> Sample(std::vector<GenerateRequest> requests,
                                                               double deadline_s) override {
@@ -310,9 +315,11 @@ class LocalTrainer : public Trainer {
           "sample: this trainer has no engine; give TrainerOptions::sampler one to make, "
           "LocalSampler() say");
     if (!engine_) {
-      RFT_ASSIGN_OR_RETURN(engine_, options_.sampler(model_));
+      RFT_ASSIGN_OR_RETURN(auto sampled, SamplerModel());
+      RFT_ASSIGN_OR_RETURN(engine_, options_.sampler(std::move(sampled)));
     }
-    RFT_RETURN_IF_ERROR(engine_->Publish(weights_));
+    RFT_ASSIGN_OR_RETURN(auto current, SaveWeightsForSampler());
+    RFT_RETURN_IF_ERROR(engine_->Publish(std::move(current)));
     return GenerateAll(*engine_, std::move(requests), deadline_s);
   }
 
@@ -329,7 +336,7 @@ class LocalTrainer : public Trainer {
           "follow: needs a trainer of the same parameters and a decay from 0 to 1");
     return TryTorch([&] {
       ChangeWeights([&] {
-        own.mul_(decay).add_(theirs, 1.0 - decay);
+        own.mul_(decay).add_(theirs.to(own.device()), 1.0 - decay);
         PackVersion({});
       });
     });
@@ -340,6 +347,9 @@ class LocalTrainer : public Trainer {
   }
   absl::StatusOr<MemoryPlan> PlanMemory(const MemoryWorkload& workload,
                                         int64_t limit_bytes) override {
+    if (!model_->device().is_cpu())
+      return absl::FailedPreconditionError(
+          "plan_memory: knows the CPU's memory; on another device set trainer.token_budget");
     RFT_ASSIGN_OR_RETURN(MemoryPlan plan,
                          rft::PlanMemory(*model_, options_, workload, limit_bytes));
     options_.token_budget = plan.token_budget;
@@ -393,6 +403,16 @@ class LocalTrainer : public Trainer {
     num_passes_ = 0;
   }
 
+  absl::StatusOr<SamplerCopy*> sampler_copy() {
+    if (options_.frozen)
+      return absl::FailedPreconditionError(
+          "trainer: a frozen reference on another device only scores");
+    if (!sampler_copy_) {
+      RFT_ASSIGN_OR_RETURN(sampler_copy_, SamplerCopy::Create(*model_, options_.adapter));
+    }
+    return sampler_copy_.get();
+  }
+
   // Gradients and moments are allocated when first needed: a model that only scores (a KL reference) never pays for them.
   Optimizer& optimizer() {
     if (!optimizer_) optimizer_.emplace(parameters(), options_.optimizer);
@@ -429,7 +449,8 @@ class LocalTrainer : public Trainer {
   std::optional<Optimizer> optimizer_;
   PackedForward forward_;
   std::shared_ptr<const ModelWeights> weights_;
-  std::unique_ptr<InferenceEngine> engine_;  // of Sample
+  std::unique_ptr<SamplerCopy> sampler_copy_;  // where the model is not on the CPU
+  std::unique_ptr<InferenceEngine> engine_;    // of Sample
   double denominator_ = 0.0;
   uint64_t num_passes_ = 0;  // since the last clear
   bool accumulated_ = false;
@@ -447,6 +468,9 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(std::shared_ptr<CausalL
     return absl::InvalidArgumentError("trainer.checkpoint_every: must be at least 0");
   if (!(options.temperature > 0))
     return absl::InvalidArgumentError("trainer: the temperature must be positive");
+  if (!model->device().is_cpu() && options.optimizer.state != "fp32")
+    return absl::InvalidArgumentError(absl::StrCat(
+        "trainer.optimizer_state: ", options.optimizer.state, " is for trainer.device cpu only"));
   if (options.adapter && options.adapter->base() != model)
     return absl::InvalidArgumentError("trainer: the adapter belongs to another model");
   KeepFreedMemory();

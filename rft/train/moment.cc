@@ -77,10 +77,14 @@ int64_t Moment::Bytes(int64_t n, const std::string& format) {
   return n * (format == "bf16" ? 2 : 4);
 }
 
-Moment::Moment(int64_t n, const std::string& format, bool is_signed) : is_signed_(is_signed) {
-  storage_ = LargeTensor(n, format == "fp32"   ? at::kFloat
-                            : format == "bf16" ? at::kBFloat16
-                                               : at::kByte);
+Moment::Moment(int64_t n, const std::string& format, bool is_signed, at::Device device)
+    : is_signed_(is_signed) {
+  TORCH_CHECK(device.is_cpu() || format == "fp32", "moments: ", format, " is for the CPU");
+  storage_ = LargeTensor(n,
+                         format == "fp32"   ? at::kFloat
+                         : format == "bf16" ? at::kBFloat16
+                                            : at::kByte,
+                         device);
   if (format != "int8") return;
   scales_ = LargeTensor((n + kBlock - 1) / kBlock, at::kFloat);
   std::fill_n(Data<uint8_t>(storage_), n, Codes::Get(is_signed).CodeOf(0.0f));
@@ -137,7 +141,9 @@ at::Tensor Moment::ToFloat() const {
 }
 
 void Moment::FromFloat(const at::Tensor& values) {
-  if (values.data_ptr() != storage_.data_ptr())
+  if (is_float())
+    storage_.copy_(values);  // nothing to do if it is the storage
+  else
     Write(0, storage_.numel(), Data<float>(values), /*seed=*/0);
 }
 

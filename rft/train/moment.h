@@ -27,8 +27,8 @@ class Moment {
   static int64_t Bytes(int64_t n, const std::string& format);
 
   Moment() = default;
-  // Zeros. `is_signed` false: for numbers that are never negative. REQUIRES: IsFormat.
-  Moment(int64_t n, const std::string& format, bool is_signed);
+  // Zeros. `is_signed` false: for numbers that are never negative. REQUIRES: IsFormat; fp32 where `device` is not the CPU.
+  Moment(int64_t n, const std::string& format, bool is_signed, at::Device device = at::kCPU);
 
   bool defined() const { return storage_.defined(); }
   bool is_float() const { return storage_.scalar_type() == at::kFloat; }

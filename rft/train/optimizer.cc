@@ -7,6 +7,8 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/mm.h>
 
 #include "absl/strings/str_cat.h"
 #include "rft/core/status_macros.h"
@@ -35,9 +37,12 @@ void Append(std::vector<Range>& ranges, int64_t begin, int64_t count, double wei
     ranges.push_back({begin, count, weight_decay});
 }
 
-// y [M, N] = a [M, K] b, b from `source`.
-at::Tensor Product(const at::Tensor& a, PackSource<float> source, int64_t n) {
-  const int64_t m = a.size(0), k = a.size(1);
+// y [M, N] = a [M, K] b; b [K, N] is contiguous or the transpose of a contiguous matrix.
+at::Tensor Product(const at::Tensor& a, const at::Tensor& b) {
+  if (!a.is_cpu()) return at::mm(a, b);
+  const int64_t m = a.size(0), k = a.size(1), n = b.size(1);
+  const PackSource<float> source =
+      b.is_contiguous() ? RowsSource(Data<float>(b), n) : WeightSource(Data<float>(b), k);
   at::Tensor packed = at::empty({PackedElements<float>(k, n)}, at::kFloat);
   at::Tensor y = at::empty({m, n}, at::kFloat);
   Pack(source, k, n, Data<float>(packed));
@@ -59,7 +64,8 @@ void TryMemoryForMatrices(const ParameterStore& parameters) {
       largest = std::max(largest, PackedElements<float>(p.value.size(0), p.value.size(1)));
   constexpr int kMatrices = 12;  // of this size at once: gradient, momentum, products, sums
   std::vector<at::Tensor> taken;
-  for (int i = 0; i < kMatrices; ++i) taken.push_back(at::empty({largest}, at::kFloat));
+  const auto options = parameters.values().options();
+  for (int i = 0; i < kMatrices; ++i) taken.push_back(at::empty({largest}, options));
 }
 
 }  // namespace
@@ -69,12 +75,10 @@ at::Tensor Orthogonalize(const at::Tensor& matrix) {
   const bool tall = matrix.size(0) > matrix.size(1);
   at::Tensor x = tall ? matrix.t().contiguous() : matrix.clone();
   x = x / (Optimizer::Norm(x.view({-1})) + 1e-7);
-  const int64_t rows = x.size(0), columns = x.size(1);
   for (int i = 0; i < 5; ++i) {
-    const at::Tensor gram = Product(x, WeightSource(Data<float>(x), columns), rows);
-    const at::Tensor polynomial =
-        gram * kB + Product(gram, RowsSource(Data<float>(gram), rows), rows) * kC;
-    x = x * kA + Product(polynomial, RowsSource(Data<float>(x), columns), columns);
+    const at::Tensor gram = Product(x, x.t());
+    const at::Tensor polynomial = gram * kB + Product(gram, gram) * kC;
+    x = x * kA + Product(polynomial, x);
   }
   return tall ? x.t().contiguous() : x;
 }
@@ -116,17 +120,20 @@ Optimizer::Optimizer(const ParameterStore& parameters, OptimizerOptions options)
     : options_(std::move(options)) {
   const absl::Status valid = Check(options_);
   TORCH_CHECK(valid.ok(), valid.message());
-  size_ = const_cast<ParameterStore&>(parameters).values().numel();
+  size_ = parameters.values().numel();
+  device_ = parameters.device();
   Reset();
 }
 
 void Optimizer::Reset() {
   num_steps_ = 0;
-  m_ = Moment(size_, options_.state, /*is_signed=*/true);
-  if (options_.kind != "sgd") v_ = Moment(size_, options_.state, /*is_signed=*/false);
+  m_ = Moment(size_, options_.state, /*is_signed=*/true, device_);
+  if (options_.kind != "sgd") v_ = Moment(size_, options_.state, /*is_signed=*/false, device_);
 }
 
 double Optimizer::Norm(const at::Tensor& grads) {
+  if (!grads.is_cpu())
+    return at::linalg_vector_norm(grads, 2, std::nullopt, false, at::kDouble).item<double>();
   const int64_t n = grads.numel(), chunks = (n + kChunk - 1) / kChunk;
   std::vector<double> partial(chunks);
   ParallelFor(chunks, 1, [&](int64_t begin, int64_t end) {
@@ -177,6 +184,10 @@ ValueUpdate Optimizer::BeginStep(ParameterStore& parameters, double scale,
     const int64_t at = parameters.OffsetOf(p), count = p.value.numel();
     StepMatrix(p, m_.values().narrow(0, at, count).view(p.value.sizes()), scale, params);
   }
+  if (!device_.is_cpu()) {
+    StepElsewhere(parameters, c);
+    return [](const Parameter&, int64_t, int64_t) {};
+  }
   return [this, &parameters, c, muon, sgd](const Parameter& p, int64_t begin, int64_t count) {
     if (muon && IsHiddenMatrix(p)) return;
     const int64_t at = parameters.OffsetOf(p) + begin;
@@ -201,6 +212,33 @@ void Optimizer::StepMatrix(Parameter& p, at::Tensor momentum, double scale,
   p.value.mul_(1.0 - params.learning_rate * DecayOf(p, params));
   p.value.add_(direction, -params.learning_rate * size);
   p.grad.zero_();
+}
+
+// What the kernels do of a range, in place: there is nothing to allocate, so nothing to fail half-way. The gradient's memory serves
+// for the root of the mean square.
+void Optimizer::StepElsewhere(ParameterStore& parameters, const Constants& c) {
+  std::vector<Range> ranges;
+  for (const Parameter& p : parameters.all())
+    if (options_.kind != "muon" || !IsHiddenMatrix(p))
+      Append(ranges, parameters.OffsetOf(p), RoundUp(p.value.numel(), 16), DecayOf(p, c.params));
+  for (const Range& range : ranges) {
+    const auto of = [&](const at::Tensor& arena) {
+      return arena.narrow(0, range.begin, range.count);
+    };
+    at::Tensor w = of(parameters.values()), m = of(m_.values()), g = of(parameters.grads());
+    g.mul_(c.scale);
+    if (options_.kind == "sgd") {
+      m.mul_(c.beta1).add_(g.add_(w, range.weight_decay));
+      w.sub_(m, c.lr);
+    } else {
+      at::Tensor v = of(v_.values());
+      m.mul_(c.beta1).add_(g, 1.0f - c.beta1);
+      v.mul_(c.beta2).addcmul_(g, g, 1.0f - c.beta2);
+      g.copy_(v).sqrt_().div_(c.bias2_sqrt).add_(c.eps);
+      w.mul_(1.0 - c.lr * range.weight_decay).addcdiv_(m, g, -c.lr / c.bias1);
+    }
+    g.zero_();
+  }
 }
 
 // AdamW, a chunk at a time: its moments are decoded, stepped range by range and encoded again.

@@ -1,5 +1,6 @@
 // Optimizers over the arena of a ParameterStore: state, the global norm and the step are passes over memory in fixed chunks
-// and our own products, so that the bits don't depend on the thread count.
+// and our own products, so that the bits don't depend on the thread count. Parameters that are not on the CPU: the same passes as
+// torch's operations in place, with moments in float32.
 #pragma once
 
 #include <string>
@@ -37,7 +38,7 @@ class Optimizer {
   static double Norm(const at::Tensor& grads);
   // Starts a step along grads * scale. What it returns moves a piece of a parameter, and clears its gradient on the way: it has to
   // be called for every element before the next call here, while optimizer and parameters live. What can't be done in
-  // any pieces (Muon's matrices, low-bit moments) has been done on return, and is left alone by it. If memory runs out, nothing
+  // any pieces (Muon's matrices, low-bit moments, another device) has been done on return, and is left alone by it. If memory runs out, nothing
   // has changed.
   ValueUpdate BeginStep(ParameterStore& parameters, double scale, const AdamParams& params);
   // A whole step.
@@ -57,10 +58,12 @@ class Optimizer {
   struct Constants;
   void StepMatrix(Parameter& p, at::Tensor momentum, double scale, const AdamParams& params) const;
   void StepLowBit(ParameterStore& parameters, const Constants& c);
+  void StepElsewhere(ParameterStore& parameters, const Constants& c);
   double DecayOf(const Parameter& p, const AdamParams& params) const;
 
   OptimizerOptions options_;
   int64_t size_ = 0;  // of the arena
+  at::Device device_ = at::kCPU;
   Moment m_, v_;
   int64_t num_steps_ = 0;
 };

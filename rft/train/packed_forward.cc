@@ -15,7 +15,9 @@
 namespace rft {
 namespace {
 
-at::Tensor IntTensor(const std::vector<int64_t>& values) { return at::tensor(values, at::kLong); }
+at::Tensor IntTensor(const std::vector<int64_t>& values, at::Device device) {
+  return at::tensor(values, at::kLong).to(device);
+}
 
 }  // namespace
 
@@ -57,9 +59,11 @@ at::Tensor PackedForward::WantedStates(const ModelWeights& weights, const MicroB
   std::vector<int64_t> sources;
   for (const auto& p : batch.predictions) sources.push_back(p.source);
   attention_ = std::make_unique<PackedAttention>(batch.sequences);
-  const at::Tensor hidden_TH = model_->forward(weights, IntTensor(batch.ids),
-                                               IntTensor(batch.positions), *attention_, &routing);
-  return ops::SelectRows(hidden_TH, IntTensor(sources));
+  const at::Device device = model_->device();
+  const at::Tensor hidden_TH =
+      model_->forward(weights, IntTensor(batch.ids, device), IntTensor(batch.positions, device),
+                      *attention_, &routing);
+  return ops::SelectRows(hidden_TH, IntTensor(sources, device));
 }
 
 at::Tensor PackedForward::Logprobs(const ModelWeights& weights, const MicroBatch& batch,
@@ -69,8 +73,19 @@ at::Tensor PackedForward::Logprobs(const ModelWeights& weights, const MicroBatch
   for (const auto& p : batch.predictions) targets.push_back(p.target);
   const at::Tensor wanted_NH = WantedStates(weights, batch, routing);
   if (hidden_NH) *hidden_NH = wanted_NH;
-  return ops::TokenLogprobs(wanted_NH, weights.head, IntTensor(targets), temperature_, entropy_N,
-                            AdapterOfHead(weights));
+  const at::Tensor logprobs_N =
+      ops::TokenLogprobs(wanted_NH, weights.head, IntTensor(targets, model_->device()),
+                         temperature_, entropy_N, AdapterOfHead(weights));
+  if (entropy_N) *entropy_N = entropy_N->cpu();
+  return logprobs_N.cpu();
+}
+
+at::Tensor PackedForward::LogprobsOf(const at::Tensor& targets_NK, const ModelWeights& weights,
+                                     const MicroBatch& batch, Routing& routing) {
+  const at::Tensor wanted_NH = WantedStates(weights, batch, routing);
+  return ops::TokenLogprobs(wanted_NH, weights.head, targets_NK.to(model_->device()), temperature_,
+                            nullptr, AdapterOfHead(weights))
+      .cpu();
 }
 
 ForwardResult PackedForward::Score(absl::Span<const Datum> datums, const ModelWeights& weights,
@@ -104,14 +119,14 @@ Description PackedForward::Describe(absl::Span<const Datum> datums, const ModelW
     Scatter(batch, Logprobs(weights, batch, routing, nullptr, &hidden_NH), result.logprobs);
     const ops::TopTokens top =
         ops::TopLogprobs(hidden_NH, weights.head, top_k, temperature_, AdapterOfHead(weights));
-    Scatter(batch, top.entropy_N, result.entropies);
+    const at::Tensor ids_NK = top.ids_NK.cpu(), logprobs_NK = top.logprobs_NK.cpu();
+    Scatter(batch, top.entropy_N.cpu(), result.entropies);
     for (size_t i = 0; i < batch.predictions.size(); ++i) {
       const auto& p = batch.predictions[i];
       for (int64_t j = 0; j < top_k; ++j) {
         result.top_ids[p.datum][p.token * top_k + j] =
-            static_cast<TokenId>(Data<int64_t>(top.ids_NK)[i * top_k + j]);
-        result.top_logprobs[p.datum][p.token * top_k + j] =
-            Data<float>(top.logprobs_NK)[i * top_k + j];
+            static_cast<TokenId>(Data<int64_t>(ids_NK)[i * top_k + j]);
+        result.top_logprobs[p.datum][p.token * top_k + j] = Data<float>(logprobs_NK)[i * top_k + j];
       }
     }
   }

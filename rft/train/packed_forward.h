@@ -38,9 +38,13 @@ class PackedForward {
   // Hidden states [N, H] of the positions that predict; with a graph when gradients are enabled. One graph at a time: the next call
   // may end what an earlier one's backward needs.
   at::Tensor WantedStates(const ModelWeights& weights, const MicroBatch& batch, Routing& routing);
-  // Log-probabilities [N] of the predictions; their entropies [N] and states [N, H], too, where the pointers are not null.
+  // Log-probabilities [N] of the predictions; their entropies [N] and states [N, H], too, where the pointers are not null. The
+  // states are on the model's device, what is in nats on the CPU.
   at::Tensor Logprobs(const ModelWeights& weights, const MicroBatch& batch, Routing& routing,
                       at::Tensor* entropy_N = nullptr, at::Tensor* hidden_NH = nullptr);
+  // Log-probabilities of other targets than the predictions', on the CPU: targets_NK [N, K], int64.
+  at::Tensor LogprobsOf(const at::Tensor& targets_NK, const ModelWeights& weights,
+                        const MicroBatch& batch, Routing& routing);
 
   // Without gradients, all datums: log-probabilities and the experts used; or with entropies and the most likely tokens.
   ForwardResult Score(absl::Span<const Datum> datums, const ModelWeights& weights,

@@ -88,6 +88,10 @@ class Trainer : public TrainingClient {
   virtual absl::StatusOr<MemoryPlan> PlanMemory(const MemoryWorkload& workload,
                                                 int64_t limit_bytes) = 0;
 
+  // The model whose versions SaveWeightsForSampler gives, for an engine: model(), or, where that is on another device, its copy on
+  // the CPU. The copy's log-probabilities differ from the trainer's in their last bits.
+  virtual absl::StatusOr<std::shared_ptr<CausalLm>> SamplerModel() = 0;
+
   virtual std::shared_ptr<CausalLm> model() const = 0;
   virtual std::shared_ptr<LoraAdapter> adapter() const = 0;  // null: the model itself is trained
   virtual ParameterStore& parameters() const = 0;            // what is trained

@@ -21,15 +21,16 @@
 namespace rft {
 namespace {
 
-// The arenas of a state as float32: the parameters' own, the moments' own or decoded ones.
+// The arenas of a state as float32 on the CPU: the parameters' own, the moments' own or decoded ones; copies of those that are
+// elsewhere.
 struct Arenas {
   at::Tensor values, m, v;  // v undefined for sgd, both before the first step
 
   Arenas(ParameterStore& parameters, Optimizer& optimizer, int64_t num_steps)
-      : values(parameters.values()) {
+      : values(parameters.values().cpu()) {
     if (num_steps == 0) return;
-    m = optimizer.first_moment().ToFloat();
-    if (optimizer.second_moment().defined()) v = optimizer.second_moment().ToFloat();
+    m = optimizer.first_moment().ToFloat().cpu();
+    if (optimizer.second_moment().defined()) v = optimizer.second_moment().ToFloat().cpu();
   }
 };
 
@@ -209,6 +210,7 @@ absl::Status LoadTrainerState(const std::string& dir, ParameterStore& parameters
   for (size_t i = 0; i < entries.size(); ++i)
     for (const Piece& piece : found[i])
       std::memcpy(entries[i].data + piece.begin, piece.view.bytes.data(), piece.view.bytes.size());
+  parameters.values().copy_(arenas.values);  // nothing to do on the CPU
   if (arenas.m.defined()) optimizer.first_moment().FromFloat(arenas.m);
   if (arenas.v.defined()) optimizer.second_moment().FromFloat(arenas.v);
   if (saved.step == 0) optimizer.Reset();

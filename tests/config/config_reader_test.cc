@@ -97,8 +97,8 @@ INSTANTIATE_TEST_SUITE_P(
         MistakeCase{
             "losses: {correction: {capp: 1}}\n",
             "run.yaml:3: losses.correction.capp: unknown key; did you mean losses.correction.cap?"},
-        MistakeCase{"trainer: {device: cuda}\n",
-                    "run.yaml:3: trainer.device: the CPU is the only device in this version"},
+        MistakeCase{"device: cuda\n",
+                    "run.yaml:3: device: unknown key; did you mean trainer.device?"},
         MistakeCase{"trainr: {}\n", "run.yaml:3: trainr: unknown key; did you mean trainer?"},
         MistakeCase{"learning_rate: 1\n",
                     "run.yaml:3: learning_rate: unknown key; did you mean trainer.learning_rate?"},

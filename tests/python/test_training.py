@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 import rft
 from rft.codec import load_codec
+from rft.fine_tune import load_trainer
 from rft.sft import SftConfig, learning_rate_at, pack, read_conversations, sft, to_datum
 from rft.tasks import arithmetic
 from rft.training import with_autograd
@@ -120,11 +121,14 @@ def test_bad_conversations_are_all_reported(tmp_path: Path) -> None:
         read_conversations(path)
 
 
-def test_there_is_one_device(llama_dir: Path) -> None:
-    with pytest.raises(rft.ConfigError, match="device: 'cuda': the CPU is the only device"):
-        rft.Model.load(str(llama_dir), device="cuda")
-    with pytest.raises(rft.ConfigError, match="trainer.device: the CPU is the only device in this version; leave the key out"):
-        rft.RunConfig.from_json(json.dumps({"model": "m", "data": {"train": "t"}, "trainer": {"device": "cuda"}}))
+def test_a_device_that_is_not_there_is_refused(llama_dir: Path) -> None:
+    with pytest.raises(rft.ConfigError, match="device: 'cuda:99': torch sees [0-9]+ such devices here"):
+        rft.Model.load(str(llama_dir), device="cuda:99")
+    with pytest.raises(rft.ConfigError, match="device: 'tpu' is no device; expected cpu, cuda"):
+        rft.Model.load(str(llama_dir), device="tpu")
+    config = {"model": str(llama_dir), "data": {"train": str(llama_dir)}, "trainer": {"device": "cuda:99"}}
+    with pytest.raises(rft.ConfigError, match="torch sees [0-9]+ such devices here"):
+        load_trainer(rft.RunConfig.from_json(json.dumps(config)))
 
 
 def test_a_state_keeps_where_the_data_loop_was(llama_dir: Path, tmp_path: Path) -> None:

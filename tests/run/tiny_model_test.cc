@@ -10,6 +10,7 @@
 #include "rft/models/causal_lm.h"
 #include "rft/run/local_parts.h"
 #include "rft/run/run.h"
+#include "tests/tensor/far_device.h"
 #include "tests/testing/fake_codec.h"
 #include "tests/testing/temp_dir.h"
 
@@ -117,6 +118,34 @@ TEST_F(TinyModelRunTest, SamplesAndTrainsOnTheSameLogprobs) {
   ASSERT_NE(run, nullptr);
   for (const json::object& line : Metrics("run"))
     EXPECT_LE(GetDouble(line, "logprob_diff_max").value(), 1e-4);
+}
+
+// The engine's copy of the weights is on the CPU: its log-probabilities are close to the trainer's.
+TEST_F(TinyModelRunTest, TrainsOnAnotherDevice) {
+  // With AdamW's eps well above the rounding of a gradient.
+  const std::vector<std::string> knobs = {"losses.kl_coef=0.1", "trainer.eps=1e-3",
+                                          "checkpoint.every=1"};
+  std::vector<std::string> device = knobs;
+  device.push_back("trainer.device=" + testing::FarDevice().str());
+  RunFor(2, "run", device);
+  auto run = RunFor(1, "run", device, dir_ / "run");
+  ASSERT_NE(run, nullptr);
+  ASSERT_TRUE(run->Finish().ok());
+  EXPECT_TRUE(LoadModel(dir_ / "run/model", at::kFloat).ok());
+  const std::vector<json::object> lines = Metrics("run");
+  RunFor(3, "cpu", knobs);
+  const std::vector<json::object> expected = Metrics("cpu");
+  ASSERT_EQ(lines.size(), 3u);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_LE(GetDouble(lines[i], "logprob_diff_max").value(), 1e-4);
+    const double norm = GetDouble(expected[i], "grad_norm").value();
+    EXPECT_NEAR(GetDouble(lines[i], "grad_norm").value(), norm, 1e-4 * norm);
+  }
+}
+
+TEST_F(TinyModelRunTest, RefusesADeviceThatIsNotThere) {
+  EXPECT_THAT(std::string(Create("run", {"trainer.device=cuda:99"}).status().message()),
+              HasSubstr("trainer.device: 'cuda:99': torch sees "));
 }
 
 TEST_F(TinyModelRunTest, ChangesTheWeightsItSamplesFrom) {

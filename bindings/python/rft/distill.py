@@ -37,12 +37,12 @@ class Distill:
         self._config, self._trainer, self._codec = config, trainer, codec
         self._teachers = []
         for folder in get("distill.teachers"):
-            model = native.Model.load(folder, dtype=get("trainer.dtype"))
+            model = native.Model.load(folder, dtype=get("trainer.dtype"), device=get("trainer.device"))
             if model.vocab_size != trainer.model.vocab_size:
                 raise ValueError(f"distill.teachers: {folder} has a vocabulary of {model.vocab_size}, the student of {trainer.model.vocab_size}")
             self._teachers.append(native.Trainer(model, frozen=True, token_budget=get("trainer.token_budget"),
                                                  temperature=get("rollout.temperature")))
-        self._engine = native.Engine(trainer.model, max_batch=get("engine.max_batch"), kv_memory_mb=get("engine.kv_memory_mb"))
+        self._engine = native.Engine(trainer.sampler_model, max_batch=get("engine.max_batch"), kv_memory_mb=get("engine.kv_memory_mb"))
 
     def read(self, path: str) -> list[list[Datum]]:
         """Messages up to where the assistant's last words would begin."""

@@ -90,7 +90,7 @@ class Trainer(NativeTrainer):
         """
         engine = self.__dict__.get("_engine")
         if engine is None:
-            engine = self.__dict__["_engine"] = _native.load().Engine(self.model)
+            engine = self.__dict__["_engine"] = _native.load().Engine(self.sampler_model)
         engine.publish(self.weights())
         completions: list[list[Completion]] = engine.generate(prompts, **options)
         return completions
