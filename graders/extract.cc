@@ -1,6 +1,11 @@
 #include "graders/extract.h"
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include <algorithm>
+#include <cstdint>
 
 #include "absl/strings/str_cat.h"
 #include "graders/unicode_text.h"
@@ -8,6 +13,26 @@
 #include "rft/core/text.h"
 
 namespace rft {
+namespace {
+
+// Whether `part` of `text` is up to 16 bytes of ASCII without a line's end; false may mean that it was not looked at.
+bool IsShortPlain(std::string_view text, std::string_view part) {
+#if defined(__SSE2__)
+  constexpr size_t kBytes = 16;
+  if (text.size() < kBytes || part.size() > kBytes) return false;
+  const auto at = static_cast<size_t>(part.data() - text.data());
+  const size_t load = std::min(at, text.size() - kBytes);
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + load));
+  const __m128i newline = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\n'));
+  const auto others = static_cast<uint32_t>(_mm_movemask_epi8(_mm_or_si128(bytes, newline)));
+  const uint32_t of_part = ((uint32_t{1} << part.size()) - 1) << (at - load);
+  return (others & of_part) == 0;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
 
 Extract Extract::Read(ParamReader& params) {
   Extract result;
@@ -64,6 +89,12 @@ std::optional<std::optional<std::string_view>> Extract::FindBetween(std::string_
     const size_t end = text.find(close, content);
     if (end == std::string_view::npos) break;
     const std::string_view found = text.substr(content, end - content);
+    if (IsShortPlain(text, found)) {
+      chosen = found;
+      if (!last_) break;
+      begin = end + close.size();
+      continue;
+    }
     if (const size_t newline = found.rfind('\n'); !newlines && newline != std::string_view::npos) {
       // An opening one may follow on the last line; this way nothing is searched three times.
       begin =

@@ -18,7 +18,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "graders/grader.h"
 #include "graders/json_text.h"
@@ -130,14 +129,13 @@ class JsonFields : public Grader {
     };
     auto total = static_cast<double>(fields.list.size());
     double equal = 0;
-    absl::InlinedVector<bool, kMaxSubScores> is_same(fields.list.size(), false);
+    uint64_t is_same = 0;  // bits of the fields that have sub-scores
     for (size_t i = 0; i < fields.list.size(); ++i) {
       const auto& [name, wanted] = fields.list[i];
       const Value* value = Member(found, name);
-      is_same[i] =
-          wanted == nullptr ? value == nullptr : value != nullptr && Equal(*value, *wanted);
-      if (is_same[i]) {
+      if (wanted == nullptr ? value == nullptr : value != nullptr && Equal(*value, *wanted)) {
         ++equal;
+        if (i < kMaxSubScores) is_same |= uint64_t{1} << i;
       } else if (score.reason.size() >= kEnoughReason) {
         continue;
       } else if (value != nullptr) {
@@ -156,7 +154,7 @@ class JsonFields : public Grader {
     std::vector<SubScores::value_type> parts;
     parts.reserve(fields.parts.size());
     for (const auto& [name, field] : fields.parts)
-      parts.emplace_back(name, is_same[field] ? 1.0 : 0.0);
+      parts.emplace_back(name, (is_same >> field & 1) != 0 ? 1.0 : 0.0);
     score.sub_scores = SubScores::Ordered(std::move(parts));
     score.value = all_ ? (equal == total ? 1.0 : 0.0) : (total == 0 ? 1.0 : equal / total);
     return grade;

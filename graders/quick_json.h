@@ -124,7 +124,8 @@ class QuickJson {
 inline const json::value* Member(const json::object& object, std::string_view key) {
   return object.if_contains(json::string_view(key.data(), key.size()));
 }
-inline const QuickValue* Member(const QuickObject& object, std::string_view key) {
+[[gnu::always_inline]] inline const QuickValue* Member(const QuickObject& object,
+                                                       std::string_view key) {
   for (const QuickMember member : object) {
     if (numbering_internal::SameShortText(member.key, key)) return member.value;
   }

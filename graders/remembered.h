@@ -61,13 +61,16 @@ class Remembered {
 
   // Few of its bytes tell the texts of a data set apart well enough.
   static size_t PlaceOf(std::string_view text) {
-    using numbering_internal::Load;
+    using numbering_internal::Load, numbering_internal::Mix;
     uint64_t hash = text.size();
     if (text.size() >= 8) {
-      for (const size_t at : {size_t{0}, text.size() / 4, text.size() / 2, text.size() - 8})
-        hash = numbering_internal::Mix(
-            hash ^ Load<uint64_t>(text.data() + std::min(at, text.size() - 8)),
-            0x9E3779B97F4A7C15u);
+      const size_t last = text.size() - 8;
+      const auto bytes = [&](size_t at) {
+        return Load<uint64_t>(text.data() + std::min(at, last));
+      };
+      hash = Mix(bytes(0) ^ hash, bytes(last) ^ 0x9E3779B97F4A7C15u) ^
+             Mix(bytes(text.size() / 4) ^ 0xA0761D6478BD642Fu,
+                 bytes(text.size() / 2) ^ 0xE7037ED1A0B428DBu);
     }
     return hash % kPlaces;
   }

@@ -32,16 +32,17 @@
 namespace rft {
 namespace {
 
-// As they are listed. Views into texts that outlive them, or into `made`.
-struct Items {
-  absl::InlinedVector<std::string_view, 16> listed;
-  std::list<std::string> made;
-};
+// Items that are not a part of the text as it is written.
+using Made = std::list<std::string>;
+
+// No more items than that are in a text: each has a character, and something that separates it.
+size_t MostItems(std::string_view text) { return text.size() / 2 + 1; }
 
 // What a row expects, each item once.
 struct Wanted {
-  Items items;
-  std::optional<WordNumbers> numbers;  // of `items.listed`, in that order
+  std::vector<std::string_view> items;  // views into the text or `made`
+  Made made;
+  std::optional<WordNumbers> numbers;  // of `items`, in that order
 };
 
 using Characters = std::array<bool, 256>;
@@ -102,32 +103,27 @@ class SetMatch : public Grader {
     if (!part.has_value()) return Score{0.0, {}, "`extract` matches nothing"};
     thread_local Remembered<Wanted> memory;
     const auto read = [this](std::string_view text, Wanted* made) {
-      made->items = Items();
-      Read(text, &made->items);
-      auto& listed = made->items.listed;
-      made->numbers.emplace(listed.size());
-      size_t kept = 0;
-      for (const std::string_view item : listed) {
-        if (made->numbers->Number(item) == kept) listed[kept++] = item;
-      }
-      listed.resize(kept);
+      made->items.clear();
+      made->made.clear();
+      made->numbers.emplace(MostItems(text));
+      ForEachItem(text, &made->made, [made](std::string_view item) {
+        if (made->numbers->Number(item) == made->items.size()) made->items.push_back(item);
+      });
     };
     const Wanted& wanted = memory.Of(*expected_text, id_, read);
-    Items found;
-    Read(*part, &found);
-    absl::InlinedVector<bool, 16> is_found(wanted.items.listed.size(), false);
+    absl::InlinedVector<bool, 16> is_found(wanted.items.size(), false);
+    Made made;
     std::optional<WordNumbers> others;
-    for (const std::string_view item : found.listed) {
+    ForEachItem(*part, &made, [&](std::string_view item) {
       if (const uint32_t number = wanted.numbers->Find(item); number < is_found.size()) {
         is_found[number] = true;
       } else {
-        if (!others.has_value()) others.emplace(found.listed.size());
+        if (!others.has_value()) others.emplace(MostItems(*part));
         others->Number(item);
       }
-    }
+    });
     const auto num_common = static_cast<size_t>(std::count(is_found.begin(), is_found.end(), true));
-    return Verdict(wanted.items.listed, is_found, num_common,
-                   num_common + (others ? others->size() : 0));
+    return Verdict(wanted.items, is_found, num_common, num_common + (others ? others->size() : 0));
   }
 
  private:
@@ -163,14 +159,16 @@ class SetMatch : public Grader {
     return grade;
   }
 
-  void Read(std::string_view text, Items* items) const {
+  // visit(item) of each as it is listed: a view into `text` or `made`.
+  template <typename Visit>
+  void ForEachItem(std::string_view text, Made* made, Visit visit) const {
     const size_t first = text.find_first_not_of(" \t\r\n");
     if (first != std::string_view::npos && text[first] == '[') {
       if (const absl::StatusOr<json::value> parsed = ParseJson(text);
           parsed.ok() && parsed->is_array()) {
         for (const json::value& item : parsed->get_array()) {
-          items->made.push_back(item.is_string() ? std::string(item.get_string()) : ToJson(item));
-          Add(items->made.back(), /*has_upper_case=*/true, items);
+          made->push_back(item.is_string() ? std::string(item.get_string()) : ToJson(item));
+          VisitItem(made->back(), /*has_upper_case=*/true, made, visit);
         }
         return;
       }
@@ -184,21 +182,22 @@ class SetMatch : public Grader {
         if ((kind & kSeparates) != 0) break;
         kinds |= kind;
       }
-      Add(std::string_view(begin, static_cast<size_t>(stop - begin)),
-          (kinds & kMayBeUpperCase) != 0, items);
+      VisitItem(std::string_view(begin, static_cast<size_t>(stop - begin)),
+                (kinds & kMayBeUpperCase) != 0, made, visit);
       if (stop == end) break;
       begin = stop + 1;
     }
   }
 
-  void Add(std::string_view item, bool has_upper_case, Items* items) const {
+  template <typename Visit>
+  void VisitItem(std::string_view item, bool has_upper_case, Made* made, Visit visit) const {
     std::string_view trimmed = Trimmed(item);
     if (trimmed.empty()) return;
     if (ignore_case_ && has_upper_case) {
-      items->made.push_back(LowerUtf8(trimmed));
-      trimmed = items->made.back();
+      made->push_back(LowerUtf8(trimmed));
+      trimmed = made->back();
     }
-    items->listed.push_back(trimmed);
+    visit(trimmed);
   }
 
   Template expected_;

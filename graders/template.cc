@@ -5,6 +5,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "graders/numbering.h"
 #include "graders/sample.h"
 #include "rft/core/status_macros.h"
 #include "rft/io/json.h"
@@ -17,6 +18,19 @@ std::string ColumnNames(const Row& row) {
   for (const auto& [name, value] : row.columns)
     absl::StrAppend(&names, names.empty() ? "" : ", ", name);
   return names.empty() ? "none" : names;
+}
+
+// Null: it has none of that name. Where there are few, without a call per comparison.
+const std::string* ColumnOf(const Row& row, const std::string& name) {
+  constexpr size_t kFew = 4;
+  if (row.columns.size() > kFew) {
+    const auto column = row.columns.find(name);
+    return column == row.columns.end() ? nullptr : &column->second;
+  }
+  for (const auto& [key, value] : row.columns) {
+    if (numbering_internal::SameShortText(key, name)) return &value;
+  }
+  return nullptr;
 }
 
 std::string AsText(const json::value& value) {
@@ -103,6 +117,8 @@ absl::StatusOr<Template::Piece> Template::ParsePlaceholder(std::string_view text
   if (piece.kind == Piece::kSample && !IsSampleField(piece.field)) {
     return wrong("is unknown; sample has output_text, output_json, output_tools and choices");
   }
+  piece.is_output_text =
+      piece.kind == Piece::kSample && piece.field == "output_text" && piece.steps.empty();
   return piece;
 }
 
@@ -161,14 +177,14 @@ absl::StatusOr<std::string> Template::RenderSample(const Piece& piece, const Sam
 
 std::optional<std::string_view> Template::ViewOf(const Piece& piece, const GradeInput& input) {
   if (piece.kind == Piece::kText) return piece.text;
-  if (!piece.steps.empty()) return std::nullopt;
-  if (piece.kind == Piece::kSample) {
-    if (piece.field != "output_text" || HasToolCallMarkup(input.completion)) return std::nullopt;
+  if (piece.is_output_text) {
+    if (HasToolCallMarkup(input.completion)) return std::nullopt;
     return input.completion;
   }
-  const auto column = input.row.columns.find(piece.field);
-  if (column == input.row.columns.end()) return std::nullopt;
-  return column->second;
+  if (!piece.steps.empty() || piece.kind == Piece::kSample) return std::nullopt;
+  const std::string* const column = ColumnOf(input.row, piece.field);
+  if (column == nullptr) return std::nullopt;
+  return *column;
 }
 
 absl::StatusOr<std::string_view> Template::View(const GradeInput& input, TextBuffer* buffer) const {

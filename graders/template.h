@@ -65,9 +65,10 @@ class Template {
   using Step = std::variant<std::string, size_t>;  // a member, or an element
   struct Piece {
     enum Kind { kText, kItem, kSample } kind;
-    std::string text;         // the literal text; the placeholder as written
-    std::string field;        // item: the column; sample: output_text, ...
-    std::vector<Step> steps;  // into that value
+    std::string text;             // the literal text; the placeholder as written
+    std::string field;            // item: the column; sample: output_text, ...
+    std::vector<Step> steps;      // into that value
+    bool is_output_text = false;  // all of it
   };
   static absl::StatusOr<Piece> ParsePlaceholder(std::string_view text);
   // nullopt: it has to be made.
