@@ -14,8 +14,10 @@
 namespace rft {
 namespace {
 
-int64_t KeyElements(const HeadLayout& l) { return l.head_dim * kBlockKeys; }
-int64_t ValueElements(const HeadLayout& l) { return RoundUp(l.head_dim, kBlockKeys) * kBlockKeys; }
+int64_t KeyElements(const HeadLayout& l, at::ScalarType dtype) {
+  return dtype == at::kBFloat16 ? KeyBlockElements<Bf16>(l.head_dim)
+                                : KeyBlockElements<float>(l.head_dim);
+}
 
 // Attention of one layer for runs of (sequence, kv head) tasks. While a task computes, memory is asked for what the next
 // one reads first: decode attention does little with each key, so waiting for the first lines would cost as much again.
@@ -64,9 +66,9 @@ class PagedAttend {
     const int64_t slot = s.start % kBlockKeys, d = layout_.head_dim, dp = RoundUp(d, kBlockKeys),
                   line = 64 / static_cast<int64_t>(sizeof(T));
     const T* k = cache_.Keys<T>(page, layer_, KvHead(task));
-    const T* v = cache_.Values<T>(page, layer_, KvHead(task)) + slot * dp;
+    const T* v = cache_.Values<T>(page, layer_, KvHead(task)) + (slot - slot % kSumStep<T>)*dp;
     for (int64_t i = 0; i < d * kBlockKeys; i += line) __builtin_prefetch(k + i, 1, 3);
-    for (int64_t i = 0; i < dp; i += line) __builtin_prefetch(v + i, 1, 3);
+    for (int64_t i = 0; i < kSumStep<T> * dp; i += line) __builtin_prefetch(v + i, 1, 3);
   }
 
   void Store(int64_t task) const {
@@ -130,8 +132,8 @@ class PagedAttend {
 PagedCache::PagedCache(int64_t num_pages, int64_t num_layers, const HeadLayout& layout,
                        at::ScalarType dtype, int64_t route_bytes)
     : layout_(layout),
-      k_elements_(KeyElements(layout)),
-      v_elements_(ValueElements(layout)),
+      k_elements_(KeyElements(layout, dtype)),
+      v_elements_(ValueBlockElements(layout.head_dim)),
       layer_elements_(layout.num_kv_heads * (k_elements_ + v_elements_)),
       page_elements_(num_layers * layer_elements_),
       storage_(LargeTensor(num_pages * page_elements_, dtype)),
@@ -139,7 +141,8 @@ PagedCache::PagedCache(int64_t num_pages, int64_t num_layers, const HeadLayout& 
       routes_(num_pages * kBlockKeys * route_bytes) {}
 
 int64_t PagedCache::PageBytes(int64_t num_layers, const HeadLayout& layout, at::ScalarType dtype) {
-  return num_layers * layout.num_kv_heads * (KeyElements(layout) + ValueElements(layout)) *
+  return num_layers * layout.num_kv_heads *
+         (KeyElements(layout, dtype) + ValueBlockElements(layout.head_dim)) *
          static_cast<int64_t>(c10::elementSize(dtype));
 }
 

@@ -12,7 +12,8 @@
 
 namespace rft {
 
-// Storage. A page holds 16 positions of all layers: per layer K as [kv heads][head_dim][16], then V as [kv heads][16][dp].
+// Storage. A page holds 16 positions of all layers: per layer a K block of each kv head, then a V block of each
+// (rft/tensor/key_blocks.h).
 class PagedCache {
  public:
   // `route_bytes`: of the packed routing that is kept beside each position (mixtures of experts).

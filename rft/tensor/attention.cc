@@ -41,36 +41,12 @@ int64_t AttentionWork(const Sequences& sequences, const HeadLayout& layout) {
   return 2 * pairs * layout.num_heads * layout.head_dim;
 }
 
-// Keys and values [from, to) of a run into blocks of which `first` is the first. Whole blocks of neighbouring tokens are
-// transposed at once.
-template <typename T>
-void GatherBlocks(const T* qkv, const PackedSequence& s, const Columns& c, int64_t kv_head,
-                  int64_t from, int64_t to, int64_t first, T* k, T* v) {
-  const auto transpose = GetKernels().typed<T>().transpose;
-  for (int64_t j = from; j < to;) {
-    const int64_t b = j / kBlockKeys - first, token = TokenOf(s, j);
-    T* k_block = k + b * c.d * kBlockKeys;
-    const bool whole = j % kBlockKeys == 0 && j + kBlockKeys <= to &&
-                       TokenOf(s, j + kBlockKeys - 1) == token + kBlockKeys - 1;
-    const int64_t count = whole ? kBlockKeys : 1;
-    if (whole)
-      transpose(qkv + token * c.width + c.k(kv_head), kBlockKeys, c.d, c.width, k_block,
-                kBlockKeys);
-    else
-      StoreKey(qkv + token * c.width + c.k(kv_head), c.d, j % kBlockKeys, k_block);
-    for (int64_t i = 0; i < count; ++i)
-      StoreValue(qkv + (token + i) * c.width + c.v(kv_head), c.d, (j + i) % kBlockKeys,
-                 v + b * kBlockKeys * c.dp);
-    j += count;
-  }
-}
-
 template <typename T>
 void AttendGroup(const T* qkv, const Sequences& sequences, std::pair<size_t, size_t> range,
                  int64_t kv_head, const HeadLayout& layout, float scale, T* out, float* max,
                  float* sum) {
   const Columns c(layout);
-  const int64_t k_block = c.d * kBlockKeys, v_block = kBlockKeys * c.dp;
+  const int64_t k_block = KeyBlockElements<T>(c.d), v_block = ValueBlockElements(c.d);
   Buffer<T> first_k, first_v, own_k, own_v;  // blocks of the group's first run, and of the current
   std::vector<const T*> k_blocks, v_blocks;
   std::vector<AttentionRow<T>> rows;
@@ -83,8 +59,10 @@ void AttendGroup(const T* qkv, const Sequences& sequences, std::pair<size_t, siz
     T* k = (i == range.first ? first_k : own_k).Allocate((blocks - shared) * k_block);
     T* v = (i == range.first ? first_v : own_v).Allocate((blocks - shared) * v_block);
     // The slots past the last key are read, though their scores are hidden.
-    std::fill_n(k + (blocks - shared - 1) * k_block, k_block, FromFloat<T>(0.0f));
-    GatherBlocks(qkv, s, c, kv_head, shared * kBlockKeys, keys, shared, k, v);
+    std::fill_n(k + (blocks - shared - 1) * k_block, k_block, T{});
+    const int64_t from = shared * kBlockKeys;
+    GatherKeyBlocks(qkv + c.k(kv_head), s, c, from, keys, k);
+    GatherValueBlocks(qkv + c.v(kv_head), s, c, from, keys, v);
     k_blocks.resize(blocks);
     v_blocks.resize(blocks);
     for (int64_t b = 0; b < blocks; ++b) {

@@ -8,46 +8,29 @@ namespace rft {
 namespace {
 
 // Scratch of one task of the backward, reused over the runs of its group.
+template <typename T>
 struct BackwardBuffers {
   BackwardBuffers(int64_t longest, int64_t most_vectors, const Columns& c) {
-    const int64_t padded = RoundUp(longest, kBlockKeys);
-    for (Buffer<float>* blocks : {&k_blocks, &v_blocks}) blocks->Allocate(padded * c.d);
-    for (Buffer<float>* rows : {&k_rows, &v_rows, &dk_rows, &dv_rows})
-      rows->Allocate(padded * c.dp);
-    for (Buffer<float>* vectors : {&q, &dout, &dq}) vectors->Allocate(most_vectors * c.dp);
-    scratch.Allocate(2 * kAttendBackwardTile * padded);
+    const int64_t blocks = RoundUp(longest, kBlockKeys) / kBlockKeys, padded = blocks * kBlockKeys;
+    // The slots past the last key are read, though they are hidden.
+    for (Buffer<T>* keys : {&k_blocks, &v_blocks})
+      keys->AllocateZeros(blocks * KeyBlockElements<T>(c.d));
+    k_rows.AllocateZeros(blocks * ValueBlockElements(c.d));
+    for (Buffer<float>* rows : {&dk_rows, &dv_rows}) rows->Allocate(padded * c.dp);
+    for (Buffer<T>* vectors : {&q, &dout}) vectors->Allocate(most_vectors * c.dp);
+    dq.Allocate(most_vectors * c.dp);
+    scratch.Allocate(3 * kAttendBackwardTile * padded);
   }
-  Buffer<float> k_blocks, v_blocks, k_rows, v_rows, dk_rows, dv_rows, q, dout, dq, scratch;
-  std::vector<AttentionBackwardRow> rows;
+  Buffer<T> k_blocks, v_blocks, k_rows, q, dout, scratch;
+  Buffer<float> dk_rows, dv_rows, dq;
+  std::vector<AttentionBackwardRow<T>> rows;
 };
 
-// A row of head_dim values as floats, padded with zeros to dp.
+// A row of head_dim values, padded with zeros to dp.
 template <typename T>
-void LoadPadded(const T* from, const Columns& c, float* to) {
-  GetKernels().typed<T>().to_float(from, c.d, to);
-  std::fill(to + c.d, to + c.dp, 0.0f);
-}
-
-// Keys and values [from, to) of a run as float rows, and the blocks that hold them.
-template <typename T>
-void LoadBackwardBlocks(const T* qkv, const PackedSequence& s, const Columns& c, int64_t kv_head,
-                        int64_t from, int64_t to, BackwardBuffers& b) {
-  const int64_t end = RoundUp(to, kBlockKeys);
-  for (int64_t j = from; j < to; ++j) {
-    const T* row = qkv + TokenOf(s, j) * c.width;
-    LoadPadded(row + c.k(kv_head), c, b.k_rows.get() + j * c.dp);
-    LoadPadded(row + c.v(kv_head), c, b.v_rows.get() + j * c.dp);
-  }
-  // The slots past the last key are read, though they are hidden.
-  std::fill(b.k_rows.get() + to * c.dp, b.k_rows.get() + end * c.dp, 0.0f);
-  std::fill(b.v_rows.get() + to * c.dp, b.v_rows.get() + end * c.dp, 0.0f);
-  const auto transpose = GetKernels().f32.transpose;
-  for (int64_t j = from / kBlockKeys * kBlockKeys; j < end; j += kBlockKeys) {
-    transpose(b.k_rows.get() + j * c.dp, kBlockKeys, c.d, c.dp, b.k_blocks.get() + j * c.d,
-              kBlockKeys);
-    transpose(b.v_rows.get() + j * c.dp, kBlockKeys, c.d, c.dp, b.v_blocks.get() + j * c.d,
-              kBlockKeys);
-  }
+void CopyPadded(const T* from, const Columns& c, T* to) {
+  std::copy_n(from, c.d, to);
+  std::fill(to + c.d, to + c.dp, T{});
 }
 
 }  // namespace
@@ -65,7 +48,7 @@ void AttendGroupBackward(const AttentionSaved<T>& saved, const T* dout,
     longest = std::max(longest, sequences[i].prefix_count + sequences[i].count);
     most_vectors = std::max(most_vectors, sequences[i].count * c.heads_per_kv);
   }
-  BackwardBuffers b(longest, most_vectors, c);
+  BackwardBuffers<T> b(longest, most_vectors, c);
   auto store_gradients = [&](int64_t token, int64_t key) {
     kernels.from_float(b.dk_rows.get() + key * c.dp, c.d, dqkv + token * c.width + c.k(kv_head));
     kernels.from_float(b.dv_rows.get() + key * c.dp, c.d, dqkv + token * c.width + c.v(kv_head));
@@ -77,7 +60,13 @@ void AttendGroupBackward(const AttentionSaved<T>& saved, const T* dout,
   for (size_t n = range.second; n-- > range.first;) {
     const PackedSequence& s = sequences[n];
     const int64_t keys = s.prefix_count + s.count;
-    if (kept < keys) LoadBackwardBlocks(qkv, s, c, kv_head, kept, keys, b);
+    const int64_t block = kept / kBlockKeys;
+    GatherKeyBlocks(qkv + c.k(kv_head), s, c, kept, keys,
+                    b.k_blocks.get() + block * KeyBlockElements<T>(c.d));
+    GatherKeyBlocks(qkv + c.v(kv_head), s, c, kept, keys,
+                    b.v_blocks.get() + block * KeyBlockElements<T>(c.d));
+    GatherValueBlocks(qkv + c.k(kv_head), s, c, kept, keys,
+                      b.k_rows.get() + block * ValueBlockElements(c.d));
     std::fill(b.dk_rows.get() + kept * c.dp, b.dk_rows.get() + keys * c.dp, 0.0f);
     std::fill(b.dv_rows.get() + kept * c.dp, b.dv_rows.get() + keys * c.dp, 0.0f);
     kept = s.prefix_count;
@@ -89,15 +78,15 @@ void AttendGroupBackward(const AttentionSaved<T>& saved, const T* dout,
         const int64_t token = s.begin + t, head = kv_head * c.heads_per_kv + h,
                       at = b.rows.size() * c.dp;
         const int64_t position = token * layout.num_heads * c.d + head * c.d;
-        LoadPadded(qkv + token * c.width + c.q(kv_head, h), c, b.q.get() + at);
-        LoadPadded(dout + position, c, b.dout.get() + at);
+        CopyPadded(qkv + token * c.width + c.q(kv_head, h), c, b.q.get() + at);
+        CopyPadded(dout + position, c, b.dout.get() + at);
         const float delta = kernels.dot(dout + position, out + position, c.d);
         const int64_t stat = token * layout.num_heads + head;
         b.rows.push_back({b.q.get() + at, b.dout.get() + at, delta, saved.max[stat],
                           saved.sum[stat], s.prefix_count + t + 1, b.dq.get() + at,
                           layout.FirstKey(s.prefix_count + t)});
       }
-    AttentionBackwardArgs args;
+    AttentionBackwardArgs<T> args;
     args.head_dim = c.d;
     args.num_keys = keys;
     args.scale = scale;
@@ -107,7 +96,7 @@ void AttendGroupBackward(const AttentionSaved<T>& saved, const T* dout,
     args.dk_rows = b.dk_rows.get();
     args.dv_rows = b.dv_rows.get();
     args.scratch = b.scratch.get();
-    GetKernels().attend_backward(b.rows.data(), vectors, args);
+    kernels.attend_backward(b.rows.data(), vectors, args);
     for (int64_t v = 0; v < vectors; ++v)
       kernels.from_float(
           b.dq.get() + v * c.dp, c.d,

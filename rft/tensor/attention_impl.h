@@ -2,13 +2,15 @@
 //
 // One fixed order for training, prefill and decode: scores of a block are one multiply-add chain over the head dimension
 // per key (16 keys = 16 lanes); the maximum over all visible keys; exp; sums lane by lane over the blocks; then the values
-// key by key. A vector's chain is the same whichever other vectors share the tile, and masked keys add exact zeros.
+// key by key (in bf16 by pairs of neighbours, with probabilities rounded to bf16). A vector's chain is the same whichever other
+// vectors share the tile, and masked keys add exact zeros.
 #pragma once
 
 #include <cmath>
 
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/simd.h"
+#include "rft/tensor/sum_step_impl.h"
 
 namespace rft::RFT_ISA {
 namespace {  // unnamed: the linker must never lend these to another ISA's file
@@ -33,18 +35,18 @@ inline void PrefetchBlock(const K* block, int64_t width) {
 
 // The scores of N neighbouring blocks, in registers: with few vectors it takes several blocks to keep the multipliers busy.
 template <int R, int N, typename K>
-inline void ScoreBlocks(const float* q, int64_t ldq, const K* const* k_blocks, int64_t head_dim,
+inline void ScoreBlocks(const K* q, int64_t ldq, const K* const* k_blocks, int64_t head_dim,
                         float scale, const int64_t* limits, int64_t first_key, float* scores,
                         int64_t lds) {
   Vec acc[R][N];
   for (int r = 0; r < R; ++r)
     for (int n = 0; n < N; ++n) acc[r][n] = Zero();
-  for (int64_t d = 0; d < head_dim; ++d) {
-    Vec kd[N];
-    for (int n = 0; n < N; ++n) kd[n] = Load(k_blocks[n] + d * kBlockKeys);
+  for (int64_t d = 0; d < head_dim; d += kSumStep<K>) {
+    StepLanes<K> kd[N];
+    for (int n = 0; n < N; ++n) kd[n] = LoadStep(k_blocks[n] + d * kBlockKeys);
     for (int r = 0; r < R; ++r) {
-      const Vec x = Set1(q[r * ldq + d]);
-      for (int n = 0; n < N; ++n) acc[r][n] = Fma(x, kd[n], acc[r][n]);
+      const auto x = SetStep(q + r * ldq + d);
+      for (int n = 0; n < N; ++n) acc[r][n] = AddStep(x, kd[n], acc[r][n]);
     }
   }
   for (int r = 0; r < R; ++r)
@@ -57,9 +59,9 @@ inline void ScoreBlocks(const float* q, int64_t ldq, const K* const* k_blocks, i
     }
 }
 
-// scores[r][0..keys) = scale * q_r . k, -inf where not visible. q: [R][head_dim] float.
+// scores[r][0..keys) = scale * q_r . k, -inf where not visible. q: [R][head_dim], padded with zeros to whole steps.
 template <int R, typename K>
-inline void Scores(const float* q, int64_t ldq, const K* const* k_blocks, int64_t num_blocks,
+inline void Scores(const K* q, int64_t ldq, const K* const* k_blocks, int64_t num_blocks,
                    int64_t head_dim, float scale, const int64_t* limits, float* scores, int64_t lds,
                    bool prefetch) {
   constexpr int kTogether = R <= 2 ? 4 : R <= 4 || kManyRegisters ? 2 : 1;
@@ -76,8 +78,9 @@ inline void Scores(const float* q, int64_t ldq, const K* const* k_blocks, int64_
   }
 }
 
-// Turns a row of scores into exp(score - max); returns max and sum.
-inline void ExpRow(float* scores, int64_t num_blocks, float& max, float& sum) {
+// p = exp(score - max) of a row; returns max and sum. p may be the scores' own memory.
+template <typename T>
+inline void ExpRow(const float* scores, int64_t num_blocks, T* p, float& max, float& sum) {
   Vec m = Set1(-INFINITY);
   for (int64_t b = 0; b < num_blocks; ++b) m = Max(m, Load(scores + b * kBlockKeys));
   max = MaxOf(m);
@@ -85,7 +88,7 @@ inline void ExpRow(float* scores, int64_t num_blocks, float& max, float& sum) {
   Vec total = Zero();
   for (int64_t b = 0; b < num_blocks; ++b) {
     const Vec e = Exp(Sub(Load(scores + b * kBlockKeys), mv));
-    Store(scores + b * kBlockKeys, e);
+    Store(p + b * kBlockKeys, e);
     total = Add(total, e);
   }
   sum = Sum(total);
@@ -93,21 +96,22 @@ inline void ExpRow(float* scores, int64_t num_blocks, float& max, float& sum) {
 
 // out[r][d0 .. d0 + 16 V) = sum_j p[r][j] v[j]
 template <int R, int V, typename K>
-inline void WeightedValues(const float* p, int64_t ldp, const K* const* v_blocks, int64_t num_keys,
+inline void WeightedValues(const K* p, int64_t ldp, const K* const* v_blocks, int64_t num_keys,
                            int64_t dp, int64_t d0, float* out, int64_t ldo, bool prefetch) {
+  constexpr int64_t kStep = kSumStep<K>;
   Vec acc[R][V];
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) acc[r][v] = Zero();
   // One loop over all keys, not one per block: the compiler keeps the sums in registers over a single loop only.
-  for (int64_t j = 0; j < num_keys; ++j) {
+  for (int64_t j = 0; j < num_keys; j += kStep) {
     const int64_t b = j / kBlockKeys, slot = j % kBlockKeys;
     if (prefetch && slot == 0) PrefetchBlock(v_blocks[b + kBlocksAhead], dp);
-    const K* row = v_blocks[b] + slot * dp + d0;
-    Vec value[V];
-    for (int v = 0; v < V; ++v) value[v] = Load(row + v * kLanes);
+    const K* row = v_blocks[b] + slot * dp + d0 * kStep;
+    StepLanes<K> value[V];
+    for (int v = 0; v < V; ++v) value[v] = LoadStep(row + v * kStep * kLanes);
     for (int r = 0; r < R; ++r) {
-      const Vec w = Set1(p[r * ldp + j]);
-      for (int v = 0; v < V; ++v) acc[r][v] = Fma(w, value[v], acc[r][v]);
+      const auto w = SetStep(p + r * ldp + j);
+      for (int v = 0; v < V; ++v) acc[r][v] = AddStep(w, value[v], acc[r][v]);
     }
   }
   for (int r = 0; r < R; ++r)
@@ -115,7 +119,7 @@ inline void WeightedValues(const float* p, int64_t ldp, const K* const* v_blocks
 }
 
 template <int R, typename K>
-inline void WeightedValuesAllDims(const float* p, int64_t ldp, const K* const* v_blocks,
+inline void WeightedValuesAllDims(const K* p, int64_t ldp, const K* const* v_blocks,
                                   int64_t num_keys, int64_t dp, float* out, bool prefetch) {
   constexpr int kVectors = R <= 6 ? 4 : 2;  // at most 24 accumulators
   int64_t d = 0;
@@ -148,25 +152,33 @@ inline void AttendTile(const AttentionRow<T>* rows, const T* const* k_blocks,
   }
   const int64_t dp = RoundUp(head_dim, kLanes), blocks = (longest + kBlockKeys - 1) / kBlockKeys;
   const int64_t lds = blocks * kBlockKeys;
-  float* vectors = scratch;                    // q, then the outputs: R x dp
-  float* scores = scratch + kAttendTile * dp;  // R x lds
-  for (int r = 0; r < R; ++r)
-    for (int64_t d = 0; d < head_dim; ++d) vectors[r * dp + d] = ToFloat(rows[r].q[d]);
-  Scores<R>(vectors, dp, k_blocks, blocks, head_dim, scale, limits, scores, lds, prefetch);
+  float* out = scratch;                                     // R x dp
+  T* q = reinterpret_cast<T*>(scratch + kAttendTile * dp);  // R x dp
+  float* scores = scratch + 2 * kAttendTile * dp;           // R x lds
+  T* p;                                                     // R x lds
+  if constexpr (kSumStep<T> == 1)
+    p = scores;
+  else
+    p = reinterpret_cast<T*>(scores + R * lds);
+  for (int r = 0; r < R; ++r) {
+    for (int64_t d = 0; d < head_dim; ++d) q[r * dp + d] = rows[r].q[d];
+    for (int64_t d = head_dim; d < dp; ++d) q[r * dp + d] = FromFloat<T>(0.0f);
+  }
+  Scores<R>(q, dp, k_blocks, blocks, head_dim, scale, limits, scores, lds, prefetch);
   for (int r = 0; r < R; ++r)
     for (int64_t j = 0; j < rows[r].first - hidden; ++j) scores[r * lds + j] = -INFINITY;
   float inv_sum[R];
   for (int r = 0; r < R; ++r) {
     float max, sum;
-    ExpRow(scores + r * lds, blocks, max, sum);
+    ExpRow(scores + r * lds, blocks, p + r * lds, max, sum);
     inv_sum[r] = 1.0f / sum;
     if (rows[r].max) *rows[r].max = max;
     if (rows[r].sum) *rows[r].sum = sum;
   }
-  WeightedValuesAllDims<R>(scores, lds, v_blocks, longest, dp, vectors, prefetch);
+  WeightedValuesAllDims<R>(p, lds, v_blocks, longest, dp, out, prefetch);
   for (int r = 0; r < R; ++r)
     for (int64_t d = 0; d < head_dim; ++d)
-      rows[r].out[d] = FromFloat<T>(vectors[r * dp + d] * inv_sum[r]);
+      rows[r].out[d] = FromFloat<T>(out[r * dp + d] * inv_sum[r]);
 }
 
 template <typename T>
@@ -182,11 +194,15 @@ void Attend(const AttentionRow<T>* rows, int64_t num_rows, const T* const* k_blo
 
 // One vector's gradient (FlashAttention-2, alg. 2, with the probabilities recomputed from max and sum):
 //   p = exp(s - max) / sum;  ds = p (dout . v - delta) scale;  dq = sum ds k;  dk += ds q;  dv += p dout.
-template <int R>
-inline void AttendBackwardTile(const AttentionBackwardRow* rows, AttentionBackwardArgs a) {
+// dq sums over keys, dk and dv over the tile's vectors: p and ds are kept as steps over vectors, ds as steps over keys too.
+template <int R, typename T>
+inline void AttendBackwardTile(const AttentionBackwardRow<T>* rows, AttentionBackwardArgs<T> a) {
+  constexpr int kStep = kSumStep<T>, kGroups = (R + kStep - 1) / kStep;
+  static_assert(R == 1 || R % kStep == 0);
   const int64_t dp = RoundUp(a.head_dim, kLanes), hidden = KeysBeforeWindows<R>(rows);
-  a.k_blocks += hidden * a.head_dim;
-  a.v_blocks_t += hidden * a.head_dim;
+  const int64_t key_dim = RoundUp(a.head_dim, kStep);
+  a.k_blocks += hidden * key_dim;
+  a.v_blocks_t += hidden * key_dim;
   a.k_rows += hidden * dp;
   a.dk_rows += hidden * dp;
   a.dv_rows += hidden * dp;
@@ -197,56 +213,71 @@ inline void AttendBackwardTile(const AttentionBackwardRow* rows, AttentionBackwa
   }
   const int64_t blocks = (longest + kBlockKeys - 1) / kBlockKeys;
   const int64_t lds = blocks * kBlockKeys;
-  float* p = a.scratch;
-  float* ds = p + R * lds;
+  T* p = a.scratch;                                              // kGroups x lds x kStep
+  T* ds = p + kGroups * lds * kStep;                             // the same
+  T* ds_of_keys = kStep == 1 ? ds : ds + kGroups * lds * kStep;  // R x lds
   for (int64_t b = 0; b < blocks; ++b) {
     Vec s[R], g[R];
     for (int r = 0; r < R; ++r) s[r] = g[r] = Zero();
-    const float* k = a.k_blocks + b * a.head_dim * kBlockKeys;
-    const float* v = a.v_blocks_t + b * a.head_dim * kBlockKeys;
-    for (int64_t d = 0; d < a.head_dim; ++d) {
-      const Vec kd = Load(k + d * kBlockKeys), vd = Load(v + d * kBlockKeys);
+    const T* k = a.k_blocks + b * key_dim * kBlockKeys;
+    const T* v = a.v_blocks_t + b * key_dim * kBlockKeys;
+    for (int64_t d = 0; d < a.head_dim; d += kStep) {
+      const auto kd = LoadStep(k + d * kBlockKeys), vd = LoadStep(v + d * kBlockKeys);
       for (int r = 0; r < R; ++r) {
-        s[r] = Fma(Set1(rows[r].q[d]), kd, s[r]);
-        g[r] = Fma(Set1(rows[r].dout[d]), vd, g[r]);
+        s[r] = AddStep(SetStep(rows[r].q + d), kd, s[r]);
+        g[r] = AddStep(SetStep(rows[r].dout + d), vd, g[r]);
       }
     }
+    Vec pr[kGroups * kStep], dsr[kGroups * kStep];
+    pr[kGroups * kStep - 1] = dsr[kGroups * kStep - 1] = Zero();
     for (int r = 0; r < R; ++r) {
       const int64_t visible = limits[r] - b * kBlockKeys;
-      Vec pr = Mul(Exp(Sub(Mul(s[r], Set1(a.scale)), Set1(rows[r].max))), Set1(1.0f / rows[r].sum));
-      if (visible < kBlockKeys) pr = Blend(pr, Zero(), visible > 0 ? static_cast<int>(visible) : 0);
-      Store(p + r * lds + b * kBlockKeys, pr);
-      Store(ds + r * lds + b * kBlockKeys,
-            Mul(Mul(pr, Sub(g[r], Set1(rows[r].delta))), Set1(a.scale)));
+      pr[r] = Mul(Exp(Sub(Mul(s[r], Set1(a.scale)), Set1(rows[r].max))), Set1(1.0f / rows[r].sum));
+      if (visible < kBlockKeys)
+        pr[r] = Blend(pr[r], Zero(), visible > 0 ? static_cast<int>(visible) : 0);
+      dsr[r] = Mul(Mul(pr[r], Sub(g[r], Set1(rows[r].delta))), Set1(a.scale));
+      if (kStep > 1) Store(ds_of_keys + r * lds + b * kBlockKeys, dsr[r]);
+    }
+    for (int i = 0; i < kGroups; ++i) {
+      const int64_t at = (i * lds + b * kBlockKeys) * kStep;
+      StoreWoven(p + at, pr[i * kStep], pr[i * kStep + kStep - 1]);
+      StoreWoven(ds + at, dsr[i * kStep], dsr[i * kStep + kStep - 1]);
     }
   }
   for (int r = 0; r < R; ++r)
-    for (int64_t j = 0; j < rows[r].first - hidden; ++j) p[r * lds + j] = ds[r * lds + j] = 0.0f;
-  for (int64_t d0 = 0; d0 < dp; d0 += kLanes) {
-    Vec dq[R], q[R], dout[R];
-    for (int r = 0; r < R; ++r) {
-      dq[r] = Zero();
-      q[r] = Load(rows[r].q + d0);
-      dout[r] = Load(rows[r].dout + d0);
+    for (int64_t j = 0; j < rows[r].first - hidden; ++j) {
+      const int64_t at = (r / kStep * lds + j) * kStep + r % kStep;
+      p[at] = ds[at] = ds_of_keys[r * lds + j] = FromFloat<T>(0.0f);
     }
-    for (int64_t j = 0; j < longest; ++j) {
-      const Vec k = Load(a.k_rows + j * dp + d0);
-      Vec dk = Load(a.dk_rows + j * dp + d0), dv = Load(a.dv_rows + j * dp + d0);
-      for (int r = 0; r < R; ++r) {
-        const Vec dsj = Set1(ds[r * lds + j]);
-        dq[r] = Fma(dsj, k, dq[r]);
-        dk = Fma(dsj, q[r], dk);
-        dv = Fma(Set1(p[r * lds + j]), dout[r], dv);
+  for (int64_t d0 = 0; d0 < dp; d0 += kLanes) {
+    Vec dq[R];
+    for (int r = 0; r < R; ++r) dq[r] = Zero();
+    StepLanes<T> q[kGroups], dout[kGroups];
+    for (int i = 0; i < kGroups; ++i) {
+      const auto &even = rows[i * kStep], &odd = rows[i * kStep + (R > 1 ? kStep - 1 : 0)];
+      q[i] = Weave(even.q + d0, odd.q + d0);
+      dout[i] = Weave(even.dout + d0, odd.dout + d0);
+    }
+    for (int64_t j = 0; j < longest; j += kStep) {
+      const auto k = LoadStep(a.k_rows + j * dp + d0 * kStep);
+      for (int r = 0; r < R; ++r) dq[r] = AddStep(SetStep(ds_of_keys + r * lds + j), k, dq[r]);
+      for (int64_t key = j; key < j + kStep; ++key) {
+        Vec dk = Load(a.dk_rows + key * dp + d0), dv = Load(a.dv_rows + key * dp + d0);
+        for (int i = 0; i < kGroups; ++i) {
+          dk = AddStep(SetStep(ds + (i * lds + key) * kStep), q[i], dk);
+          dv = AddStep(SetStep(p + (i * lds + key) * kStep), dout[i], dv);
+        }
+        Store(a.dk_rows + key * dp + d0, dk);
+        Store(a.dv_rows + key * dp + d0, dv);
       }
-      Store(a.dk_rows + j * dp + d0, dk);
-      Store(a.dv_rows + j * dp + d0, dv);
     }
     for (int r = 0; r < R; ++r) Store(rows[r].dq + d0, dq[r]);
   }
 }
 
-inline void AttendBackward(const AttentionBackwardRow* rows, int64_t num_rows,
-                           const AttentionBackwardArgs& args) {
+template <typename T>
+void AttendBackward(const AttentionBackwardRow<T>* rows, int64_t num_rows,
+                    const AttentionBackwardArgs<T>& args) {
   for (; num_rows >= kBackwardTile; num_rows -= kBackwardTile, rows += kBackwardTile)
     AttendBackwardTile<kBackwardTile>(rows, args);
   for (; num_rows >= 1; --num_rows, ++rows) AttendBackwardTile<1>(rows, args);

@@ -1,12 +1,15 @@
-// What the forward and the backward of packed attention share: where a run's keys lie, and scratch memory.
+// What the forward and the backward of packed attention share: where a run's keys lie, how they come into blocks, and scratch
+// memory.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "rft/tensor/attention.h"
-#include "rft/tensor/kernels.h"
+#include "rft/tensor/key_blocks.h"
 
 namespace rft {
 
@@ -30,14 +33,63 @@ struct Columns {
   int64_t v(int64_t kv_head) const { return v0 + kv_head * d; }
 };
 
-// Uninitialised memory.
+// A column of tokens [from, to) of a run into K blocks; the first block is the one that holds `from`. Whole blocks of neighbouring
+// tokens are transposed at once.
+template <typename T>
+void GatherKeyBlocks(const T* column, const PackedSequence& s, const Columns& c, int64_t from,
+                     int64_t to, T* blocks) {
+  constexpr int64_t kStep = kSumStep<T>;
+  using Words = std::conditional_t<kStep == 1, T, float>;  // a step of bf16 is moved as one float
+  const auto transpose = GetKernels().typed<Words>().transpose;
+  const int64_t first = from / kBlockKeys;
+  for (int64_t j = from; j < to;) {
+    const T* key = column + TokenOf(s, j) * c.width;
+    T* block = blocks + (j / kBlockKeys - first) * KeyBlockElements<T>(c.d);
+    const bool whole = j % kBlockKeys == 0 && j + kBlockKeys <= to && c.d % kStep == 0 &&
+                       c.width % kStep == 0 &&
+                       TokenOf(s, j + kBlockKeys - 1) == TokenOf(s, j) + kBlockKeys - 1;
+    if (whole)
+      transpose(reinterpret_cast<const Words*>(key), kBlockKeys, c.d / kStep, c.width / kStep,
+                reinterpret_cast<Words*>(block), kBlockKeys);
+    else
+      StoreKey(key, c.d, j % kBlockKeys, block);
+    j += whole ? kBlockKeys : 1;
+  }
+}
+
+// The same into V blocks; whole steps of the sum over keys at once.
+template <typename T>
+void GatherValueBlocks(const T* column, const PackedSequence& s, const Columns& c, int64_t from,
+                       int64_t to, T* blocks) {
+  constexpr int64_t kStep = kSumStep<T>;
+  const int64_t first = from / kBlockKeys;
+  for (int64_t j = from; j < to;) {
+    const T* value = column + TokenOf(s, j) * c.width;
+    T* block = blocks + (j / kBlockKeys - first) * ValueBlockElements(c.d);
+    if (kStep == 2 && j % 2 == 0 && j + 1 < to) {
+      const T* next = column + TokenOf(s, j + 1) * c.width;
+      T* pairs = block + j % kBlockKeys * c.dp;
+      for (int64_t d = 0; d < c.d; ++d) {
+        pairs[2 * d] = value[d];
+        pairs[2 * d + 1] = next[d];
+      }
+      std::fill(pairs + 2 * c.d, pairs + 2 * c.dp, T{});
+      j += 2;
+    } else {
+      StoreValue(value, c.d, j % kBlockKeys, block);
+      ++j;
+    }
+  }
+}
+
 template <typename T>
 class Buffer {
  public:
-  T* Allocate(int64_t n) {
+  T* Allocate(int64_t n) {  // uninitialised
     data_ = std::make_unique_for_overwrite<T[]>(n);
     return get();
   }
+  void AllocateZeros(int64_t n) { data_ = std::make_unique<T[]>(n); }
   T* get() const { return data_.get(); }
 
  private:

@@ -8,6 +8,7 @@
 #include "rft/tensor/int8_impl.h"
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/simd.h"
+#include "rft/tensor/sum_step_impl.h"
 
 namespace rft::RFT_ISA {
 namespace {  // unnamed: the linker must never lend these to another ISA's file
@@ -46,66 +47,37 @@ inline void Micro(const float* a, int64_t lda, const float* b, int64_t k, Ahead 
 
 // Bf16 rows by panels of bf16, or of int8 (gemm_int8_impl.h), which is widened on its way.
 #if defined(__AVX512BF16__)
-inline __m512bh LoadPairs(const Bf16* b) { return (__m512bh)_mm512_loadu_si512(b); }
-inline __m512bh LoadPairs(const int8_t* b) { return (__m512bh)Widen32(b); }
+inline Pairs LoadStep(const int8_t* b) { return {(__m512bh)Widen32(b)}; }
 
 template <int MR, int V, int Lines, typename B>
 inline void Micro(const Bf16* a, int64_t lda, const B* b, int64_t k, Ahead ahead,
                   Vec (&acc)[MR][V]) {
   for (int64_t i = 0; i < k; i += 2, b += 2 * kPanelWidth) {
     ahead.Ask<Lines>(i / 2);
-    __m512bh w[V];
-    for (int v = 0; v < V; ++v) w[v] = LoadPairs(b + v * 2 * kLanes);
+    Pairs w[V];
+    for (int v = 0; v < V; ++v) w[v] = LoadStep(b + v * 2 * kLanes);
     for (int r = 0; r < MR; ++r) {
-      int32_t pair;
-      __builtin_memcpy(&pair, a + r * lda + i, sizeof pair);
-      const __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
-      for (int v = 0; v < V; ++v) acc[r][v].v = _mm512_dpbf16_ps(acc[r][v].v, x, w[v]);
+      const Pairs x = SetStep(a + r * lda + i);
+      for (int v = 0; v < V; ++v) acc[r][v] = AddStep(x, w[v], acc[r][v]);
     }
   }
 }
 #else
-// Without the bf16 dot product: even and odd k of the pairs, widened, in order.
-inline void LoadPairs(const Bf16* b, Vec& even, Vec& odd) {
-#if defined(__AVX512F__)
-  const __m512i u = _mm512_loadu_si512(b);
-  even.v = _mm512_castsi512_ps(_mm512_slli_epi32(u, 16));
-  odd.v =
-      _mm512_castsi512_ps(_mm512_and_si512(u, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
-#elif defined(__AVX2__)
-  const auto* q = reinterpret_cast<const __m256i*>(b);
-  const __m256i lo = _mm256_loadu_si256(q), hi = _mm256_loadu_si256(q + 1);
-  const __m256i mask = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
-  even = {_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)),
-          _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))};
-  odd = {_mm256_castsi256_ps(_mm256_and_si256(lo, mask)),
-         _mm256_castsi256_ps(_mm256_and_si256(hi, mask))};
-#else
-  for (int i = 0; i < kLanes; ++i) {
-    even.v[i] = ToFloat(b[2 * i]);
-    odd.v[i] = ToFloat(b[2 * i + 1]);
-  }
-#endif
-}
-
-inline void LoadPairs(const int8_t* b, Vec& even, Vec& odd) {
+inline Pairs LoadStep(const int8_t* b) {
   alignas(64) Bf16 pairs[2 * kLanes];
   WidenInt8(b, 2 * kLanes, pairs);
-  LoadPairs(pairs, even, odd);
+  return LoadStep(pairs);
 }
 
+// A widened pair takes twice the registers: one vector of the panel at a time.
 template <int MR, int V, int Lines, typename B>
 inline void Micro(const Bf16* a, int64_t lda, const B* b, int64_t k, Ahead ahead,
                   Vec (&acc)[MR][V]) {
   for (int64_t i = 0; i < k; i += 2, b += 2 * kPanelWidth) {
     ahead.Ask<Lines>(i / 2);
     for (int v = 0; v < V; ++v) {
-      Vec even, odd;
-      LoadPairs(b + v * 2 * kLanes, even, odd);
-      for (int r = 0; r < MR; ++r) {
-        acc[r][v] = Fma(Set1(ToFloat(a[r * lda + i])), even, acc[r][v]);
-        acc[r][v] = Fma(Set1(ToFloat(a[r * lda + i + 1])), odd, acc[r][v]);
-      }
+      const Pairs w = LoadStep(b + v * 2 * kLanes);
+      for (int r = 0; r < MR; ++r) acc[r][v] = AddStep(SetStep(a + r * lda + i), w, acc[r][v]);
     }
   }
 }

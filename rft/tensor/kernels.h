@@ -21,6 +21,9 @@ namespace rft {
 
 inline constexpr int kPanelWidth = 48;  // columns of a packed panel
 inline constexpr int kBlockKeys = 16;   // tokens in a block of the attention cache
+// Neighbouring terms of a sum that one multiply-add takes: bf16 has dot products of pairs.
+template <typename T>
+inline constexpr int64_t kSumStep = sizeof(T) == 2 ? 2 : 1;
 inline constexpr int64_t kBlocksAhead =
     3;  // how far ahead of its reads attention asks memory for blocks
 
@@ -28,7 +31,7 @@ inline constexpr int64_t kBlocksAhead =
 // pairs of consecutive k together. Elements per panel:
 template <typename T>
 [[gnu::always_inline]] constexpr int64_t PanelElements(int64_t k) {
-  return (sizeof(T) == 2 ? (k + 1) / 2 * 2 : k) * kPanelWidth;
+  return RoundUp(k, kSumStep<T>) * kPanelWidth;
 }
 
 // One query vector of attention: `limit` keys (positions 0 .. limit-1) are visible to it.
@@ -44,22 +47,24 @@ struct AttentionRow {
 
 inline constexpr int kAttendBackwardTile = 8;  // query vectors that share a pass, at most
 
-// All pointers of the backward of one (sequence, kv head): float scratch in the layouts the forward uses.
+// All pointers of the backward of one (sequence, kv head), in the layouts the forward uses (key_blocks.h).
+template <typename T>
 struct AttentionBackwardArgs {
   int64_t head_dim = 0, num_keys = 0;
   float scale = 0;
-  const float* k_blocks = nullptr;    // [ceil(keys/16)][head_dim][16]
-  const float* v_blocks_t = nullptr;  // same layout, of V
-  const float* k_rows = nullptr;      // [keys][dp], dp = head_dim rounded up to 16
-  float* dk_rows = nullptr;           // [keys][dp], accumulated
-  float* dv_rows = nullptr;           // [keys][dp], accumulated
-  float* scratch = nullptr;           // 2 * kAttendBackwardTile * round_up(num_keys, 16)
+  const T* k_blocks = nullptr;    // keys as K blocks
+  const T* v_blocks_t = nullptr;  // values as K blocks
+  const T* k_rows = nullptr;      // keys as V blocks; dp = head_dim rounded up to 16
+  float* dk_rows = nullptr;       // [keys][dp], accumulated
+  float* dv_rows = nullptr;       // [keys][dp], accumulated
+  T* scratch = nullptr;           // 3 * kAttendBackwardTile * round_up(num_keys, 16)
 };
+template <typename T>
 struct AttentionBackwardRow {
-  const float* q;     // [dp], zero-padded
-  const float* dout;  // [dp], zero-padded
-  float delta;        // sum_d dout * out
-  float max, sum;     // as the forward wrote them
+  const T* q;      // [dp], zero-padded
+  const T* dout;   // [dp], zero-padded
+  float delta;     // sum_d dout * out
+  float max, sum;  // as the forward wrote them
   int64_t limit;
   float* dq;          // [dp], overwritten
   int64_t first = 0;  // as in AttentionRow
@@ -105,10 +110,14 @@ struct TypedKernels {
                     int64_t ld_dst);
 
   // Attention of up to any number of query vectors of one kv head over key/value blocks of 16 tokens:
-  // k_blocks[b] is [head_dim][16], v_blocks[b] is [16][dp]. scratch: 8 * round_up(max limit, 16) + 8 * dp floats.
+  // the layouts of key_blocks.h. Probabilities are rounded to T before they meet the values. scratch: AttendScratch floats.
   // Both lists go on for kBlocksAhead entries: blocks that will be read next (any of them), which are asked for early.
   void (*attend)(const AttentionRow<T>* rows, int64_t num_rows, const T* const* k_blocks,
                  const T* const* v_blocks, int64_t head_dim, float scale, float* scratch);
+  // Its gradient for query vectors of one kv head (all heads of the group and all rows of the sequence). Probabilities and the
+  // scores' gradients are rounded to T before they meet keys, queries and values.
+  void (*attend_backward)(const AttentionBackwardRow<T>* rows, int64_t num_rows,
+                          const AttentionBackwardArgs<T>& args);
   // d(loss)/d(logits) of one row: out = g * (softmax(logits * inv_temperature) - onehot(target)) * inv_temperature.
   void (*softmax_gradient)(const float* logits, int64_t n, float inv_temperature, float log_sum_exp,
                            int64_t target, float g, T* out);
@@ -149,9 +158,6 @@ struct Kernels {
   // m = momentum m + (g + weight_decay w), w -= lr m.
   void (*sgd)(float* w, float* m, float* grad, int64_t n, float grad_scale, float lr,
               float momentum, float weight_decay);
-  // Gradient of attention for query vectors of one kv head (all heads of the group and all rows of the sequence).
-  void (*attend_backward)(const AttentionBackwardRow* rows, int64_t num_rows,
-                          const AttentionBackwardArgs& args);
 
   template <typename T>
   const TypedKernels<T>& typed() const;

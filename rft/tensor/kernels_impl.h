@@ -31,6 +31,7 @@ TypedKernels<T> MakeTyped() {
   k.from_float = FromFloatRow<T>;
   k.transpose = Transpose<T>;
   k.attend = Attend<T>;
+  k.attend_backward = AttendBackward<T>;
   k.softmax_gradient = SoftmaxGradient<T>;
   return k;
 }
@@ -48,7 +49,6 @@ inline Kernels MakeKernels(const char* name) {
   k.sum_of_squares = SumOfSquares;
   k.adamw = AdamW;
   k.sgd = Sgd;
-  k.attend_backward = AttendBackward;
   return k;
 }
 

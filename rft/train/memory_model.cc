@@ -124,11 +124,15 @@ int64_t HeadWorkspace(const Sizes& s, const MicroBatchShape& shape, bool frozen)
          s.c * (s.v * s.h + block * (s.v + s.h) + shape.predictions * s.h);
 }
 
-// Keys, values and gradients of one (group, head) per thread, in float32.
+// Of one (group, head) per thread: keys and values, queries and their gradients in the compute dtype; sums in float32.
 int64_t AttentionWorkspace(const Sizes& s, int64_t longest) {
+  constexpr int64_t kTile = 8,
+                    kRow = 64;  // vectors of a tile and its scratch; bytes that describe a vector
   const int64_t d = s.config.head_dim, padded = (d + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
   const int64_t per_kv = s.config.num_heads / s.config.num_kv_heads;
-  return NumThreads() * longest * kFloat * (2 * d + 3 * padded + 8 + per_kv * (3 * padded + 8));
+  return NumThreads() * longest *
+         (s.c * (2 * d + padded + 3 * kTile) + 2 * kFloat * padded +
+          per_kv * ((2 * s.c + kFloat) * padded + kRow));
 }
 
 }  // namespace

@@ -40,20 +40,20 @@ struct Attention {
     std::vector<float> max, sum;
   };
   Result Run(const TypedKernels<T>& kernels, int64_t first, int64_t count) const {
-    const int64_t dp = RoundUp(d, kBlockKeys);
     const int64_t unseen =
         *std::min_element(firsts.begin() + first, firsts.begin() + first + count);
     // NaN where no key is, and in whole blocks before all windows: what a page held before must not matter.
-    std::vector<T> kb(blocks() * d * kBlockKeys, FromFloat<T>(NAN)),
-        vb(blocks() * kBlockKeys * dp, FromFloat<T>(NAN));
+    const int64_t k_block = KeyBlockElements<T>(d), v_block = ValueBlockElements(d);
+    std::vector<T> kb(blocks() * k_block, FromFloat<T>(NAN)),
+        vb(blocks() * v_block, FromFloat<T>(NAN));
     for (int64_t j = unseen / kBlockKeys * kBlockKeys; j < keys; ++j) {
-      StoreKey(k.data() + j * d, d, j % kBlockKeys, kb.data() + j / kBlockKeys * d * kBlockKeys);
-      StoreValue(v.data() + j * d, d, j % kBlockKeys, vb.data() + j / kBlockKeys * kBlockKeys * dp);
+      StoreKey(k.data() + j * d, d, j % kBlockKeys, kb.data() + j / kBlockKeys * k_block);
+      StoreValue(v.data() + j * d, d, j % kBlockKeys, vb.data() + j / kBlockKeys * v_block);
     }
     std::vector<const T*> k_blocks, v_blocks;
     for (int64_t b = 0; b < blocks(); ++b) {
-      k_blocks.push_back(kb.data() + b * d * kBlockKeys);
-      v_blocks.push_back(vb.data() + b * kBlockKeys * dp);
+      k_blocks.push_back(kb.data() + b * k_block);
+      v_blocks.push_back(vb.data() + b * v_block);
     }
     k_blocks.resize(blocks() + kBlocksAhead, v_blocks[0]);
     v_blocks.resize(blocks() + kBlocksAhead, k_blocks[0]);
@@ -113,7 +113,7 @@ class AttentionKernelTest : public KernelTest {
 };
 
 TEST_P(AttentionKernelTest, MatchesAPlainSoftmaxForEveryHeadDimAndRaggedLimits) {
-  for (int64_t head_dim : {16, 24, 64, 80})
+  for (int64_t head_dim : {15, 16, 24, 64, 80})
     for (int64_t keys : {1, 15, 16, 17, 70})
       for (int64_t vectors : {1, 7, 8, 13}) {
         Check(GetParam()->f32, head_dim, keys, vectors);
@@ -151,22 +151,24 @@ TEST_P(AttentionKernelTest, GivesAVectorTheSameBitsWhicheverOthersShareTheTile) 
 struct Gradients {
   std::vector<double> dq, dk, dv;
 };
-Gradients ReferenceGradients(const Attention<float>& a, const std::vector<float>& dout) {
+template <typename T>
+Gradients ReferenceGradients(const Attention<T>& a, const std::vector<T>& dout) {
   const int64_t d = a.d;
   Gradients g{std::vector<double>(a.vectors * d), std::vector<double>(a.keys * d),
               std::vector<double>(a.keys * d)};
   for (int64_t r = 0; r < a.vectors; ++r) {
     const std::vector<double> p = a.Probabilities(r), out = a.Output(r);
     double delta = 0.0;
-    for (int64_t i = 0; i < d; ++i) delta += dout[r * d + i] * out[i];
+    for (int64_t i = 0; i < d; ++i) delta += ToFloat(dout[r * d + i]) * out[i];
     for (int64_t j = 0; j < a.limits[r]; ++j) {
       double dp = 0.0;
-      for (int64_t i = 0; i < d; ++i) dp += static_cast<double>(dout[r * d + i]) * a.v[j * d + i];
+      for (int64_t i = 0; i < d; ++i)
+        dp += static_cast<double>(ToFloat(dout[r * d + i])) * ToFloat(a.v[j * d + i]);
       const double ds = p[j] * (dp - delta) * a.scale;
       for (int64_t i = 0; i < d; ++i) {
-        g.dq[r * d + i] += ds * a.k[j * d + i];
-        g.dk[j * d + i] += ds * a.q[r * d + i];
-        g.dv[j * d + i] += p[j] * dout[r * d + i];
+        g.dq[r * d + i] += ds * ToFloat(a.k[j * d + i]);
+        g.dk[j * d + i] += ds * ToFloat(a.q[r * d + i]);
+        g.dv[j * d + i] += p[j] * ToFloat(dout[r * d + i]);
       }
     }
   }
@@ -176,63 +178,78 @@ Gradients ReferenceGradients(const Attention<float>& a, const std::vector<float>
 class AttentionBackwardKernelTest : public KernelTest {
  protected:
   // [count][d] -> [count][dp], zero-padded.
-  static std::vector<float> Pad(const std::vector<float>& x, int64_t count, int64_t d) {
+  template <typename T>
+  static std::vector<T> Pad(const std::vector<T>& x, int64_t count, int64_t d) {
     const int64_t dp = RoundUp(d, kBlockKeys);
-    std::vector<float> y(count * dp, 0.0f);
+    std::vector<T> y(count * dp, T{});
     for (int64_t r = 0; r < count; ++r) std::copy_n(x.data() + r * d, d, y.data() + r * dp);
     return y;
   }
-  static std::vector<float> Unpad(const std::vector<float>& x, int64_t count, int64_t d) {
+  template <typename T>
+  static std::vector<T> Unpad(const std::vector<float>& x, int64_t count, int64_t d) {
     const int64_t dp = RoundUp(d, kBlockKeys);
     std::vector<float> y;
     for (int64_t r = 0; r < count; ++r)
       y.insert(y.end(), x.begin() + r * dp, x.begin() + r * dp + d);
-    return y;
+    return As<T>(y);
   }
-  void Check(int64_t d, int64_t keys, int64_t vectors, int64_t window = 0) {
+  template <typename T>
+  void Check(const TypedKernels<T>& kernels, int64_t d, int64_t keys, int64_t vectors,
+             int64_t window = 0) {
     SCOPED_TRACE(::testing::Message() << "head dim " << d << ", keys " << keys << ", vectors "
                                       << vectors << ", window " << window);
-    const Attention<float> a(d, keys, vectors, window);
-    const std::vector<float> dout = RandomRow(vectors * d, 4);
-    const auto forward = a.Run(GetParam()->f32, 0, vectors);
+    const Attention<T> a(d, keys, vectors, window);
+    const std::vector<T> dout = As<T>(RandomRow(vectors * d, 4));
+    const auto forward = a.Run(kernels, 0, vectors);
     const int64_t dp = RoundUp(d, kBlockKeys), padded = a.blocks() * kBlockKeys;
-    std::vector<float> kb(padded * d, 0.0f), vb(padded * d, 0.0f), dk(padded * dp, 0.5f),
-        dv(padded * dp, 0.25f);
+    const int64_t k_block = KeyBlockElements<T>(d);
+    std::vector<T> kb(a.blocks() * k_block, T{}), vb(kb),
+        k_rows(a.blocks() * ValueBlockElements(d));
+    std::vector<float> dk(padded * dp, 0.5f), dv(padded * dp, 0.25f);
     for (int64_t j = 0; j < keys; ++j) {
-      StoreKey(a.k.data() + j * d, d, j % kBlockKeys, kb.data() + j / kBlockKeys * d * kBlockKeys);
-      StoreKey(a.v.data() + j * d, d, j % kBlockKeys, vb.data() + j / kBlockKeys * d * kBlockKeys);
+      const int64_t b = j / kBlockKeys, slot = j % kBlockKeys;
+      StoreKey(a.k.data() + j * d, d, slot, kb.data() + b * k_block);
+      StoreKey(a.v.data() + j * d, d, slot, vb.data() + b * k_block);
+      StoreValue(a.k.data() + j * d, d, slot, k_rows.data() + b * ValueBlockElements(d));
     }
-    const std::vector<float> q = Pad(a.q, vectors, d), g = Pad(dout, vectors, d),
-                             k_rows = Pad(a.k, keys, d);
-    std::vector<float> dq(vectors * dp), scratch(2 * kAttendBackwardTile * padded);
-    std::vector<AttentionBackwardRow> rows;
+    const std::vector<T> q = Pad(a.q, vectors, d), g = Pad(dout, vectors, d);
+    std::vector<float> dq(vectors * dp);
+    std::vector<T> scratch(3 * kAttendBackwardTile * padded);
+    std::vector<AttentionBackwardRow<T>> rows;
     for (int64_t r = 0; r < vectors; ++r) {
       float delta = 0.0f;
-      for (int64_t i = 0; i < d; ++i) delta += dout[r * d + i] * forward.out[r * d + i];
+      for (int64_t i = 0; i < d; ++i)
+        delta += ToFloat(dout[r * d + i]) * ToFloat(forward.out[r * d + i]);
       rows.push_back({&q[r * dp], &g[r * dp], delta, forward.max[r], forward.sum[r], a.limits[r],
                       &dq[r * dp], a.firsts[r]});
     }
-    GetParam()->attend_backward(rows.data(), vectors,
-                                {d, keys, a.scale, kb.data(), vb.data(), k_rows.data(), dk.data(),
-                                 dv.data(), scratch.data()});
+    kernels.attend_backward(rows.data(), vectors,
+                            {d, keys, a.scale, kb.data(), vb.data(), k_rows.data(), dk.data(),
+                             dv.data(), scratch.data()});
     Gradients expected = ReferenceGradients(a, dout);
     for (double& x : expected.dk) x += 0.5;  // accumulated on what was there
     for (double& x : expected.dv) x += 0.25;
-    testing::ExpectClose(Unpad(dq, vectors, d), expected.dq, 4.0, "dq");
-    testing::ExpectClose(Unpad(dk, keys, d), expected.dk, 4.0, "dk");
-    testing::ExpectClose(Unpad(dv, keys, d), expected.dv, 4.0, "dv");
+    testing::ExpectClose(Unpad<T>(dq, vectors, d), expected.dq, 4.0, "dq");
+    testing::ExpectClose(Unpad<T>(dk, keys, d), expected.dk, 4.0, "dk");
+    testing::ExpectClose(Unpad<T>(dv, keys, d), expected.dv, 4.0, "dv");
   }
 };
 
 TEST_P(AttentionBackwardKernelTest, MatchesTheDerivativeForEveryHeadDimAndRaggedLimits) {
-  for (int64_t d : {16, 24, 64, 80})
+  for (int64_t d : {15, 16, 24, 64, 80})
     for (int64_t keys : {1, 16, 17, 40})
-      for (int64_t vectors : {1, 4, 7}) Check(d, keys, vectors);
+      for (int64_t vectors : {1, 4, 7, 8, 13}) {
+        Check(GetParam()->f32, d, keys, vectors);
+        Check(GetParam()->bf16, d, keys, vectors);
+      }
 }
 
 TEST_P(AttentionBackwardKernelTest, GivesNoGradientOutsideOfTheWindow) {
   for (int64_t window : {1, 16, 21})
-    for (int64_t vectors : {1, 7, 13}) Check(24, 150, vectors, window);
+    for (int64_t vectors : {1, 7, 13}) {
+      Check(GetParam()->f32, 24, 150, vectors, window);
+      Check(GetParam()->bf16, 24, 150, vectors, window);
+    }
 }
 
 RFT_FOR_ALL_KERNELS(AttentionKernelTest);
