@@ -96,8 +96,14 @@ py::dict GradeToDict(const std::string& grader, const Grade& grade) {
   dict["grader"] = grader;
   dict["kind"] = GradeKind(grade);
   dict["score"] = score == nullptr ? py::object(py::none()) : py::object(py::float_(score->value));
-  dict["reason"] = GradeReason(grade);
-  dict["sub_scores"] = score == nullptr ? std::map<std::string, double>{} : score->sub_scores;
+  // A reason may quote what a model wrote, cut within a character.
+  dict["reason"] = ReplaceInvalidUtf8(GradeReason(grade));
+  py::dict sub_scores;
+  if (score != nullptr) {
+    for (const auto& [name, value] : score->sub_scores)
+      sub_scores[py::str(ReplaceInvalidUtf8(name))] = value;
+  }
+  dict["sub_scores"] = std::move(sub_scores);
   if (score != nullptr && !score->turn_scores.empty()) dict["turn_scores"] = score->turn_scores;
   if (score != nullptr && !score->token_advantages.empty())
     dict["token_advantages"] = score->token_advantages;

@@ -61,7 +61,7 @@ rft_room(io      rft/io      DEPENDS rft_core Boost::headers Boost::json OpenSSL
 rft_room(config  rft/config  DEPENDS rft_core rft_io Boost::headers Boost::json yaml-cpp::yaml-cpp)
 rft_room(net     rft/net     DEPENDS rft_core rft_io Boost::headers OpenSSL::SSL Threads::Threads)
 rft_room(api     rft/api     DEPENDS rft_core)
-rft_room(graders graders     DEPENDS rft_api rft_net rft_io rft_config rft_re2 rft_cld2 rft_seccomp SQLite::SQLite3 simdjson::simdjson Boost::headers Boost::json)
+rft_room(graders graders     DEPENDS rft_api rft_net rft_io rft_config rft_re2 rft_cld2 rft_seccomp SQLite::SQLite3 Boost::headers Boost::json)
 rft_room(rollout rollout     DEPENDS rft_api rft_graders rft_io rft_config Boost::headers Boost::json)
 # The program that runs inside the sandbox is Python text inside the library: no file to find at run time, none to tamper with.
 # Its files are put together into one, without their imports of each other.

@@ -1,16 +1,11 @@
 #include "graders/common_subsequence.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <utility>
-#include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
 #include "graders/numbering.h"
 
 namespace rft {
@@ -28,89 +23,149 @@ inline uint64_t Step(uint64_t state, uint64_t match, uint64_t* carry) {
 
 size_t Zeros(uint64_t state) { return static_cast<size_t>(std::popcount(~state)); }
 
-// Of sequences up to this long: a row of bits per symbol, 2 MiB of them at most.
-constexpr size_t kMaxDense = 4096;
-constexpr size_t kWordsAtOnce = 4;  // of the state, in registers over all of `b`
+// The bits of `pattern`, a sequence of up to kMaxDense symbols, by chunks of kChunk words: of each chunk a row per symbol, the words
+// where it stands and their complements. Row 0 is that of symbols the pattern does not have.
+constexpr size_t kMaxDense = SubsequencePattern::kMaxSize;
+constexpr size_t kChunk = 4;  // words of the state in registers over all of the other sequence
+constexpr size_t kRow = 2 * kChunk;
+constexpr size_t kChunkSymbols = 64 * kChunk;
 
-struct State {
-  uint64_t w0 = ~uint64_t{0}, w1 = ~uint64_t{0}, w2 = ~uint64_t{0}, w3 = ~uint64_t{0};
-};
+size_t NumChunks(size_t size) { return (size + kChunkSymbols - 1) / kChunkSymbols; }
 
-// kWordsAtOnce steps; the carry.
-inline uint8_t Steps(State& state, const uint64_t* match, uint8_t carry_in) {
+// row(i): the row of the pattern's i-th symbol, 1 or more.
+template <typename Row>
+void FillRows(size_t size, size_t num_rows, Row row, std::vector<uint64_t>* rows) {
+  rows->resize(NumChunks(size) * num_rows * kRow);
+  for (size_t at = 0; at < rows->size(); at += kRow) {
+    std::fill_n(rows->data() + at, kChunk, uint64_t{0});
+    std::fill_n(rows->data() + at + kChunk, kChunk, ~uint64_t{0});
+  }
+  for (size_t i = 0; i < size; ++i) {
+    const size_t chunk = i / kChunkSymbols, word = i % kChunkSymbols / 64;
+    uint64_t* const at = rows->data() + (chunk * num_rows + row(i)) * kRow + word;
+    const uint64_t bit = uint64_t{1} << (i % 64);
+    at[0] |= bit;
+    at[kChunk] &= ~bit;
+  }
+}
+
+// The steps of a chunk's words for symbols `first` to `last` - 1 of the other sequence, from each one's carry of 0 or 1 to its next.
+template <typename RowOf>
+void Steps(uint64_t* state, const uint64_t* rows, size_t first, size_t last, RowOf row_of,
+           uint8_t* carries) {
 #if defined(__x86_64__)
-  // As four additions with carry, one right after the other.
-  const uint64_t both0 = state.w0 & match[0], both1 = state.w1 & match[1],
-                 both2 = state.w2 & match[2], both3 = state.w3 & match[3];
-  unsigned long long sum0, sum1, sum2, sum3;  // the instruction's own type
-  unsigned char carry = _addcarry_u64(carry_in, state.w0, both0, &sum0);
-  carry = _addcarry_u64(carry, state.w1, both1, &sum1);
-  carry = _addcarry_u64(carry, state.w2, both2, &sum2);
-  carry = _addcarry_u64(carry, state.w3, both3, &sum3);
-  state = {sum0 | (state.w0 - both0), sum1 | (state.w1 - both1), sum2 | (state.w2 - both2),
-           sum3 | (state.w3 - both3)};
-  return carry;
+  // By hand: compilers keep the carry of _addcarry_u64 in a register and the sums in memory, which takes twice the time.
+  uint64_t w0 = state[0], w1 = state[1], w2 = state[2], w3 = state[3];
+  for (size_t j = first; j < last; ++j) {
+    const uint64_t* const row = rows + row_of(j) * kRow;
+    uint64_t s0, s1, s2, s3;
+    uint8_t carry = carries[j];
+    asm("movq %[w0], %[s0]\n\tandq (%[row]), %[s0]\n\t"
+        "movq %[w1], %[s1]\n\tandq 8(%[row]), %[s1]\n\t"
+        "movq %[w2], %[s2]\n\tandq 16(%[row]), %[s2]\n\t"
+        "movq %[w3], %[s3]\n\tandq 24(%[row]), %[s3]\n\t"
+        "addb $-1, %[carry]\n\t"
+        "adcq %[w0], %[s0]\n\tadcq %[w1], %[s1]\n\t"
+        "adcq %[w2], %[s2]\n\tadcq %[w3], %[s3]\n\t"
+        "setc %[carry]\n\t"
+        "andq 32(%[row]), %[w0]\n\torq %[s0], %[w0]\n\t"
+        "andq 40(%[row]), %[w1]\n\torq %[s1], %[w1]\n\t"
+        "andq 48(%[row]), %[w2]\n\torq %[s2], %[w2]\n\t"
+        "andq 56(%[row]), %[w3]\n\torq %[s3], %[w3]"
+        : [w0] "+&r"(w0), [w1] "+&r"(w1), [w2] "+&r"(w2), [w3] "+&r"(w3), [s0] "=&r"(s0),
+          [s1] "=&r"(s1), [s2] "=&r"(s2), [s3] "=&r"(s3), [carry] "+&q"(carry)
+        : [row] "r"(row), "m"(*reinterpret_cast<const uint64_t(*)[kRow]>(row))
+        : "cc");
+    carries[j] = carry;
+  }
+  state[0] = w0, state[1] = w1, state[2] = w2, state[3] = w3;
 #else
-  uint64_t carry = carry_in;
-  state.w0 = Step(state.w0, match[0], &carry);
-  state.w1 = Step(state.w1, match[1], &carry);
-  state.w2 = Step(state.w2, match[2], &carry);
-  state.w3 = Step(state.w3, match[3], &carry);
-  return static_cast<uint8_t>(carry);
+  for (size_t j = first; j < last; ++j) {
+    const uint64_t* const row = rows + row_of(j) * kRow;
+    uint64_t carry = carries[j];
+    for (size_t w = 0; w < kChunk; ++w) state[w] = Step(state[w], row[w], &carry);
+    carries[j] = static_cast<uint8_t>(carry);
+  }
 #endif
 }
 
-// row_of_b(j): the row of b's j-th symbol; row 0 is that of symbols `a` does not have.
+// Of a chunk that has one word only. Nothing comes after it.
 template <typename RowOf>
-size_t CommonInRows(const std::vector<uint64_t>& rows, size_t num_words, size_t b_size,
-                    RowOf row_of_b) {
-  std::vector<uint8_t> carries(b_size, 0);
+void LastSteps(uint64_t* state, const uint64_t* rows, size_t first, size_t last, RowOf row_of,
+               const uint8_t* carries) {
+  uint64_t word = state[0];
+  for (size_t j = first; j < last; ++j) {
+    uint64_t carry = carries[j];
+    word = Step(word, rows[row_of(j) * kRow], &carry);
+  }
+  state[0] = word;
+}
+
+// What both begin and end with is common: the alignment is of what lies between.
+struct Ends {
+  size_t prefix = 0, suffix = 0;
+};
+template <typename T>
+Ends CommonEnds(const T* a, size_t a_size, const T* b, size_t b_size) {
+  Ends ends;
+  const size_t most = std::min(a_size, b_size);
+  while (ends.prefix < most && a[ends.prefix] == b[ends.prefix]) ++ends.prefix;
+  while (ends.suffix < most - ends.prefix &&
+         a[a_size - 1 - ends.suffix] == b[b_size - 1 - ends.suffix])
+    ++ends.suffix;
+  return ends;
+}
+
+// Of the pattern whose rows these are, `size` symbols of it, with a sequence of which row_of(j) is the row of the j-th symbol. Both
+// begin with the same `prefix` symbols: the state after those is known, zeros for as many rows.
+template <typename RowOf>
+size_t CommonInRows(const uint64_t* rows, size_t num_rows, size_t size, size_t other_size,
+                    size_t prefix, RowOf row_of) {
+  absl::InlinedVector<uint8_t, 1024> carries(other_size, 0);
   size_t common = 0;
-  for (size_t w = 0; w < num_words; w += kWordsAtOnce) {
-    State state;
-    for (size_t j = 0; j < b_size; ++j)
-      carries[j] = Steps(state, &rows[row_of_b(j) * num_words + w], carries[j]);
-    common += Zeros(state.w0) + Zeros(state.w1) + Zeros(state.w2) + Zeros(state.w3);
+  for (size_t begin = 0; begin < size; begin += kChunkSymbols, rows += num_rows * kRow) {
+    const auto mask_from = [&](size_t first,
+                               size_t w) {  // the bits of word w from symbol `first` on
+      const size_t at = begin + 64 * w;
+      return first <= at ? ~uint64_t{0} : first >= at + 64 ? 0 : ~uint64_t{0} << (first - at);
+    };
+    uint64_t state[kChunk];
+    for (size_t w = 0; w < kChunk; ++w) state[w] = mask_from(prefix, w);
+    if (size - begin > 64) {
+      Steps(state, rows, prefix, other_size, row_of, carries.data());
+    } else {
+      LastSteps(state, rows, prefix, other_size, row_of, carries.data());
+    }
+    for (size_t w = 0; w < kChunk; ++w) common += Zeros(state[w] | mask_from(size, w));
   }
   return common;
 }
 
-// `number` maps symbols to 0, 1, ...: for a's all below `num_symbols`, for others anything from there on.
-template <typename T, typename Number>
-size_t CommonSubsequenceDense(const T* a, size_t a_size, const T* b, size_t b_size,
-                              size_t num_symbols, Number number) {
-  const size_t num_words = (a_size + 64 * kWordsAtOnce - 1) / (64 * kWordsAtOnce) * kWordsAtOnce;
-  std::vector<uint64_t> rows((num_symbols + 1) * num_words, 0);
-  for (size_t i = 0; i < a_size; ++i)
-    rows[(number(a[i]) + 1) * num_words + i / 64] |= uint64_t{1} << (i % 64);
-  const auto row_of = [&](size_t j) {
-    const size_t row = number(b[j]);
-    return row < num_symbols ? row + 1 : 0;
-  };
-  return CommonInRows(rows, num_words, b_size, row_of);
-}
-
-size_t CommonOfDistinctEnds(const char* a, size_t a_size, const char* b, size_t b_size) {
-  constexpr uint8_t kNone = 255;  // ASCII: 128 different ones at most
-  std::array<uint8_t, 256> numbers;
-  numbers.fill(kNone);
-  uint8_t count = 0;
-  for (size_t i = 0; i < a_size; ++i) {
-    uint8_t& number = numbers[static_cast<unsigned char>(a[i])];
-    if (number == kNone) number = count++;
-  }
-  const auto number = [&](char c) -> size_t { return numbers[static_cast<unsigned char>(c)]; };
-  return CommonSubsequenceDense(a, a_size, b, b_size, count, number);
-}
-
+// By numbers of symbols, found by hashing.
 template <typename T>
-size_t CommonOfDistinctEnds(const T* a, size_t a_size, const T* b, size_t b_size) {
+size_t CommonSubsequenceDense(const T* a, size_t a_size, const T* b, size_t b_size) {
   KeyNumbers numbers(a_size + b_size);
-  for (size_t i = 0; i < a_size; ++i) numbers.Number(static_cast<uint64_t>(a[i]));
   const auto number = [&](T symbol) -> size_t {
     return numbers.Number(static_cast<uint64_t>(symbol));
   };
-  return CommonSubsequenceDense(a, a_size, b, b_size, numbers.size(), number);
+  std::vector<uint32_t> rows_of_a(a_size), rows_of_b(b_size);
+  for (size_t i = 0; i < a_size; ++i) rows_of_a[i] = static_cast<uint32_t>(number(a[i]) + 1);
+  const size_t num_rows = numbers.size() + 1;
+  for (size_t j = 0; j < b_size; ++j) {
+    const size_t row = number(b[j]) + 1;
+    rows_of_b[j] = row < num_rows ? static_cast<uint32_t>(row) : 0;
+  }
+  std::vector<uint64_t> rows;
+  FillRows(
+      a_size, num_rows, [&](size_t i) { return rows_of_a[i]; }, &rows);
+  return CommonInRows(rows.data(), num_rows, a_size, b_size, 0,
+                      [row_of = rows_of_b.data()](size_t j) { return row_of[j]; });
+}
+
+size_t CommonSubsequenceDense(const char* a, size_t a_size, const char* b, size_t b_size) {
+  SubsequencePattern pattern;
+  pattern.Set({a, a_size});
+  return pattern.Common({b, b_size});
 }
 
 // Of long sequences: lists of the places where each symbol stands.
@@ -149,13 +204,14 @@ size_t CommonSubsequenceSparse(const T* a, size_t a_size, const T* b, size_t b_s
 
 template <typename T>
 size_t Common(const T* a, size_t a_size, const T* b, size_t b_size) {
-  size_t common = 0;
-  while (a_size > 0 && b_size > 0 && *a == *b) ++a, ++b, --a_size, --b_size, ++common;
-  while (a_size > 0 && b_size > 0 && a[a_size - 1] == b[b_size - 1]) --a_size, --b_size, ++common;
+  const auto [prefix, suffix] = CommonEnds(a, a_size, b, b_size);
+  a += prefix, b += prefix;
+  a_size -= prefix + suffix, b_size -= prefix + suffix;
   if (a_size > b_size) std::swap(a, b), std::swap(a_size, b_size);
-  if (a_size == 0) return common;
-  return common + (a_size <= kMaxDense ? CommonOfDistinctEnds(a, a_size, b, b_size)
-                                       : CommonSubsequenceSparse(a, a_size, b, b_size));
+  if (a_size == 0) return prefix + suffix;
+  return prefix + suffix +
+         (a_size <= kMaxDense ? CommonSubsequenceDense(a, a_size, b, b_size)
+                              : CommonSubsequenceSparse(a, a_size, b, b_size));
 }
 
 }  // namespace
@@ -168,6 +224,29 @@ size_t CommonSubsequence(std::u32string_view a, std::u32string_view b) {
 }
 size_t CommonSubsequence(absl::Span<const uint32_t> a, absl::Span<const uint32_t> b) {
   return Common(a.data(), a.size(), b.data(), b.size());
+}
+
+void SubsequencePattern::Set(std::string_view text) {
+  text_ = text;
+  row_of_.fill(0);
+  num_rows_ = 1;
+  const auto row = [&](size_t i) -> uint16_t& {
+    return row_of_[static_cast<unsigned char>(text[i])];
+  };
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (row(i) == 0) row(i) = static_cast<uint16_t>(num_rows_++);
+  }
+  FillRows(text.size(), num_rows_, row, &rows_);
+}
+
+size_t SubsequencePattern::Common(std::string_view other) const {
+  const auto [prefix, suffix] = CommonEnds(text_.data(), text_.size(), other.data(), other.size());
+  const auto row_of = [rows = row_of_.data(), text = other.data()](size_t j) -> size_t {
+    return rows[static_cast<unsigned char>(text[j])];
+  };
+  // Zeros of the first `prefix` rows of the state count.
+  return suffix + CommonInRows(rows_.data(), num_rows_, text_.size() - suffix,
+                               other.size() - suffix, prefix, row_of);
 }
 
 }  // namespace rft

@@ -52,14 +52,16 @@ Grade ParseScore(const json::object& object, const json::value& score) {
   if (wrong) return GradeError{*std::move(wrong)};
   if (const json::value* parts = object.if_contains("sub_scores");
       parts != nullptr && parts->is_object()) {
+    std::vector<SubScores::value_type> sub_scores;
     for (const auto& part : parts->get_object()) {
       const std::optional<double> number = Finite(part.value());
       if (!number.has_value()) {
         return GradeError{
             absl::StrCat("sub-score \"", std::string(part.key()), "\" is not a finite number")};
       }
-      result.sub_scores[std::string(part.key())] = *number;
+      sub_scores.emplace_back(part.key(), *number);
     }
+    result.sub_scores = SubScores(std::move(sub_scores));
   }
   return result;
 }

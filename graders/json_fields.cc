@@ -13,8 +13,10 @@
 
 #include <algorithm>
 #include <boost/json/object.hpp>
+#include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
@@ -22,6 +24,7 @@
 #include "graders/json_text.h"
 #include "graders/param_reader.h"
 #include "graders/quick_json.h"
+#include "graders/remembered.h"
 #include "graders/template.h"
 #include "graders/unicode_text.h"
 #include "rft/core/status_macros.h"
@@ -31,6 +34,7 @@ namespace {
 
 constexpr size_t kMaxSubScores = 32;
 constexpr std::string_view kPrefix = "field/";
+constexpr size_t kEnoughReason = 200;  // bytes
 
 class JsonFields : public Grader {
  public:
@@ -57,10 +61,17 @@ class JsonFields : public Grader {
     if (text.ok()) {
       QuickJson reader;
       const QuickJson::Value* found = reader.Read(fences_ ? FencedOrAll(*text) : *text);
-      const QuickJson::Value* expected =
-          found == nullptr ? nullptr : QuickJson::ReadRemembered(*expected_text);
-      if (expected != nullptr && found->is_object() && expected->is_object())
-        return Compare(found->object(), expected->object());
+      if (found != nullptr && found->is_object()) {
+        thread_local Remembered<QuickExpected> memory;
+        const QuickExpected& expected =
+            memory.Of(*expected_text, id_, [this](std::string_view text, QuickExpected* made) {
+              made->value = made->reader.Read(text);
+              if (made->value != nullptr && made->value->is_object())
+                made->fields = FieldsOf<QuickValue>(made->value->object());
+            });
+        if (expected.value != nullptr && expected.value->is_object())
+          return Compare(found->object(), expected.value->object(), expected.fields);
+      }
     }
     const absl::StatusOr<json::value> expected = ParseJson(*expected_text);
     if (!expected.ok() || !expected->is_object()) {
@@ -72,55 +83,81 @@ class JsonFields : public Grader {
     const absl::StatusOr<json::value> found = ParseModelJson(*text, fences_);
     if (!found.ok()) return Score{0.0, {}, "not JSON: " + std::string(found.status().message())};
     if (!found->is_object()) return Score{0.0, {}, "not a JSON object"};
-    return Compare(found->get_object(), expected->get_object());
+    const json::object& object = expected->get_object();
+    return Compare(found->get_object(), object, FieldsOf<json::value>(object));
   }
 
  private:
-  // Of json::object or QuickObject.
-  template <typename Object>
-  Grade Compare(const Object& found, const Object& expected) const {
-    Grade grade(std::in_place_type<Score>);
-    Score& score = std::get<Score>(grade);
-    double equal = 0, total = 0;
-    absl::InlinedVector<std::pair<std::string_view, bool>, 8> compared;
-    const auto compare = [&](std::string_view name, const auto& wanted) {
-      const auto value = Member(found, name);
-      const bool same = !wanted ? !value : value && Equal(*value, *wanted);
-      ++total;
-      if (same) {
-        ++equal;
-      } else if (score.reason.size() < 200) {
-        score.reason.append(score.reason.empty() ? "" : "; ").append(name);
-        if (value) {
-          score.reason.append(": is ").append(ToJson(*value), 0, 60);
-        } else {
-          score.reason.append(": missing");
-        }
-      }
-      if (compared.size() < kMaxSubScores) compared.emplace_back(name, same);
+  // What is compared.
+  template <typename Value>
+  struct Fields {
+    struct Field {
+      std::string_view name;
+      const Value* value;  // null: it is expected to be missing
     };
+    std::vector<Field> list;
+    std::vector<std::pair<std::string, size_t>> parts;  // sub-scores: name, in their order; field
+  };
+  struct QuickExpected {
+    QuickJson reader;
+    const QuickValue* value = nullptr;
+    Fields<QuickValue> fields;
+  };
+
+  // Of json::object or QuickObject, which must outlive them.
+  template <typename Value, typename Object>
+  Fields<Value> FieldsOf(const Object& expected) const {
+    Fields<Value> fields;
     if (!fields_.empty()) {
-      for (const std::string& name : fields_) compare(name, Member(expected, name));
+      for (const std::string& name : fields_) fields.list.push_back({name, Member(expected, name)});
     } else {
-      for (const auto& member : expected) compare(KeyOf(member), ValueOf(member));
+      for (const auto& member : expected) fields.list.push_back({KeyOf(member), ValueOf(member)});
+    }
+    std::map<std::string_view, size_t> ordered;
+    for (size_t i = 0; i < std::min(fields.list.size(), kMaxSubScores); ++i)
+      ordered.emplace(fields.list[i].name, i);
+    for (const auto& [name, i] : ordered)
+      fields.parts.emplace_back(std::string(kPrefix).append(name), i);
+    return fields;
+  }
+
+  template <typename Object, typename Value>
+  Grade Compare(const Object& found, const Object& expected, const Fields<Value>& fields) const {
+    Grade grade(std::in_place_type<Score>, 0.0);
+    Score& score = std::get<Score>(grade);
+    const auto mistake = [&score](std::string_view name) -> std::string& {
+      return score.reason.append(score.reason.empty() ? "" : "; ").append(name);
+    };
+    auto total = static_cast<double>(fields.list.size());
+    double equal = 0;
+    absl::InlinedVector<bool, kMaxSubScores> is_same(fields.list.size(), false);
+    for (size_t i = 0; i < fields.list.size(); ++i) {
+      const auto& [name, wanted] = fields.list[i];
+      const Value* value = Member(found, name);
+      is_same[i] =
+          wanted == nullptr ? value == nullptr : value != nullptr && Equal(*value, *wanted);
+      if (is_same[i]) {
+        ++equal;
+      } else if (score.reason.size() >= kEnoughReason) {
+        continue;
+      } else if (value != nullptr) {
+        mistake(name).append(": is ").append(ToJson(*value), 0, 60);
+      } else {
+        mistake(name).append(": missing");
+      }
     }
     if (count_extra_) {
       for (const auto& member : found) {
-        if (Member(expected, KeyOf(member))) continue;
+        if (Member(expected, KeyOf(member)) != nullptr) continue;
         ++total;
-        if (score.reason.size() < 200)
-          absl::StrAppend(&score.reason, score.reason.empty() ? "" : "; ",
-                          std::string(KeyOf(member)), ": not expected");
+        if (score.reason.size() < kEnoughReason) mistake(KeyOf(member)).append(": not expected");
       }
     }
-    // In their order each goes to the end of the map.
-    std::sort(compared.begin(), compared.end());
-    std::string key(kPrefix);
-    for (const auto& [name, same] : compared) {
-      key.resize(kPrefix.size());
-      key.append(name);
-      score.sub_scores.emplace_hint(score.sub_scores.end(), key, same ? 1.0 : 0.0);
-    }
+    std::vector<SubScores::value_type> parts;
+    parts.reserve(fields.parts.size());
+    for (const auto& [name, field] : fields.parts)
+      parts.emplace_back(name, is_same[field] ? 1.0 : 0.0);
+    score.sub_scores = SubScores::Ordered(std::move(parts));
     score.value = all_ ? (equal == total ? 1.0 : 0.0) : (total == 0 ? 1.0 : equal / total);
     return grade;
   }
@@ -136,6 +173,7 @@ class JsonFields : public Grader {
 
   Template expected_;
   Template input_;
+  const uint64_t id_ = NewReadingId();
   std::vector<std::string> fields_;
   bool all_ = false;
   bool count_extra_ = false;

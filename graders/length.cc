@@ -46,7 +46,7 @@ class Length : public Grader {
     double value = off == 0 ? 1.0 : 0.0;
     if (off > 0 && off < ramp_) value = 1.0 - static_cast<double>(off) / static_cast<double>(ramp_);
     Score score{value, {}, ""};
-    score.sub_scores.emplace("length", static_cast<double>(n));
+    score.sub_scores["length"] = static_cast<double>(n);
     return score;
   }
 

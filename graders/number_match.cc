@@ -43,35 +43,52 @@ class NumberMatch : public Grader {
     TextBuffer buffer;
     const absl::StatusOr<std::string_view> expected_text = expected_.View(input, &buffer);
     if (!expected_text.ok()) return GradeWithoutText(expected_text.status());
+    const std::optional<std::string_view> part = extract_.Find(input.completion);
+    if (extract_.has_pattern() && part.has_value()) {
+      const auto found = ParseShortWholeNumber(*part);
+      const auto expected = found ? ParseShortWholeNumber(*expected_text) : std::nullopt;
+      if (expected.has_value())
+        return Verdict(Equal(found->value, expected->value), found->text, expected->text);
+    }
     const std::optional<Number> expected = ParseNumber(*expected_text);
     if (!expected.has_value()) {
       return GradeError{absl::StrCat("row ", input.row.index, ": the expected value \"",
                                      std::string(expected_text->substr(0, 100)),
                                      "\" is not a number")};
     }
-    const std::optional<Number> found = FindIn(input.completion);
+    const std::optional<Number> found = part.has_value() ? FindIn(*part) : std::nullopt;
     if (!found.has_value()) return Score{0.0, {}, "no number found"};
-    if (Equal(*found, *expected)) return Grade(std::in_place_type<Score>, 1.0);
-    Score wrong;
-    wrong.reason.reserve(std::min<size_t>(found->text.size(), 100) + expected->text.size() + 17);
-    wrong.reason.append("found ").append(found->text.substr(0, 100));
-    wrong.reason.append(", expected ").append(expected->text);
-    return wrong;
+    return Verdict(Equal(*found, *expected), found->text, expected->text);
   }
 
  private:
-  std::optional<Number> FindIn(std::string_view text) const {
-    if (!extract_.has_pattern()) {
-      return extract_.picks_last() ? FindLastNumber(text) : FindFirstNumber(text);
-    }
-    const std::optional<std::string_view> part = extract_.Find(text);
-    return part.has_value() ? ParseNumber(*part) : std::nullopt;
+  static Grade Verdict(bool equal, std::string_view found, std::string_view expected) {
+    Grade grade(std::in_place_type<Score>, equal ? 1.0 : 0.0);
+    if (equal) return grade;
+    std::string& reason = std::get<Score>(grade).reason;
+    found = found.substr(0, 100);
+    reason.reserve(found.size() + expected.size() + 17);
+    reason.append("found ").append(found).append(", expected ").append(expected);
+    return grade;
+  }
+
+  // In what `extract` found, or in all of the completion.
+  std::optional<Number> FindIn(std::string_view part) const {
+    if (extract_.has_pattern()) return ParseNumber(part);
+    return extract_.picks_last() ? FindLastNumber(part) : FindFirstNumber(part);
   }
 
   bool Equal(const Number& found, const Number& expected) const {
     const double allowed = std::max(tolerance_, relative_ * std::abs(expected.value));
     if (allowed == 0) return found.exact == expected.exact;
     return std::abs(found.value - expected.value) <= allowed;
+  }
+  // Of short ones, which doubles hold exactly.
+  bool Equal(int64_t found, int64_t expected) const {
+    const double allowed =
+        std::max(tolerance_, relative_ * std::abs(static_cast<double>(expected)));
+    if (allowed == 0) return found == expected;
+    return static_cast<double>(std::abs(found - expected)) <= allowed;
   }
 
   Template expected_;

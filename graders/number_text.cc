@@ -164,19 +164,6 @@ std::optional<Number> Find(std::string_view text, bool last) {
   return found;
 }
 
-// Digits, with a minus perhaps: what most expected values are.
-std::optional<int64_t> ShortWholeNumber(std::string_view text) {
-  const bool negative = text.starts_with('-');
-  const std::string_view digits = text.substr(negative ? 1 : 0);
-  if (digits.empty() || digits.size() > kExactDigits) return std::nullopt;
-  int64_t value = 0;
-  for (const char c : digits) {
-    if (!IsDigit(c)) return std::nullopt;
-    value = 10 * value + (c - '0');
-  }
-  return negative ? -value : value;
-}
-
 // REQUIRES: `value` has at most kExactDigits digits.
 std::optional<Number> WholeNumber(int64_t value, std::string_view text) {
   std::optional<Number> number(std::in_place);
@@ -189,12 +176,30 @@ std::optional<Number> WholeNumber(int64_t value, std::string_view text) {
   return number;
 }
 
-}  // namespace
-
-std::optional<Number> ParseNumber(std::string_view text) {
+std::string_view WithoutBlanks(std::string_view text) {
   while (!text.empty() && IsBlank(text.front())) text.remove_prefix(1);
   while (!text.empty() && IsBlank(text.back())) text.remove_suffix(1);
-  if (const std::optional<int64_t> whole = ShortWholeNumber(text)) return WholeNumber(*whole, text);
+  return text;
+}
+
+}  // namespace
+
+std::optional<ShortWholeNumber> ParseShortWholeNumber(std::string_view text) {
+  text = WithoutBlanks(text);
+  const bool negative = text.starts_with('-');
+  const std::string_view digits = text.substr(negative ? 1 : 0);
+  if (digits.empty() || digits.size() > kExactDigits) return std::nullopt;
+  int64_t value = 0;
+  for (const char c : digits) {
+    if (!IsDigit(c)) return std::nullopt;
+    value = 10 * value + (c - '0');
+  }
+  return ShortWholeNumber{negative ? -value : value, text};
+}
+
+std::optional<Number> ParseNumber(std::string_view text) {
+  if (const auto whole = ParseShortWholeNumber(text)) return WholeNumber(whole->value, whole->text);
+  text = WithoutBlanks(text);
   size_t begin = 0;
   while (begin < text.size() && !StartsNumber(text, begin)) ++begin;
   if (begin == text.size()) return std::nullopt;

@@ -27,6 +27,14 @@ struct Number {
 // The whole of `text` must be one number, surrounding blanks, a "$" in front and a "%" behind aside ("50%" is 50).
 std::optional<Number> ParseNumber(std::string_view text);
 
+// Up to 15 digits with nothing but a "-" in front and blanks around them, which is what most expected values are; nullopt: not
+// that. The same as ParseNumber says, sooner.
+struct ShortWholeNumber {
+  int64_t value;
+  std::string_view text;  // without the blanks
+};
+std::optional<ShortWholeNumber> ParseShortWholeNumber(std::string_view text);
+
 // The first or last number within `text`. A "-" or "+" is a sign only where no letter, digit or ")" comes before it
 // ("5-3" holds 5 and 3). A comma separates thousands only between groups of three digits ("1,23" holds 1 and 23).
 std::optional<Number> FindFirstNumber(std::string_view text);

@@ -111,6 +111,15 @@ class Table {
       if (keys_[number - 1] == key) return number - 1;
     }
   }
+  // size(): it has no number.
+  size_t Find(uint64_t hash, const Key& key) const {
+    const size_t mask = slots_.size() - 1;
+    for (size_t at = hash >> shift_;; at = (at + 1) & mask) {
+      const uint32_t number = slots_[at];
+      if (number == 0) return keys_.size();
+      if (keys_[number - 1] == key) return number - 1;
+    }
+  }
   size_t size() const { return keys_.size(); }
 
  private:
@@ -142,12 +151,19 @@ class WordNumbers {
 
   uint32_t Number(std::string_view word) {
     const numbering_internal::WordKey key(word, seed_);
-    return table_.Number(numbering_internal::Mix(key.hash, 0x9E3779B97F4A7C15u),
-                         {key.front, key.back, word});
+    return table_.Number(HashOf(key), {key.front, key.back, word});
+  }
+  // size(): it has not been numbered.
+  size_t Find(std::string_view word) const {
+    const numbering_internal::WordKey key(word, seed_);
+    return table_.Find(HashOf(key), {key.front, key.back, word});
   }
   size_t size() const { return table_.size(); }
 
  private:
+  static uint64_t HashOf(const numbering_internal::WordKey& key) {
+    return numbering_internal::Mix(key.hash, 0x9E3779B97F4A7C15u);
+  }
   struct Word {
     uint64_t front, back;
     std::string_view text;

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "graders/numbering.h"
-#include "graders/unicode_text.h"
+#include "graders/remembered.h"
 #include "rft/core/json_writer.h"
 #include "rft/core/text.h"
 
@@ -27,161 +27,193 @@ constexpr size_t kPadding = 32;  // zeros behind the text: it ends there for eve
 constexpr size_t kMaxKept = 4;   // readers' buffers, per thread
 constexpr size_t kMaxKeptNodes = 1 << 14;
 constexpr size_t kFewMembers = 24;
-constexpr size_t kRemembered = 64;  // texts, per thread
-constexpr size_t kMaxRememberedBytes = 4096;
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
-// The first quote, backslash or control character from `at` on.
-const char* EndOfPlain(const char* at) {
+// The first quote, backslash or control character from `at` on; with kAsciiOnly, or byte beyond ASCII.
+template <bool kAsciiOnly>
+inline char* EndOfPlain(char* at) {
 #if defined(__SSE2__)
   for (;; at += 16) {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
-    const __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes);
+    // Bytes beyond ASCII are negative.
+    const __m128i special = kAsciiOnly
+                                ? _mm_cmplt_epi8(bytes, _mm_set1_epi8(0x20))
+                                : _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes);
     const __m128i found =
-        _mm_or_si128(control, _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')),
+        _mm_or_si128(special, _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')),
                                            _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'))));
     if (const auto bits = static_cast<uint32_t>(_mm_movemask_epi8(found)); bits != 0)
       return at + std::countr_zero(bits);
   }
 #else
-  while (*at != '"' && *at != '\\' && static_cast<unsigned char>(*at) > 0x1F) ++at;
+  const auto is_plain = [](char c) {
+    return c != '"' && c != '\\' && static_cast<unsigned char>(c) > 0x1F &&
+           !(kAsciiOnly && static_cast<unsigned char>(c) >= 0x80);
+  };
+  while (is_plain(*at)) ++at;
   return at;
 #endif
 }
 
 }  // namespace
 
-// Reads text that kPadding zeros follow. Escapes are undone in place.
+// Reads a copy of a text that kPadding zeros follow. Escapes are undone in place.
 class QuickJsonParser {
  public:
-  QuickJsonParser(char* text, std::vector<QuickValue>* nodes) : at_(text), nodes_(*nodes) {}
+  QuickJsonParser(std::string_view text, std::vector<QuickValue>* nodes)
+      : text_(text), nodes_(*nodes), all_(nodes->data()), num_all_(nodes->size()) {}
 
   // False: not taken.
-  bool Parse(const char* end) {
-    SkipBlanks();
-    if (!Value(0)) return false;
-    SkipBlanks();
-    return at_ == end;
+  bool Parse(char* copy) {
+    const char* const end = copy + text_.size();
+    char* const at = Value(SkipBlanks(copy), 0);
+    return at != nullptr && SkipBlanks(at) == end;
   }
 
  private:
-  void SkipBlanks() {
-    while (*at_ == ' ' || *at_ == '\n' || *at_ == '\r' || *at_ == '\t') ++at_;
+  // The readers get where a value begins and say where it ends; null: not taken. The place goes from hand to hand instead of being a
+  // member: it stays in a register.
+
+  static char* SkipBlanks(char* at) {
+    while (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t') ++at;
+    return at;
   }
 
-  bool Value(int depth) {
-    switch (*at_) {
+  char* Value(char* at, int depth) {
+    switch (*at) {
       case '{':
-        return Object(depth);
+        return Object(at, depth);
       case '[':
-        return Array(depth);
+        return Array(at, depth);
       case '"':
-        return String();
+        return String(at);
       case 't':
-        return Word("true", Kind::kBool, true);
+        return Word(at, "true", Kind::kBool, true);
       case 'f':
-        return Word("false", Kind::kBool, false);
+        return Word(at, "false", Kind::kBool, false);
       case 'n':
-        return Word("null", Kind::kNull, false);
+        return Word(at, "null", Kind::kNull, false);
       default:
-        return Number();
+        return Number(at);
     }
   }
 
-  bool Word(std::string_view word, Kind kind, bool value) {
-    if (std::memcmp(at_, word.data(), word.size()) != 0) return false;
-    at_ += word.size();
+  char* Word(char* at, std::string_view word, Kind kind, bool value) {
+    if (std::memcmp(at, word.data(), word.size()) != 0) return nullptr;
     Add(kind).boolean_ = value;
-    return true;
+    return at + word.size();
   }
 
-  bool Object(int depth) {
-    if (depth == kMaxDepth) return false;
-    const size_t index = Open(Kind::kObject);
-    std::string_view keys[kFewMembers];
+  char* Object(char* at, int depth) {
+    if (depth == kMaxDepth) return nullptr;
+    const size_t index = count_;
+    Add(Kind::kObject);
+    at = SkipBlanks(at + 1);
+    uint32_t keys[kFewMembers];  // their nodes
     uint32_t size = 0;
-    if (*at_ != '}') {
-      for (;; ++at_, SkipBlanks()) {
-        if (size == kFewMembers || *at_ != '"' || !String()) return false;
-        const std::string_view key = nodes_[count_ - 1].text();
+    if (*at != '}') {
+      for (;; at = SkipBlanks(at + 1)) {
+        if (size == kFewMembers || *at != '"') return nullptr;
+        const size_t key = count_;
+        at = String(at);
+        if (at == nullptr) return nullptr;
         for (uint32_t i = 0; i < size; ++i) {
-          if (numbering_internal::SameShortText(keys[i], key)) return false;
+          if (numbering_internal::SameShortText(all_[keys[i]].text(), all_[key].text()))
+            return nullptr;
         }
-        keys[size++] = key;
-        SkipBlanks();
-        if (*at_ != ':') return false;
-        ++at_;
-        SkipBlanks();
-        if (!Value(depth + 1)) return false;
-        SkipBlanks();
-        if (*at_ != ',') break;
+        keys[size++] = static_cast<uint32_t>(key);
+        at = SkipBlanks(at);
+        if (*at != ':') return nullptr;
+        at = Value(SkipBlanks(at + 1), depth + 1);
+        if (at == nullptr) return nullptr;
+        at = SkipBlanks(at);
+        if (*at != ',') break;
       }
-      if (*at_ != '}') return false;
+      if (*at != '}') return nullptr;
     }
     Close(index, size);
-    return true;
+    return at + 1;
   }
 
-  bool Array(int depth) {
-    if (depth == kMaxDepth) return false;
-    const size_t index = Open(Kind::kArray);
+  char* Array(char* at, int depth) {
+    if (depth == kMaxDepth) return nullptr;
+    const size_t index = count_;
+    Add(Kind::kArray);
+    at = SkipBlanks(at + 1);
     uint32_t size = 0;
-    if (*at_ != ']') {
-      for (;; ++at_, SkipBlanks()) {
-        if (!Value(depth + 1)) return false;
+    if (*at != ']') {
+      for (;; at = SkipBlanks(at + 1)) {
+        at = Value(at, depth + 1);
+        if (at == nullptr) return nullptr;
         ++size;
-        SkipBlanks();
-        if (*at_ != ',') break;
+        at = SkipBlanks(at);
+        if (*at != ',') break;
       }
-      if (*at_ != ']') return false;
+      if (*at != ']') return nullptr;
     }
     Close(index, size);
-    return true;
+    return at + 1;
   }
 
-  size_t Open(Kind kind) {
-    Add(kind);
-    ++at_;
-    SkipBlanks();
-    return count_ - 1;
-  }
   void Close(size_t index, uint32_t size) {
-    ++at_;
-    nodes_[index].size_ = size;
-    nodes_[index].span_ = static_cast<uint32_t>(count_ - index);
+    all_[index].size_ = size;
+    all_[index].span_ = static_cast<uint32_t>(count_ - index);
   }
 
   // Until the next one.
   QuickValue& Add(Kind kind) {
-    if (count_ == nodes_.size()) nodes_.resize(2 * count_ + 16);
-    QuickValue& node = nodes_[count_++];
+    if (count_ == num_all_) MakeRoom();
+    QuickValue& node = all_[count_++];
     node.kind_ = kind;
     node.span_ = 1;
     return node;
   }
+  [[gnu::noinline]] void MakeRoom() {
+    nodes_.resize(2 * num_all_ + 16);
+    all_ = nodes_.data();
+    num_all_ = nodes_.size();
+  }
 
-  bool String() {
-    char* const begin = ++at_;
-    at_ = const_cast<char*>(EndOfPlain(at_));
-    char* end = at_;
-    while (*at_ == '\\') {
-      const char c = Unescaped(at_[1]);
-      if (c == '\0') return false;
-      *end++ = c;
-      at_ += 2;
-      const char* const stop = EndOfPlain(at_);
-      const auto plain = static_cast<size_t>(stop - at_);
-      std::memmove(end, at_, plain);
-      end += plain;
-      at_ += plain;
-    }
-    if (*at_ != '"') return false;
-    ++at_;
+  char* String(char* at) {
+    char* const begin = at + 1;
+    char* const end = EndOfPlain<true>(begin);
+    if (*end != '"') return LongString(begin, end);
+    return AddText(begin, end, end);
+  }
+  // The text, and the quote at its end.
+  char* AddText(char* begin, char* end, char* quote) {
     QuickValue& node = Add(Kind::kString);
     node.text_ = begin;
     node.size_ = static_cast<uint32_t>(end - begin);
-    return true;
+    return quote + 1;
+  }
+
+  // With escapes, or beyond ASCII; it is plain up to `at`.
+  [[gnu::noinline]] char* LongString(char* begin, char* at) {
+    char* end = at;
+    while (*at != '"') {
+      if (*at == '\\') {
+        const char c = Unescaped(at[1]);
+        if (c == '\0') return nullptr;
+        *end++ = c;
+        at += 2;
+      } else if (static_cast<unsigned char>(*at) < 0x80 || !IsUtf8()) {
+        return nullptr;  // a control character; the end of the text
+      }
+      char* const stop = is_utf8_ ? EndOfPlain<false>(at) : EndOfPlain<true>(at);
+      const auto plain = static_cast<size_t>(stop - at);
+      std::memmove(end, at, plain);
+      end += plain;
+      at += plain;
+    }
+    return AddText(begin, end, at);
+  }
+
+  // Of all of the text, looked at once.
+  bool IsUtf8() {
+    is_utf8_ = is_utf8_ || !FindInvalidUtf8(text_).has_value();
+    return is_utf8_;
   }
 
   // 0: not one that is taken.
@@ -206,58 +238,60 @@ class QuickJsonParser {
     }
   }
 
-  bool Number() {
-    const char* const begin = at_;
-    const bool negative = *at_ == '-';
-    at_ += negative;
-    const char* const digits = at_;
+  char* Number(char* at) {
+    char* const begin = at;
+    const bool negative = *at == '-';
+    at += negative;
+    const char* const digits = at;
     uint64_t value = 0;
-    for (; IsDigit(*at_); ++at_) value = 10 * value + static_cast<uint64_t>(*at_ - '0');
-    const auto num_digits = at_ - digits;
-    if (num_digits == 0 || (*digits == '0' && (num_digits > 1 || negative))) return false;
+    for (; IsDigit(*at); ++at) value = 10 * value + static_cast<uint64_t>(*at - '0');
+    const auto num_digits = at - digits;
+    if (num_digits == 0 || (*digits == '0' && (num_digits > 1 || negative))) return nullptr;
     QuickValue& node = Add(Kind::kInt);
-    if (*at_ != '.' && *at_ != 'e' && *at_ != 'E' && num_digits <= 18) {
-      node.integer_ = negative ? -static_cast<int64_t>(value) : static_cast<int64_t>(value);
-      return true;
-    }
-    return LongNumber(begin, node);
+    if (*at == '.' || *at == 'e' || *at == 'E' || num_digits > 18)
+      return LongNumber(begin, at, node);
+    node.integer_ = negative ? -static_cast<int64_t>(value) : static_cast<int64_t>(value);
+    return at;
   }
 
-  // `at_` is behind its whole part.
-  bool LongNumber(const char* begin, QuickValue& node) {
+  // `at` is behind its whole part.
+  static char* LongNumber(const char* begin, char* at, QuickValue& node) {
     bool whole = true;
-    const auto skip_digits = [this] {
-      const char* const from = at_;
-      while (IsDigit(*at_)) ++at_;
-      return at_ != from;
+    const auto skip_digits = [&at] {
+      const char* const from = at;
+      while (IsDigit(*at)) ++at;
+      return at != from;
     };
-    if (*at_ == '.') {
+    if (*at == '.') {
       whole = false;
-      ++at_;
-      if (!skip_digits()) return false;
+      ++at;
+      if (!skip_digits()) return nullptr;
     }
-    if (*at_ == 'e' || *at_ == 'E') {
+    if (*at == 'e' || *at == 'E') {
       whole = false;
-      ++at_;
-      if (*at_ == '+' || *at_ == '-') ++at_;
-      if (!skip_digits()) return false;
+      ++at;
+      if (*at == '+' || *at == '-') ++at;
+      if (!skip_digits()) return nullptr;
     }
     const auto reads = [&](auto* value) {
-      const auto [end, error] = std::from_chars(begin, static_cast<const char*>(at_), *value);
-      return error == std::errc() && end == at_;
+      const auto [end, error] = std::from_chars(begin, static_cast<const char*>(at), *value);
+      return error == std::errc() && end == at;
     };
     if (!whole) {
       node.kind_ = Kind::kDouble;
-      return reads(&node.real_);
+      return reads(&node.real_) ? at : nullptr;
     }
-    if (reads(&node.integer_)) return true;
+    if (reads(&node.integer_)) return at;
     node.kind_ = Kind::kUint;
-    return reads(&node.natural_);
+    return reads(&node.natural_) ? at : nullptr;
   }
 
-  char* at_;
-  std::vector<QuickValue>& nodes_;  // the first count_
+  const std::string_view text_;  // as it was written
+  std::vector<QuickValue>& nodes_;
+  QuickValue* all_;  // its data; the first count_ are read
+  size_t num_all_;
   size_t count_ = 0;
+  bool is_utf8_ = false;  // known to be
 };
 
 struct QuickJson::Buffers {
@@ -273,33 +307,19 @@ std::vector<std::unique_ptr<QuickJson::Buffers>>& Kept() {
 }
 
 const QuickValue* ReadInto(QuickJson::Buffers& buffers, std::string_view text) {
-  if (text.size() > kMaxBytes || (!IsAscii(text) && FindInvalidUtf8(text).has_value()))
-    return nullptr;
+  if (text.size() > kMaxBytes) return nullptr;
   std::vector<char>& padded = buffers.padded;
   if (padded.size() < text.size() + kPadding) padded.resize(2 * text.size() + kPadding);
   if (!text.empty()) std::memcpy(padded.data(), text.data(), text.size());
   std::memset(padded.data() + text.size(), 0, kPadding);
-  QuickJsonParser parser(padded.data(), &buffers.nodes);
-  return parser.Parse(padded.data() + text.size()) ? buffers.nodes.data() : nullptr;
+  QuickJsonParser parser(text, &buffers.nodes);
+  return parser.Parse(padded.data()) ? buffers.nodes.data() : nullptr;
 }
 
-struct Memory {
-  std::string text;
+struct ReadText {
   QuickJson::Buffers buffers;
   const QuickValue* value = nullptr;
 };
-
-// Where a text is remembered: few of its bytes tell those of a data set apart well enough.
-size_t PlaceOf(std::string_view text) {
-  using numbering_internal::Load;
-  uint64_t hash = text.size();
-  if (text.size() >= 8) {
-    for (const size_t at : {size_t{0}, text.size() / 4, text.size() / 2, text.size() - 8})
-      hash = numbering_internal::Mix(
-          hash ^ Load<uint64_t>(text.data() + std::min(at, text.size() - 8)), 0x9E3779B97F4A7C15u);
-  }
-  return hash % kRemembered;
-}
 
 json::value NumberOf(const QuickValue& value) {
   if (value.kind() == Kind::kInt) return value.integer();
@@ -358,18 +378,13 @@ QuickJson::~QuickJson() {
 const QuickValue* QuickJson::Read(std::string_view text) { return ReadInto(*buffers_, text); }
 
 const QuickValue* QuickJson::ReadRemembered(std::string_view text) {
-  thread_local std::unique_ptr<Memory> memories[kRemembered];
-  thread_local Memory long_text;
-  if (text.size() > kMaxRememberedBytes) return ReadInto(long_text.buffers, text);
-  std::unique_ptr<Memory>& memory = memories[PlaceOf(text)];
-  if (memory == nullptr) {
-    memory = std::make_unique<Memory>();
-  } else if (memory->text == text) {
-    return memory->value;
-  }
-  memory->text = text;
-  memory->value = ReadInto(memory->buffers, text);
-  return memory->value;
+  thread_local Remembered<ReadText> memory;
+  return memory
+      .Of(text, 0,
+          [](std::string_view text, ReadText* read) {
+            read->value = ReadInto(read->buffers, text);
+          })
+      .value;
 }
 
 bool JsonEqual(const QuickValue& a, const QuickValue& b, double tolerance) {

@@ -68,7 +68,7 @@ class Repetition : public Grader {
     Score score{1.0, {}, ""};
     if (ngrams.size() > 0)
       score.value = static_cast<double>(ngrams.num_distinct()) / static_cast<double>(ngrams.size());
-    score.sub_scores.emplace("repeated", 1.0 - score.value);
+    score.sub_scores["repeated"] = 1.0 - score.value;
     return score;
   }
 

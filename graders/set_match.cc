@@ -12,15 +12,18 @@
 #include <array>
 #include <boost/json/array.hpp>
 #include <list>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "graders/extract.h"
 #include "graders/grader.h"
 #include "graders/numbering.h"
 #include "graders/param_reader.h"
+#include "graders/remembered.h"
 #include "graders/template.h"
 #include "graders/unicode_text.h"
 #include "rft/core/status_macros.h"
@@ -33,6 +36,12 @@ namespace {
 struct Items {
   absl::InlinedVector<std::string_view, 16> listed;
   std::list<std::string> made;
+};
+
+// What a row expects, each item once.
+struct Wanted {
+  Items items;
+  std::optional<WordNumbers> numbers;  // of `items.listed`, in that order
 };
 
 using Characters = std::array<bool, 256>;
@@ -69,7 +78,12 @@ class SetMatch : public Grader {
     grader->expected_ = ReadTemplate(params, "expected", "{{item.answer}}");
     grader->input_ = ReadTemplate(params, "input", "{{sample.output_text}}");
     grader->extract_ = Extract::Read(params);
-    grader->separates_ = CharactersOf(params.String("separators", ",;\n"));
+    const Characters separates = CharactersOf(params.String("separators", ",;\n"));
+    for (size_t c = 0; c < separates.size(); ++c) {
+      const bool may_be_upper_case = (c >= 'A' && c <= 'Z') || c >= 0x80;
+      grader->kinds_[c] = static_cast<uint8_t>((separates[c] ? kSeparates : 0) |
+                                               (may_be_upper_case ? kMayBeUpperCase : 0));
+    }
     grader->ignore_case_ = params.Bool("ignore_case", true);
     const std::vector<std::string> kinds = {"exact", "f1", "jaccard", "precision", "recall"};
     const std::string kind = params.Choice("score", kinds, "exact");
@@ -86,32 +100,45 @@ class SetMatch : public Grader {
     if (!expected_text.ok()) return GradeWithoutText(expected_text.status());
     const std::optional<std::string_view> part = extract_.Find(*text);
     if (!part.has_value()) return Score{0.0, {}, "`extract` matches nothing"};
-    Items found, expected;
+    thread_local Remembered<Wanted> memory;
+    const auto read = [this](std::string_view text, Wanted* made) {
+      made->items = Items();
+      Read(text, &made->items);
+      auto& listed = made->items.listed;
+      made->numbers.emplace(listed.size());
+      size_t kept = 0;
+      for (const std::string_view item : listed) {
+        if (made->numbers->Number(item) == kept) listed[kept++] = item;
+      }
+      listed.resize(kept);
+    };
+    const Wanted& wanted = memory.Of(*expected_text, id_, read);
+    Items found;
     Read(*part, &found);
-    Read(*expected_text, &expected);
-    // Items as numbers, those of `expected` first.
-    WordNumbers numbers(expected.listed.size() + found.listed.size());
-    absl::InlinedVector<std::string_view, 16> wanted;  // each once
-    for (const std::string_view item : expected.listed) {
-      if (numbers.Number(item) == wanted.size()) wanted.push_back(item);
-    }
-    absl::InlinedVector<bool, 16> is_found(wanted.size(), false);
+    absl::InlinedVector<bool, 16> is_found(wanted.items.listed.size(), false);
+    std::optional<WordNumbers> others;
     for (const std::string_view item : found.listed) {
-      if (const uint32_t number = numbers.Number(item); number < wanted.size())
+      if (const uint32_t number = wanted.numbers->Find(item); number < is_found.size()) {
         is_found[number] = true;
-    }
-    std::string missing;
-    size_t num_common = 0;
-    for (size_t i = 0; i < wanted.size(); ++i) {
-      if (is_found[i]) {
-        ++num_common;
-      } else if (missing.size() < 200) {
-        if (missing.empty()) missing.reserve(64);
-        missing.append(missing.empty() ? "missing: " : ", ").append(wanted[i].substr(0, 50));
+      } else {
+        if (!others.has_value()) others.emplace(found.listed.size());
+        others->Number(item);
       }
     }
+    const auto num_common = static_cast<size_t>(std::count(is_found.begin(), is_found.end(), true));
+    return Verdict(wanted.items.listed, is_found, num_common,
+                   num_common + (others ? others->size() : 0));
+  }
+
+ private:
+  enum class Kind { kExact, kF1, kJaccard, kPrecision, kRecall };
+  static constexpr uint8_t kSeparates = 1;       // kinds of characters
+  static constexpr uint8_t kMayBeUpperCase = 2;  // else LowerUtf8 leaves it alone
+
+  Grade Verdict(absl::Span<const std::string_view> wanted, absl::Span<const bool> is_found,
+                size_t num_common, size_t num_all_found) const {
     const auto common = static_cast<double>(num_common);
-    const auto num_found = static_cast<double>(numbers.size() - wanted.size() + num_common);
+    const auto num_found = static_cast<double>(num_all_found);
     const auto num_expected = static_cast<double>(wanted.size());
     const auto share = [](double part, double whole) { return whole == 0 ? 1.0 : part / whole; };
     const double precision = share(common, num_found);
@@ -121,16 +148,20 @@ class SetMatch : public Grader {
     if (score_ == Kind::kJaccard) value = share(common, num_found + num_expected - common);
     if (score_ == Kind::kPrecision) value = precision;
     if (score_ == Kind::kRecall) value = recall;
-    if (missing.empty() && num_found > common)
-      missing = absl::StrCat(num_found - common, " items that were not expected");
-    Score score{value, {}, std::move(missing)};
-    score.sub_scores.emplace("precision", precision);
-    score.sub_scores.emplace("recall", recall);
-    return score;
+    Grade grade(std::in_place_type<Score>, value);
+    Score& score = std::get<Score>(grade);
+    score.sub_scores["precision"] = precision;
+    score.sub_scores["recall"] = recall;
+    std::string& missing = score.reason;
+    for (size_t i = 0; i < is_found.size() && missing.size() < 200; ++i) {
+      if (is_found[i]) continue;
+      if (missing.empty()) missing.reserve(64);
+      missing.append(missing.empty() ? "missing: " : ", ").append(wanted[i].substr(0, 50));
+    }
+    if (missing.empty() && num_all_found > num_common)
+      missing = absl::StrCat(num_all_found - num_common, " items that were not expected");
+    return grade;
   }
-
- private:
-  enum class Kind { kExact, kF1, kJaccard, kPrecision, kRecall };
 
   void Read(std::string_view text, Items* items) const {
     const size_t first = text.find_first_not_of(" \t\r\n");
@@ -147,10 +178,14 @@ class SetMatch : public Grader {
     const char* const end = text.data() + text.size();
     for (const char* begin = text.data();;) {
       const char* stop = begin;
-      bool has_upper_case = false;
-      for (; stop != end && !separates_[static_cast<unsigned char>(*stop)]; ++stop)
-        has_upper_case |= MayBeUpperCase(*stop);
-      Add(std::string_view(begin, static_cast<size_t>(stop - begin)), has_upper_case, items);
+      uint8_t kinds = 0;
+      for (; stop != end; ++stop) {
+        const uint8_t kind = kinds_[static_cast<unsigned char>(*stop)];
+        if ((kind & kSeparates) != 0) break;
+        kinds |= kind;
+      }
+      Add(std::string_view(begin, static_cast<size_t>(stop - begin)),
+          (kinds & kMayBeUpperCase) != 0, items);
       if (stop == end) break;
       begin = stop + 1;
     }
@@ -166,15 +201,11 @@ class SetMatch : public Grader {
     items->listed.push_back(trimmed);
   }
 
-  // False: LowerUtf8 leaves it alone.
-  static bool MayBeUpperCase(char c) {
-    return (c >= 'A' && c <= 'Z') || static_cast<unsigned char>(c) >= 0x80;
-  }
-
   Template expected_;
   Template input_;
   Extract extract_;
-  Characters separates_{};
+  std::array<uint8_t, 256> kinds_{};
+  const uint64_t id_ = NewReadingId();
   Kind score_ = Kind::kExact;
   bool ignore_case_ = true;
 };

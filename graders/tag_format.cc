@@ -44,7 +44,7 @@ class TagFormat : public Grader {
     for (const Tag& tag : tags_) {
       size_t begin = 0, close_end = 0;
       const std::string mistake = Section(text, tag, end, &begin, &close_end);
-      score.sub_scores.insert_or_assign(tag.name, mistake.empty() ? 1.0 : 0.0);
+      score.sub_scores[tag.name] = mistake.empty() ? 1.0 : 0.0;
       if (!mistake.empty()) {
         absl::StrAppend(&score.reason, score.reason.empty() ? "" : "; ", mistake);
         continue;

@@ -16,6 +16,7 @@
 #include "graders/common_subsequence.h"
 #include "graders/numbering.h"
 #include "graders/porter_stemmer.h"
+#include "graders/remembered.h"
 #include "graders/unicode_text.h"
 #include "rft/core/text.h"
 
@@ -94,17 +95,37 @@ absl::Status CheckLength(size_t a, size_t b, const char* unit) {
       "texts of ", a, " and ", b, " ", unit, " are too long to compare (65536 each would do)"));
 }
 
+// A reference in ASCII, ready to be compared with the completions of a group.
+struct FuzzyReference {
+  bool is_ascii = false;
+  SubsequencePattern pattern;
+};
+constexpr size_t kMaxRememberedReference = 1024;  // bytes; 33 KB of rows at most
+
 absl::StatusOr<double> FuzzyMatch(std::string_view candidate, std::string_view reference) {
-  const auto compare = [](const auto& a, const auto& b) -> absl::StatusOr<double> {
+  const auto compare = [](const auto& a, const auto& b, auto common) -> absl::StatusOr<double> {
     if (a.empty() && b.empty()) return 1.0;
     if (absl::Status status = CheckLength(a.size(), b.size(), "characters"); !status.ok())
       return status;
-    const size_t common = CommonSubsequence(a, b);
-    return 2.0 * static_cast<double>(common) / static_cast<double>(a.size() + b.size());
+    return 2.0 * static_cast<double>(common()) / static_cast<double>(a.size() + b.size());
   };
-  if (IsAscii(candidate) && IsAscii(reference)) return compare(candidate, reference);
-  return compare(std::u32string_view(DecodeUtf8(candidate)),
-                 std::u32string_view(DecodeUtf8(reference)));
+  if (IsAscii(candidate)) {
+    if (reference.size() <= kMaxRememberedReference) {
+      thread_local Remembered<FuzzyReference, 16, kMaxRememberedReference> memory;
+      const FuzzyReference& known =
+          memory.Of(reference, 0, [](std::string_view text, FuzzyReference* made) {
+            made->is_ascii = IsAscii(text);
+            if (made->is_ascii) made->pattern.Set(text);
+          });
+      if (known.is_ascii)
+        return compare(candidate, reference, [&] { return known.pattern.Common(candidate); });
+    } else if (IsAscii(reference)) {
+      return compare(candidate, reference, [&] { return CommonSubsequence(candidate, reference); });
+    }
+  }
+  const std::u32string a = DecodeUtf8(candidate), b = DecodeUtf8(reference);
+  return compare(a, b,
+                 [&] { return CommonSubsequence(std::u32string_view(a), std::u32string_view(b)); });
 }
 
 // mteval-v13a's tokeniser, as sacrebleu's four substitutions, one pass each. `text` gets the words' characters.

@@ -171,9 +171,9 @@ class ToolCallGrader : public Grader {
         right == 1.0 ? 1.0 : share(Matches(found, expected, /*with_arguments=*/false));
     Score score;
     score.value = share_ ? right : (right == 1.0 ? 1.0 : 0.0);
-    score.sub_scores.emplace("arguments", right);
-    score.sub_scores.emplace("count", found.size() == expected.size() ? 1.0 : 0.0);
-    score.sub_scores.emplace("name", names);
+    score.sub_scores["arguments"] = right;
+    score.sub_scores["count"] = found.size() == expected.size() ? 1.0 : 0.0;
+    score.sub_scores["name"] = names;
     if (right < 1.0) {
       score.reason = "called";
       for (const AnyCall& call : found) {

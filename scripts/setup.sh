@@ -18,7 +18,7 @@ MIN_DISK_GIB=6
 # --- 1. Operating system and system packages ---------------------------------------------------------------------------
 packages() {
   echo build-essential cmake ninja-build ccache mold git
-  echo libabsl-dev libre2-dev libyaml-cpp-dev libspdlog-dev libssl-dev libsqlite3-dev libsimdjson-dev libcld2-dev libseccomp-dev bubblewrap libgtest-dev libgmock-dev
+  echo libabsl-dev libre2-dev libyaml-cpp-dev libspdlog-dev libssl-dev libsqlite3-dev libcld2-dev libseccomp-dev bubblewrap libgtest-dev libgmock-dev
   echo curl apache2-utils  # clients that the server's tests use
   # Boost 1.81 or newer. Debian 12 has it beside its default 1.74, under its own name.
   if dpkg -s libboost-json1.81-dev >/dev/null 2>&1 || apt-cache show libboost-json1.81-dev >/dev/null 2>&1; then
@@ -57,7 +57,7 @@ install_packages() {
   [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || die "this is $(uname -s) on $(uname -m); rft builds on Linux x86_64" "use a Linux x86_64 machine or container"
   [ -z "${RFT_SKIP_APT:-}" ] || return 0
   command -v dpkg >/dev/null && command -v apt-get >/dev/null || die "no apt-get here: not Debian or Ubuntu" \
-    "install a C++20 compiler, cmake >= 3.25, ninja, Boost >= 1.81 (JSON), Abseil, RE2, yaml-cpp, spdlog, OpenSSL, SQLite, simdjson, CLD2, libseccomp, bubblewrap, GoogleTest and Python >= 3.11 with headers, then run RFT_SKIP_APT=1 $0"
+    "install a C++20 compiler, cmake >= 3.25, ninja, Boost >= 1.81 (JSON), Abseil, RE2, yaml-cpp, spdlog, OpenSSL, SQLite, CLD2, libseccomp, bubblewrap, GoogleTest and Python >= 3.11 with headers, then run RFT_SKIP_APT=1 $0"
   missing=$(missing_packages | tr '\n' ' ')
   [ -n "$missing" ] || return 0
   if [ "$(id -u)" -ne 0 ]; then

@@ -4,17 +4,18 @@
 // no score, masks the rollout, is counted, and never becomes a reward of 0.
 #pragma once
 
-#include <map>
 #include <string>
 #include <variant>
 #include <vector>
 
+#include "rft/core/sub_scores.h"
+
 namespace rft {
 
 struct Score {
-  double value = 0.0;                        // finite; a grader's NaN or Inf becomes a GradeError
-  std::map<std::string, double> sub_scores;  // named parts, reported as metrics
-  std::string reason;                        // kept in rollouts.jsonl
+  double value = 0.0;    // finite; a grader's NaN or Inf becomes a GradeError
+  SubScores sub_scores;  // named parts, reported as metrics
+  std::string reason;    // kept in rollouts.jsonl
   // Where in the completion the value was earned: one part per turn (model segment). What the parts leave of `value`
   // belongs to the last turn. Empty: all of it does. Read with advantage.level: turn.
   std::vector<double> turn_scores;

@@ -8,6 +8,7 @@
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "rft/tensor/copy.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/expert_adapters.h"
 #include "rft/tensor/experts_grouping.h"
@@ -235,7 +236,7 @@ Gradients BackwardOf(const at::Tensor& x, const at::Tensor& gate_weights, const 
     adapters.GateUpBackward(rows, dgate_up, drows);
     adapters.Scatter(drows, nullptr, dx);
   }
-  return {dx.to(dtype), dweights};
+  return {Convert(dx, dtype), dweights};
 }
 
 // Autograd keeps integers: four of each adapter.
@@ -260,7 +261,7 @@ struct ExpertsFunction : torch::autograd::Function<ExpertsFunction> {
                             int64_t weights_ptr, std::vector<int64_t> adapters) {
     const auto& weights = *reinterpret_cast<const ExpertWeights*>(weights_ptr);
     const Grouping g = GroupByExpert(experts, weights.num_experts());
-    at::Tensor y = residual.clone();
+    at::Tensor y = Clone(residual);
     const at::Tensor gate_up =
         AddInto(x, gate_weights, g, weights, PairAdapters(FromInts(adapters), g), y);
     ctx->save_for_backward({x, gate_weights, gate_up, g.offsets_E1, g.token_P, g.slot_P});

@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "rft/tensor/composite.h"
+#include "rft/tensor/copy.h"
 #include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
@@ -70,12 +71,12 @@ struct SwiGluLinearAddFunction : torch::autograd::Function<SwiGluLinearAddFuncti
     ctx->save_for_backward({gate_up});
     ctx->saved_data["weight"] = weight;
     return LinearAdd(Activation(gate_up), *reinterpret_cast<const Weight*>(weight),
-                     residual.clone());
+                     Clone(residual));
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto& w = *reinterpret_cast<const Weight*>(ctx->saved_data["weight"].toInt());
     const at::Tensor gate_up = ctx->get_saved_variables()[0];
-    const at::Tensor dy = grads[0].contiguous().to(gate_up.scalar_type());
+    const at::Tensor dy = Convert(grads[0].contiguous(), gate_up.scalar_type());
     if (NeedsWeightGradient(w)) AccumulateWeightGradient(Activation(gate_up), dy, w);
     const at::Tensor dactivation = InputGradient(dy, PackTransposed(w, dy.scalar_type()), w);
     return {ActivationBackward(gate_up, dactivation), grads[0], at::Tensor()};

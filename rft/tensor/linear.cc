@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "rft/tensor/composite.h"
+#include "rft/tensor/copy.h"
 #include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
@@ -64,14 +65,15 @@ struct LinearAddFunction : torch::autograd::Function<LinearAddFunction> {
                             int64_t weight) {
     ctx->save_for_backward({x});
     ctx->saved_data["weight"] = weight;
-    at::Tensor y = residual.clone();
+    at::Tensor y = Clone(residual);
     LinearAddInto(x, *reinterpret_cast<const Weight*>(weight), y);
     return y;
   }
   static variable_list backward(AutogradContext* ctx, variable_list dy) {
     const auto& w = *reinterpret_cast<const Weight*>(ctx->saved_data["weight"].toInt());
     const at::Tensor x = ctx->get_saved_variables()[0];
-    return {LinearBackward(x, dy[0].contiguous().to(x.scalar_type()), w), dy[0], at::Tensor()};
+    return {LinearBackward(x, Convert(dy[0].contiguous(), x.scalar_type()), w), dy[0],
+            at::Tensor()};
   }
 };
 
@@ -153,7 +155,7 @@ struct SelectFunction : torch::autograd::Function<SelectFunction> {
             Data<float>(dx)[source[i] * h + c] += ToFloat(Data<T>(g)[i * h + c]);
       });
     });
-    return {dx.to(g.scalar_type()), at::Tensor()};
+    return {Convert(dx, g.scalar_type()), at::Tensor()};
   }
 };
 

@@ -5,7 +5,6 @@
 
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
@@ -78,7 +77,7 @@ void AddTransposedProduct(const at::Tensor& dy, const at::Tensor& x,
     const int64_t tokens = x.size(0), k = x.size(1), ld_x = x.stride(0);
     const int64_t n = dy.size(1), ld_dy = dy.stride(0);
     const int64_t block = std::min(tokens, kTokenBlock), padded = RoundUp(block, 2);
-    at::Tensor dy_t = at::zeros({n, padded}, dy.options());
+    at::Tensor dy_t = at::empty({n, padded}, dy.options());
     at::Tensor x_packed = at::empty({PackedElements<T>(block, k)}, x.options());
     for (int64_t t0 = 0; t0 < tokens; t0 += block) {
       const int64_t count = std::min(block, tokens - t0), even = RoundUp(count, 2);

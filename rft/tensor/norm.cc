@@ -2,11 +2,12 @@
 #include <vector>
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "rft/tensor/composite.h"
+#include "rft/tensor/copy.h"
 #include "rft/tensor/cost_timer.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
@@ -63,12 +64,13 @@ at::Tensor NormForward(const at::Tensor& x, const at::Tensor& w, double eps, at:
 
 at::Tensor NormBackward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& rstd,
                         const at::Tensor& dy, const Parameter& parameter) {
-  at::Tensor dx = at::zeros_like(x);
+  at::Tensor dx = at::empty_like(x);
   const int64_t h = x.size(1);
   DispatchFloat(dy.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto backward_row = GetKernels().typed<T>().rms_norm_residual_backward;
     SumOverRows(x.size(0), h, parameter.grad, [&](int64_t begin, int64_t end, float* dw) {
+      std::fill(Data<float>(dx) + begin * h, Data<float>(dx) + end * h, 0.0f);
       for (int64_t i = begin; i < end; ++i)
         backward_row(Data<float>(x) + i * h, Data<float>(w), Data<T>(dy) + i * h,
                      Data<float>(rstd)[i], h, Data<float>(dx) + i * h, dw);
@@ -151,7 +153,7 @@ struct RotateFunction : torch::autograd::Function<RotateFunction> {
                             const at::Tensor& sin, int64_t layout_ptr, int64_t norm_ptr) {
     const auto& layout = *reinterpret_cast<const HeadLayout*>(layout_ptr);
     const auto& norm = *reinterpret_cast<const HeadNorm*>(norm_ptr);
-    at::Tensor y = qkv.clone(), rstd;
+    at::Tensor y = Clone(qkv), rstd;
     const bool normed = norm.q_weight_D.defined();
     if (normed)
       rstd = at::empty({qkv.size(0), layout.num_heads + layout.num_kv_heads},
@@ -172,7 +174,7 @@ struct RotateFunction : torch::autograd::Function<RotateFunction> {
                      &rstd = saved[4];
     const HeadLayout l{ctx->saved_data["heads"].toInt(), ctx->saved_data["kv_heads"].toInt(),
                        ctx->saved_data["head_dim"].toInt()};
-    at::Tensor dx = grads[0].clone();
+    at::Tensor dx = Clone(grads[0].contiguous());
     const int64_t d = l.head_dim, half = cos.size(1), heads = l.num_heads + l.num_kv_heads;
     DispatchFloat(dx.scalar_type(), [&](auto tag) {
       using T = typename decltype(tag)::type;

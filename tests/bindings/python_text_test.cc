@@ -1,6 +1,5 @@
 // The codec of a C++ program: an interpreter in this process, reached only through LoadPythonCodec.
 #include <cstdlib>
-#include <filesystem>
 #include <string>
 #include <thread>
 #include <vector>
@@ -10,25 +9,27 @@
 
 #include "absl/strings/str_cat.h"
 #include "bindings/python_text.h"
+#include "tests/testing/temp_dir.h"
 
 namespace rft {
 namespace {
 
 using ::testing::HasSubstr;
 
-// A folder with a small byte-level BPE and a ChatML template, made by the Python package; once for all tests.
+// A folder with a small byte-level BPE and a ChatML template, made by the Python package; once for all tests of this process, and of
+// no other: ctest runs each test in one of its own, several at a time.
 const std::string& TokenizerFolder() {
-  static const std::string* folder = [] {
-    const std::string path = ::testing::TempDir() + "rft_python_text_model";
-    std::filesystem::remove_all(path);
+  static const testing::TempDir folder;
+  static const std::string model = [] {
+    const std::string path = folder / "model";
     const std::string command = absl::StrCat(
         "'", RFT_TEST_PYTHON,
         "' -c \"import pathlib; from rft.tiny import save_tokenizer; save_tokenizer(pathlib.Path('",
         path, "'), ['What is 1 + 2?', '<answer>3</answer>', 'user assistant'] * 4)\"");
     EXPECT_EQ(std::system(command.c_str()), 0) << command;
-    return new std::string(path);
+    return path;
   }();
-  return *folder;
+  return model;
 }
 
 TEST(PythonTextTest, EncodesTextAndDecodesItWithoutPython) {
@@ -76,9 +77,8 @@ TEST(PythonTextTest, SaysWhichFolderIsMissing) {
 }
 
 TEST(PythonTextTest, SaysThatTheTokenizerIsMissing) {
-  const std::string folder = ::testing::TempDir() + "rft_python_text_empty";
-  std::filesystem::create_directories(folder);
-  auto codec = LoadPythonCodec(folder);
+  const testing::TempDir folder;
+  auto codec = LoadPythonCodec(folder.path());
   EXPECT_EQ(codec.status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(codec.status().message()), HasSubstr("tokenizer.json"));
 }

@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <random>
 #include <set>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "graders/common_subsequence.h"
 #include "graders/extract.h"
+#include "graders/number_text.h"
 #include "graders/numbering.h"
 #include "graders/quick_json.h"
 #include "graders/quick_regex.h"
@@ -237,6 +240,48 @@ TEST_F(QuickPathsTest, AlignsAsTheTableOfAllPairsDoes) {
   }
 }
 
+TEST_F(QuickPathsTest, AlignsTextsThatAreMuchAlike) {
+  for (int i = 0; i < 300; ++i) {
+    const std::string a = Text(1 + Below(i % 10 == 0 ? 1200 : 400), {"a", "b", "c", " ", "de"});
+    std::string b = a;
+    for (size_t edits = Below(4); edits > 0 && !b.empty(); --edits) {
+      const size_t at = Below(b.size());
+      if (Below(2) == 0) {
+        b.erase(at, 1 + Below(60));
+      } else {
+        b.insert(at, Text(1 + Below(60), {"x", "a", " "}));
+      }
+    }
+    const std::u32string x = DecodeUtf8(a), y = DecodeUtf8(b);
+    const size_t common = PlainCommonSubsequence(x, y);
+    EXPECT_EQ(CommonSubsequence(a, b), common) << a << " | " << b;
+    EXPECT_EQ(CommonSubsequence(x, y), common) << a << " | " << b;
+    SubsequencePattern pattern;
+    pattern.Set(Text(Below(500), {"other"}));
+    pattern.Set(a);
+    EXPECT_EQ(pattern.Common(b), common) << a << " | " << b;
+    EXPECT_EQ(pattern.Common(""), 0u);
+    EXPECT_EQ(pattern.Common(a), a.size());
+  }
+}
+
+TEST_F(QuickPathsTest, RemembersReferencesAndNothingElse) {
+  std::vector<std::string> references;
+  for (int i = 0; i < 40; ++i)
+    references.push_back(Text(Below(120), {"ab", "c", "de", i % 9 == 0 ? "\xC3\xA9" : "f"}));
+  for (int i = 0; i < 3000; ++i) {
+    const std::string& reference = references[Below(references.size())];
+    const std::string text = Text(Below(120), {"ab", "c", "e", Below(9) == 0 ? "\xC3\xA9" : "f"});
+    const std::u32string x = DecodeUtf8(text), y = DecodeUtf8(reference);
+    const double expected = x.empty() && y.empty()
+                                ? 1.0
+                                : 2.0 * static_cast<double>(PlainCommonSubsequence(x, y)) /
+                                      static_cast<double>(x.size() + y.size());
+    EXPECT_DOUBLE_EQ(*CompareTexts(TextMetric::kFuzzyMatch, text, reference), expected)
+        << text << " | " << reference;
+  }
+}
+
 TEST_F(QuickPathsTest, AlignsLongTextsAsTheTableOfAllPairsDoes) {
   const std::string a = Text(5000, {"ab", "cd", "x"}), b = Text(5200, {"ab", "cd", "y"});
   const std::u32string x = DecodeUtf8(a), y = DecodeUtf8(b);
@@ -256,6 +301,49 @@ TEST_F(QuickPathsTest, NumbersWordsInTheOrderTheyFirstCome) {
     EXPECT_EQ(numbers.Number(word), expected.try_emplace(word, number).first->second) << word;
   }
   EXPECT_EQ(numbers.size(), expected.size());
+  for (int i = 0; i < 500; ++i) {
+    const std::string word = Text(1 + Below(8), {"a", "b", "ab", "q"});
+    const auto known = expected.find(word);
+    EXPECT_EQ(numbers.Find(word), known == expected.end() ? numbers.size() : known->second) << word;
+  }
+}
+
+TEST_F(QuickPathsTest, ReadsShortWholeNumbersAsTheCarefulReaderDoes) {
+  int num_taken = 0;
+  for (int i = 0; i < 20000; ++i) {
+    const std::string text =
+        Text(Below(18), {"1", "0", "27", "9", "-", " ", "\n", "+", ".", "e", ",", "$"});
+    const std::optional<ShortWholeNumber> quick = ParseShortWholeNumber(text);
+    if (!quick.has_value()) continue;
+    ++num_taken;
+    const std::optional<Number> careful = ParseNumber(text);
+    ASSERT_TRUE(careful.has_value()) << text;
+    EXPECT_EQ(static_cast<double>(quick->value), careful->value) << text;
+    EXPECT_EQ(quick->text, careful->text) << text;
+    // Through the way of numbers that are not short and whole.
+    const std::optional<Number> same = ParseNumber(absl::StrCat(std::string(quick->text), ".0"));
+    ASSERT_TRUE(same.has_value()) << text;
+    EXPECT_EQ(same->exact, careful->exact) << text;
+  }
+  EXPECT_GT(num_taken, 1000);
+}
+
+// Graders that read lists in different ways share a thread's memory.
+TEST_F(QuickPathsTest, RemembersListsAsEachGraderReadsThem) {
+  const std::vector<Params> ways = {{}, {{"ignore_case", "false"}}, {{"separators", "|"}}};
+  std::vector<std::unique_ptr<Grader>> graders;
+  for (const Params& params : ways) graders.push_back(*CreateGrader(Spec("set_match", params)));
+  const Row row = RowWith({{"answer", "Oslo, Rome|Paris"}});
+  const auto score = [&](size_t way, std::string_view completion) {
+    return ScoreOf(graders[way]->Run({row, completion, {}, FinishReason::kStop}));
+  };
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(score(0, "rome|paris, oslo"), 1.0);
+    EXPECT_EQ(score(1, "rome|paris, oslo"), 0.0);
+    EXPECT_EQ(score(1, "Rome|Paris, Oslo"), 1.0);
+    EXPECT_EQ(score(2, "Rome|Paris, Oslo"), 0.0);
+    EXPECT_EQ(score(2, "Paris|oslo, rome"), 1.0);
+  }
 }
 
 // What the quick reader takes, the careful one takes as well, and the values are the same.
@@ -263,7 +351,9 @@ TEST_F(QuickPathsTest, ReadsJsonAsTheCarefulReaderDoes) {
   const std::vector<std::string> seeds = {
       R"({"tags": ["a", "b"], "age": 4711, "name": "n4711", "nested": {"x": null, "y": [true, false]}})",
       R"([1, -2, 3.25, 1e5, -0, 1.7976931348623157e308, 18446744073709551615, 9007199254740993])",
-      R"("a \"quoted\" \\ \/ \n text é")", R"({"a": {"a": {"a": [[[[]]]]}}, "b": 1.0})"};
+      R"("a \"quoted\" \\ \/ \n text é")",
+      R"({"a text that is longer than sixteen bytes": "and \"quoted\" behind them, ünd böyond: 漢字 \t end", "é": "é"})",
+      R"({"a": {"a": {"a": [[[[]]]]}}, "b": 1.0})"};
   int num_taken = 0, num_left = 0;
   const std::string bytes = "{}[]\",:0123456789.eE+-\\/ \ntrufalsn\xC3\xA9\xFF\x01";
   for (int i = 0; i < 20000; ++i) {

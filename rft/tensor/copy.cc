@@ -1,0 +1,36 @@
+#include "rft/tensor/copy.h"
+
+#include <cstring>
+
+#include <ATen/ops/empty_like.h>
+
+#include "rft/tensor/dispatch.h"
+#include "rft/tensor/kernels.h"
+#include "rft/tensor/parallel.h"
+
+namespace rft {
+
+at::Tensor Clone(const at::Tensor& x) {
+  if (!x.is_cpu()) return x.clone();
+  at::Tensor copy = at::empty_like(x);
+  const auto bytes = static_cast<int64_t>(x.nbytes());
+  ParallelFor(bytes, kMinParallelWork, [&](int64_t begin, int64_t end) {
+    std::memcpy(Data<char>(copy) + begin, Data<char>(x) + begin, end - begin);
+  });
+  return copy;
+}
+
+at::Tensor Convert(const at::Tensor& x, at::ScalarType dtype) {
+  if (x.scalar_type() == dtype || !x.is_cpu()) return x.to(dtype);
+  at::Tensor converted = at::empty_like(x, x.options().dtype(dtype));
+  const auto& kernels = GetKernels().bf16;
+  ParallelFor(x.numel(), kMinParallelWork, [&](int64_t begin, int64_t end) {
+    if (dtype == at::kBFloat16)
+      kernels.from_float(Data<float>(x) + begin, end - begin, Data<Bf16>(converted) + begin);
+    else
+      kernels.to_float(Data<Bf16>(x) + begin, end - begin, Data<float>(converted) + begin);
+  });
+  return converted;
+}
+
+}  // namespace rft
