@@ -283,6 +283,9 @@ void BindModels(py::module_& m) {
           "config", [](const CausalLm& model) { return FromJson(model.config().json); },
           "config.json as a dict.")
       .def_property_readonly(
+          "device", [](const CausalLm& model) { return model.device().str(); },
+          "Where it is trained: \"cpu\", or what Model.load was told, with an index.")
+      .def_property_readonly(
           "dtype", [](const CausalLm& model) { return DtypeName(model.weight_dtype()); },
           "Compute type: \"bf16\", \"fp32\", or \"int8\" (bf16 with int8 weights).")
       .def_property_readonly("vocab_size",

@@ -89,7 +89,7 @@ class Trainer : public TrainingClient {
                                                 int64_t limit_bytes) = 0;
 
   // The model whose versions SaveWeightsForSampler gives, for an engine: model(), or, where that is on another device, its copy on
-  // the CPU. The copy's log-probabilities differ from the trainer's in their last bits.
+  // the CPU. The copy's log-probabilities differ from the trainer's by rounding.
   virtual absl::StatusOr<std::shared_ptr<CausalLm>> SamplerModel() = 0;
 
   virtual std::shared_ptr<CausalLm> model() const = 0;

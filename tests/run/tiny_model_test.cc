@@ -126,7 +126,7 @@ TEST_F(TinyModelRunTest, TrainsOnAnotherDevice) {
   const std::vector<std::string> knobs = {"losses.kl_coef=0.1", "trainer.eps=1e-3",
                                           "checkpoint.every=1"};
   std::vector<std::string> device = knobs;
-  device.push_back("trainer.device=" + testing::FarDevice().str());
+  device.push_back("trainer.device=" + testing::OtherDevice().str());
   RunFor(2, "run", device);
   auto run = RunFor(1, "run", device, dir_ / "run");
   ASSERT_NE(run, nullptr);

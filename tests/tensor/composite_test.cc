@@ -26,6 +26,7 @@ namespace rft {
 namespace {
 
 using testing::FarDevice;
+using testing::OtherDevice;
 using testing::RandomParameter;
 using testing::RandomTensor;
 using Tensors = std::vector<at::Tensor>;
@@ -268,7 +269,7 @@ class CompositeTest : public ::testing::TestWithParam<Operation> {
 
 TEST_P(CompositeTest, GivesTheKernelsNumbersInFloat32) {
   const Tensors expected = ResultsOf(GetParam(), at::kFloat, at::kCPU),
-                actual = ResultsOf(GetParam(), at::kFloat, FarDevice());
+                actual = ResultsOf(GetParam(), at::kFloat, OtherDevice());
   ASSERT_EQ(actual.size(), expected.size());
   for (size_t i = 0; i < actual.size(); ++i) {
     EXPECT_LT(Error(actual[i], expected[i]), 1e-5) << i;
@@ -279,7 +280,7 @@ TEST_P(CompositeTest, GivesTheKernelsNumbersInFloat32) {
 TEST_P(CompositeTest, IsAsCloseInBfloat16AsTheKernelsAre) {
   const Tensors exact = ResultsOf(GetParam(), at::kFloat, at::kCPU),
                 native = ResultsOf(GetParam(), at::kBFloat16, at::kCPU),
-                actual = ResultsOf(GetParam(), at::kBFloat16, FarDevice());
+                actual = ResultsOf(GetParam(), at::kBFloat16, OtherDevice());
   for (size_t i = 0; i < actual.size(); ++i)
     EXPECT_LT(Error(actual[i], exact[i]), 2.0 * Error(native[i], exact[i]) + 0.004) << i;
 }
@@ -295,7 +296,7 @@ TEST(CompositeLogprobsTest, AreThoseOfOneChunkInSeveral) {
                                                  s.Ids(std::vector<int64_t>(kRows, 5)), 1.0);
                      }};
   const Tensors expected = ResultsOf(op, at::kFloat, at::kCPU),
-                actual = ResultsOf(op, at::kFloat, FarDevice());
+                actual = ResultsOf(op, at::kFloat, OtherDevice());
   for (size_t i = 0; i < actual.size(); ++i)
     EXPECT_LT(Error(actual[i], expected[i]), 1e-4) << i;  // sums of a million terms
 }
@@ -311,7 +312,7 @@ TEST(CompositeTopLogprobsTest, FindsTheSameTokens) {
               .kept = {}};
     return ops::TopLogprobs(RandomTensor({5, 8}, 1).to(device), s.NewWeight({40}, 8), 3, 0.7);
   };
-  const ops::TopTokens expected = top(at::kCPU), actual = top(FarDevice());
+  const ops::TopTokens expected = top(at::kCPU), actual = top(OtherDevice());
   EXPECT_TRUE(at::equal(actual.ids_NK.cpu(), expected.ids_NK));
   EXPECT_LT(Error(actual.logprobs_NK.cpu(), expected.logprobs_NK), 1e-5);
   EXPECT_LT(Error(actual.entropy_N.cpu(), expected.entropy_N), 1e-5);
@@ -319,7 +320,7 @@ TEST(CompositeTopLogprobsTest, FindsTheSameTokens) {
 
 TEST(CompositeWeightTest, LeavesFrozenPartsWithoutAGradientAndRefusesInt8) {
   Setting s{.dtype = at::kFloat,
-            .device = FarDevice(),
+            .device = OtherDevice(),
             .x = {},
             .parameters = {},
             .weights = {},
@@ -327,8 +328,8 @@ TEST(CompositeWeightTest, LeavesFrozenPartsWithoutAGradientAndRefusesInt8) {
   Parameter *frozen = s.New({4, 6}), *trained = s.New({3, 6});
   frozen->grad = at::Tensor();
   const Weight w = Weight::Create({frozen, trained}, at::kFloat);
-  ops::Linear(RandomTensor({5, 6}, 1).to(FarDevice()).requires_grad_(true), w)
-      .backward(RandomTensor({5, 7}, 2).to(FarDevice()));
+  ops::Linear(RandomTensor({5, 6}, 1).to(OtherDevice()).requires_grad_(true), w)
+      .backward(RandomTensor({5, 7}, 2).to(OtherDevice()));
   EXPECT_FALSE(frozen->grad.defined());
   EXPECT_GT(trained->grad.abs().max().item<double>(), 0.0);
   EXPECT_THROW(Weight::Create({frozen}, at::kChar), c10::Error);

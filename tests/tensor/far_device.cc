@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <string>
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/LegacyTypeDispatch.h>
@@ -147,5 +148,10 @@ C10_REGISTER_GUARD_IMPL(PrivateUse1, FarGuard)
 }  // namespace
 
 at::Device FarDevice() { return kFar; }
+
+at::Device OtherDevice() {
+  const char* name = std::getenv("RFT_TEST_DEVICE");
+  return name == nullptr ? kFar : at::Device(std::string(name));
+}
 
 }  // namespace rft::testing

@@ -9,4 +9,7 @@ namespace rft::testing {
 
 at::Device FarDevice();
 
+// What tests run on beside the CPU: FarDevice(), or the device that RFT_TEST_DEVICE names ("cuda:0") where there is a real one.
+at::Device OtherDevice();
+
 }  // namespace rft::testing
