@@ -40,6 +40,9 @@ class ParameterStore {
   // Values from now on live there; buffers stay on the CPU. REQUIRES: no gradients yet.
   void MoveTo(at::Device device);
   at::Device device() const { return values_.device(); }
+  // Whose gradients they are until they are used or cleared; nullptr: nobody's.
+  const void* gradient_owner() const { return gradient_owner_; }
+  void set_gradient_owner(const void* owner) { gradient_owner_ = owner; }
   // Calls `update` for all elements of all parameters, in pieces, on all threads.
   void Update(const ValueUpdate& update);
   int64_t num_parameters() const { return num_parameters_; }
@@ -51,6 +54,7 @@ class ParameterStore {
   std::vector<Parameter> parameters_, buffers_;
   std::map<std::string, size_t, std::less<>> index_;
   int64_t num_parameters_ = 0;
+  const void* gradient_owner_ = nullptr;
 };
 
 }  // namespace rft

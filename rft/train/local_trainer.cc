@@ -56,6 +56,10 @@ class LocalTrainer : public Trainer {
                  : options_.adapter ? options_.adapter->weights()
                                     : model_->weights()) {}
 
+  ~LocalTrainer() override {
+    if (accumulated_) ZeroGrad();  // the next trainer of these parameters begins with none
+  }
+
   absl::StatusOr<ForwardResult> Forward(absl::Span<const Datum> datums) override {
     RFT_RETURN_IF_ERROR(forward_.Validate(datums));
     return TryTorch([&] { return forward_.Score(datums, *weights_, options_.token_budget); });
@@ -68,7 +72,7 @@ class LocalTrainer : public Trainer {
     const Loss* loss = nullptr;
     RFT_RETURN_IF_ERROR(TryTorch([&] { loss = &FindLoss(config.name); }));
     RFT_RETURN_IF_ERROR(ValidateLossInputs(datums, config));
-    RFT_RETURN_IF_ERROR(CheckFrozenBase());
+    RFT_RETURN_IF_ERROR(CheckTrainsAlone());
     return Accumulating(TryTorch([&] {
       parameters().EnableGradients();
       const uint64_t masks = ++num_passes_;
@@ -104,7 +108,7 @@ class LocalTrainer : public Trainer {
                                                               const CustomLoss& loss) override {
     RFT_RETURN_IF_ERROR(CheckNotEmpty(datums));
     RFT_RETURN_IF_ERROR(forward_.Validate(datums));
-    RFT_RETURN_IF_ERROR(CheckFrozenBase());
+    RFT_RETURN_IF_ERROR(CheckTrainsAlone());
     const uint64_t masks = ++num_passes_;  // both passes see the same dropout
     RFT_ASSIGN_OR_RETURN(
         ForwardResult forward, TryTorch([&] {
@@ -169,7 +173,7 @@ class LocalTrainer : public Trainer {
     const PreferenceLoss* loss = nullptr;
     RFT_RETURN_IF_ERROR(TryTorch([&] { loss = &FindPreferenceLoss(config.name); }));
     RFT_RETURN_IF_ERROR(ValidatePreference(datums, *loss));
-    RFT_RETURN_IF_ERROR(CheckFrozenBase());
+    RFT_RETURN_IF_ERROR(CheckTrainsAlone());
     auto result = TryTorch([&] {
       at::AutoGradMode recording(gradient);
       if (gradient) parameters().EnableGradients();
@@ -212,7 +216,7 @@ class LocalTrainer : public Trainer {
     RFT_RETURN_IF_ERROR(CheckNotEmpty(datums));
     RFT_RETURN_IF_ERROR(forward_.Validate(datums));
     RFT_RETURN_IF_ERROR(ValidateTeacher(datums, teacher, model_->config().vocab_size));
-    RFT_RETURN_IF_ERROR(CheckFrozenBase());
+    RFT_RETURN_IF_ERROR(CheckTrainsAlone());
     return Accumulating(TryTorch([&] {
       parameters().EnableGradients();
       const uint64_t masks = ++num_passes_;
@@ -378,6 +382,18 @@ class LocalTrainer : public Trainer {
     return absl::OkStatus();
   }
 
+  // And nobody else trains the same parameters between this trainer's steps: gradients and versions are theirs, too.
+  absl::Status CheckTrainsAlone() {
+    RFT_RETURN_IF_ERROR(CheckFrozenBase());
+    if (weights_ != (options_.adapter ? options_.adapter->weights() : model_->weights()))
+      return absl::FailedPreconditionError(
+          "trainer: somebody else has changed these weights; make a new trainer of them");
+    if (const void* owner = parameters().gradient_owner(); owner != nullptr && owner != this)
+      return absl::FailedPreconditionError(
+          "trainer: another trainer's gradient is in use; call its optim_step or zero_grad first");
+    return absl::OkStatus();
+  }
+
   // Adds to the gradient; a non-finite loss poisons the step instead.
   void Backward(const at::Tensor& sum, bool& finite) {
     const SerialOpenMp serial;
@@ -390,14 +406,14 @@ class LocalTrainer : public Trainer {
   }
 
   absl::StatusOr<ForwardBackwardResult> Accumulating(absl::StatusOr<ForwardBackwardResult> result) {
-    if (result.ok())
-      accumulated_ = true;
-    else
-      ZeroGrad();
+    parameters().set_gradient_owner(this);
+    accumulated_ = true;
+    if (!result.ok()) ZeroGrad();
     return result;
   }
 
   void ForgetPasses() {
+    if (parameters().gradient_owner() == this) parameters().set_gradient_owner(nullptr);
     denominator_ = 0.0;
     accumulated_ = poisoned_ = false;
     num_passes_ = 0;

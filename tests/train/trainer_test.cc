@@ -300,6 +300,33 @@ TEST_F(TrainerTest, SkipsAStepOfACustomLossThatIsNotFinite) {
   }
 }
 
+TEST_F(TrainerTest, RefusesToTrainWhatAnotherTrainerTrains) {
+  const auto other = *Trainer::Create(model_, {});
+  const std::vector<Datum> datums = RandomDatums(2, 1);
+  Accumulate(datums);
+  const auto refused = [&](Trainer& trainer, const char* words) {
+    const absl::Status status = trainer.ForwardBackward(datums, grpo_).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(words));
+  };
+  refused(*other, "another trainer's gradient is in use");
+  trainer_->ZeroGrad();
+  ASSERT_TRUE(other->ForwardBackward(datums, grpo_).ok());
+  refused(*trainer_, "another trainer's gradient is in use");
+  ASSERT_TRUE(other->OptimStep(kAdam).ok());
+  refused(*trainer_, "somebody else has changed these weights");
+  EXPECT_TRUE(trainer_->Forward(datums).ok());  // of the version it knows
+}
+
+TEST_F(TrainerTest, LeavesNoGradientBehind) {
+  {
+    const auto other = *Trainer::Create(model_, {});
+    ASSERT_TRUE(other->ForwardBackward(RandomDatums(2, 1), grpo_).ok());
+  }
+  EXPECT_EQ(model_->parameters().grads().abs().max().item<float>(), 0.0f);
+  Step(1);
+}
+
 TEST_F(TrainerTest, FollowsAnotherAsAnExponentialMovingAverage) {
   const auto average_model = testing::MakeTinyModel(testing::Family::kQwen3, at::kFloat);
   const auto average = *Trainer::Create(average_model, {});
