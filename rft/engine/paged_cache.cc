@@ -64,11 +64,11 @@ class PagedAttend {
     const PagedSequence& s = Sequence(task);
     const PageId page = (*s.pages)[s.start / kBlockKeys];
     const int64_t slot = s.start % kBlockKeys, d = layout_.head_dim, dp = RoundUp(d, kBlockKeys),
-                  line = 64 / static_cast<int64_t>(sizeof(T));
+                  step = kSumStep<T>, line = 64 / static_cast<int64_t>(sizeof(T));
     const T* k = cache_.Keys<T>(page, layer_, KvHead(task));
-    const T* v = cache_.Values<T>(page, layer_, KvHead(task)) + (slot - slot % kSumStep<T>)*dp;
+    const T* v = cache_.Values<T>(page, layer_, KvHead(task)) + (slot - slot % step) * dp;
     for (int64_t i = 0; i < d * kBlockKeys; i += line) __builtin_prefetch(k + i, 1, 3);
-    for (int64_t i = 0; i < kSumStep<T> * dp; i += line) __builtin_prefetch(v + i, 1, 3);
+    for (int64_t i = 0; i < step * dp; i += line) __builtin_prefetch(v + i, 1, 3);
   }
 
   void Store(int64_t task) const {

@@ -1,4 +1,5 @@
-// The (token, expert) pairs of a mixture-of-experts layer, sorted by expert: what experts.cc and expert_adapters.cc share.
+// The (token, expert) pairs of a mixture-of-experts layer, sorted by expert: what experts.cc, expert_adapters.cc and
+// composite_experts.cc share. On the CPU whatever the device of the tokens.
 #pragma once
 
 #include <cstdint>
@@ -19,5 +20,8 @@ struct Grouping {
   int64_t begin(int64_t e) const { return Data<int64_t>(offsets_E1)[e]; }
   int64_t count(int64_t e) const { return begin(e + 1) - begin(e); }
 };
+
+// experts: int32 [T, K], contiguous, on the CPU. c10::Error for an id outside [0, num_experts).
+Grouping GroupByExpert(const at::Tensor& experts_TK, int64_t num_experts);
 
 }  // namespace rft::ops

@@ -4,6 +4,7 @@
 #include <initializer_list>
 
 #include "absl/strings/match.h"
+#include "rft/tensor/kernels.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
 
@@ -13,7 +14,6 @@ namespace {
 constexpr int64_t kFloat = 4, kInt = 4, kLong = 8;
 constexpr int64_t kTokenBlock =
     2048;  // of AccumulateWeightGradient (rft/tensor/linear_backward.cc)
-constexpr int64_t kBlockKeys = 16;
 
 // Sizes of one model, with the shape suffixes of the code: C bytes of the compute type, H hidden, I feed-forward, W fused
 // attention projection, Q attention output.
@@ -126,12 +126,11 @@ int64_t HeadWorkspace(const Sizes& s, const MicroBatchShape& shape, bool frozen)
 
 // Of one (group, head) per thread: keys and values, queries and their gradients in the compute dtype; sums in float32.
 int64_t AttentionWorkspace(const Sizes& s, int64_t longest) {
-  constexpr int64_t kTile = 8,
-                    kRow = 64;  // vectors of a tile and its scratch; bytes that describe a vector
+  constexpr int64_t kRow = 64;  // bytes that describe a query vector
   const int64_t d = s.config.head_dim, padded = (d + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
   const int64_t per_kv = s.config.num_heads / s.config.num_kv_heads;
   return NumThreads() * longest *
-         (s.c * (2 * d + padded + 3 * kTile) + 2 * kFloat * padded +
+         (s.c * (2 * d + padded + 3 * kAttendBackwardTile) + 2 * kFloat * padded +
           per_kv * ((2 * s.c + kFloat) * padded + kRow));
 }
 
