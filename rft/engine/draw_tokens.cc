@@ -1,7 +1,5 @@
 #include "rft/engine/draw_tokens.h"
 
-#include <algorithm>
-
 #include "rft/core/rng.h"
 #include "rft/engine/guided_sampler.h"
 #include "rft/tensor/cost_timer.h"
@@ -10,8 +8,7 @@
 namespace rft {
 namespace {
 
-// `scratch`: a row of logits.
-void DrawOne(Draw& d, const float* logits, int64_t vocab, std::vector<float>& scratch) {
+void DrawOne(Draw& d, const float* logits, int64_t vocab) {
   const EngineRequest& owner = *d.sequence->owner;
   const GenerateRequest& request = owner.request;
   const auto position = static_cast<int64_t>(d.sequence->completion.ids.size());
@@ -30,8 +27,7 @@ void DrawOne(Draw& d, const float* logits, int64_t vocab, std::vector<float>& sc
     d.token = SampleGuided(logits, vocab, context, uniform);
     return;
   }
-  std::copy_n(logits, vocab, scratch.data());
-  d.token = SampleToken(scratch.data(), vocab, request.sampling, forbidden, uniform);
+  d.token = SampleToken(logits, vocab, request.sampling, forbidden, uniform);
 }
 
 }  // namespace
@@ -40,9 +36,8 @@ void DrawTokens(std::vector<Draw>& draws, const float* logits, int64_t vocab_siz
   const CostTimer timer(Cost::kSampling);
   ParallelFor(static_cast<int64_t>(draws.size()), GrainFor(4 * vocab_size),
               [&](int64_t begin, int64_t end) {
-                std::vector<float> scratch(vocab_size);
                 for (int64_t i = begin; i < end; ++i)
-                  DrawOne(draws[i], logits + draws[i].row * vocab_size, vocab_size, scratch);
+                  DrawOne(draws[i], logits + draws[i].row * vocab_size, vocab_size);
               });
 }
 

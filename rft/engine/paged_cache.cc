@@ -10,6 +10,7 @@
 #include "rft/tensor/key_blocks.h"
 #include "rft/tensor/large_tensor.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/read_ahead.h"
 
 namespace rft {
 namespace {
@@ -132,6 +133,7 @@ class PagedAttend {
 PagedCache::PagedCache(int64_t num_pages, int64_t num_layers, const HeadLayout& layout,
                        at::ScalarType dtype, int64_t route_bytes)
     : layout_(layout),
+      num_layers_(num_layers),
       k_elements_(KeyElements(layout, dtype)),
       v_elements_(ValueBlockElements(layout.head_dim)),
       layer_elements_(layout.num_kv_heads * (k_elements_ + v_elements_)),
@@ -146,11 +148,39 @@ int64_t PagedCache::PageBytes(int64_t num_layers, const HeadLayout& layout, at::
          static_cast<int64_t>(c10::elementSize(dtype));
 }
 
+MemoryRange PagedCache::LayerOf(PageId page, int64_t layer) const {
+  const int64_t size = static_cast<int64_t>(storage_.element_size());
+  return {Data<char>(storage_) + (page * page_elements_ + layer * layer_elements_) * size,
+          layer_elements_ * size};
+}
+
 void PagedCache::CopyPage(PageId from, PageId to) {
   const int64_t bytes = page_elements_ * static_cast<int64_t>(storage_.element_size());
   char* base = Data<char>(storage_);
   std::memcpy(base + to * bytes, base + from * bytes, bytes);
   if (route_bytes_ > 0) std::memcpy(Routes(to, 0), Routes(from, 0), kBlockKeys * route_bytes_);
+}
+
+PagedAttention::PagedAttention(PagedCache& cache, std::vector<PagedSequence> sequences)
+    : cache_(cache), sequences_(std::move(sequences)) {
+  ReadAhead(0, cache_.layout());
+}
+
+void PagedAttention::ReadAhead(int64_t layer, const HeadLayout& layout) const {
+  std::vector<MemoryRange> ranges;
+  int64_t left = layer < cache_.num_layers() ? ReadAheadBytes() : 0;
+  const std::vector<PageId>* before = nullptr;
+  for (const PagedSequence& s : sequences_) {
+    const std::vector<PageId>& pages = *s.pages;
+    const int64_t end = RoundUp(s.start, kBlockKeys) / kBlockKeys;  // what earlier iterations wrote
+    for (int64_t b = layout.FirstKey(s.start) / kBlockKeys; b < end && left > 0; ++b) {
+      if (before && b < static_cast<int64_t>(before->size()) && (*before)[b] == pages[b]) continue;
+      ranges.push_back(cache_.LayerOf(pages[b], layer));
+      left -= ranges.back().bytes;
+    }
+    before = s.pages;
+  }
+  SetReadAhead(std::move(ranges));
 }
 
 at::Tensor PagedAttention::Attend(int64_t layer, const at::Tensor& qkv_TX, const HeadLayout& layout,
@@ -169,6 +199,7 @@ at::Tensor PagedAttention::Attend(int64_t layer, const at::Tensor& qkv_TX, const
     ParallelFor(tasks, GrainFor(work / std::max<int64_t>(tasks, 1)),
                 [&](int64_t begin, int64_t end) { attend.Run(begin, end); });
   });
+  ReadAhead(layer + 1, layout);
   return out;
 }
 

@@ -9,6 +9,7 @@
 #include "rft/engine/page_pool.h"
 #include "rft/tensor/attention.h"
 #include "rft/tensor/kernels.h"
+#include "rft/tensor/read_ahead.h"
 
 namespace rft {
 
@@ -30,6 +31,9 @@ class PagedCache {
   T* Values(PageId page, int64_t layer, int64_t kv_head) const {
     return Keys<T>(page, layer, 0) + layout_.num_kv_heads * k_elements_ + kv_head * v_elements_;
   }
+  // A page's keys and values of one layer.
+  MemoryRange LayerOf(PageId page, int64_t layer) const;
+  int64_t num_layers() const { return num_layers_; }
   // Packed routing of the token at `slot` of a page (core/routes.h): it is shared, copied and evicted with its page.
   uint8_t* Routes(PageId page, int64_t slot) {
     return routes_.data() + (page * kBlockKeys + slot) * route_bytes_;
@@ -39,6 +43,7 @@ class PagedCache {
 
  private:
   HeadLayout layout_;
+  int64_t num_layers_;
   int64_t k_elements_, v_elements_, layer_elements_, page_elements_;
   at::Tensor storage_;
   int64_t route_bytes_;
@@ -54,12 +59,14 @@ struct PagedSequence {
 // Prefill and decode: stores the new keys and values, then attends. Inference only.
 class PagedAttention : public AttentionContext {
  public:
-  PagedAttention(PagedCache& cache, std::vector<PagedSequence> sequences)
-      : cache_(cache), sequences_(std::move(sequences)) {}
+  PagedAttention(PagedCache& cache, std::vector<PagedSequence> sequences);
   at::Tensor Attend(int64_t layer, const at::Tensor& qkv_TX, const HeadLayout& layout,
                     double scale) override;
 
  private:
+  // Keys and values of `layer` are read after the products before it: they may come into the cache meanwhile.
+  void ReadAhead(int64_t layer, const HeadLayout& layout) const;
+
   PagedCache& cache_;
   std::vector<PagedSequence> sequences_;
 };

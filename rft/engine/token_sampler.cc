@@ -63,14 +63,9 @@ int64_t Draw(const std::vector<float>& probs, double uniform) {
     total += sum;
   }
   double rest = uniform * total;
-  int64_t last = 0;  // the last id with a positive probability: rounding must not fall off the end
   for (size_t b = 0; b < sums.size(); ++b) {
     if (rest >= sums[b] && b + 1 < sums.size()) {
       rest -= sums[b];
-      if (sums[b] > 0.0)
-        for (int64_t i = static_cast<int64_t>(b) * kBlock; i < static_cast<int64_t>(b + 1) * kBlock;
-             ++i)
-          if (probs[i] > 0.0f) last = i;
       continue;
     }
     for (int64_t i = static_cast<int64_t>(b) * kBlock; i < std::min<int64_t>(n, (b + 1) * kBlock);
@@ -78,38 +73,43 @@ int64_t Draw(const std::vector<float>& probs, double uniform) {
       if (probs[i] <= 0.0f) continue;
       if (rest < probs[i]) return i;
       rest -= probs[i];
-      last = i;
     }
   }
+  // Rounding must not fall off the end: the last id with a positive probability.
+  int64_t last = n - 1;
+  while (last > 0 && probs[last] <= 0.0f) --last;
   return last;
 }
 
 }  // namespace
 
-SampledToken SampleToken(float* logits, int64_t vocab_size, const SamplingParams& params,
+SampledToken SampleToken(const float* logits, int64_t vocab_size, const SamplingParams& params,
                          const std::vector<TokenId>& forbidden, double uniform) {
   const Kernels& kernels = GetKernels();
-  const RowStats plain = kernels.row_stats(logits, vocab_size, 1.0f, nullptr);
-  const float log_sum_exp = plain.log_sum_exp;
-  thread_local std::vector<std::pair<TokenId, float>> hidden;
-  hidden.clear();
-  for (TokenId id : forbidden) {
-    hidden.emplace_back(id, logits[id]);
-    logits[id] = -INFINITY;
+  const bool greedy = params.temperature == 0.0;
+  const float scale = greedy ? 1.0f : static_cast<float>(1.0 / params.temperature);
+  thread_local std::vector<float> probs, allowed;
+  probs.resize(vocab_size);
+  RowStats stats;  // of the distribution that is drawn from
+  float log_sum_exp;
+  if (scale == 1.0f && forbidden.empty() && !greedy) {
+    stats = kernels.row_exp_stats(logits, vocab_size, scale, probs.data());
+    log_sum_exp = stats.log_sum_exp;
+  } else {
+    log_sum_exp = kernels.row_stats(logits, vocab_size, 1.0f, nullptr).log_sum_exp;
+    if (!forbidden.empty()) {
+      allowed.assign(logits, logits + vocab_size);
+      for (TokenId id : forbidden) allowed[id] = -INFINITY;
+      logits = allowed.data();
+    }
+    if (!greedy) stats = kernels.row_exp_stats(logits, vocab_size, scale, probs.data());
   }
   SampledToken token;
-  if (params.temperature == 0.0) {
+  if (greedy) {
     token.id = static_cast<TokenId>(std::max_element(logits, logits + vocab_size) - logits);
     token.logprob = logits[token.id] - log_sum_exp;
     return token;
   }
-  const float scale = static_cast<float>(1.0 / params.temperature);
-  const RowStats stats = scale == 1.0f && forbidden.empty()
-                             ? plain
-                             : kernels.row_stats(logits, vocab_size, scale, nullptr);
-  thread_local std::vector<float> probs;
-  probs.resize(vocab_size);
-  kernels.row_exp(logits, vocab_size, scale, stats.max, probs.data());
   const bool filtered = params.top_k > 0 || params.top_p < 1.0 || params.min_p > 0.0;
   if (!filtered) {
     token.id = static_cast<TokenId>(Draw(probs, uniform));

@@ -18,9 +18,9 @@ struct SampledToken {
   float sampling_logprob = 0.0f;  // nats, of the distribution drawn from; 0 for greedy
 };
 
-// `logits` (vocab_size values) is overwritten. `forbidden` ids can't be drawn (stop tokens before min_tokens).
+// `logits`: vocab_size values. `forbidden` ids can't be drawn (stop tokens before min_tokens).
 // `uniform` in [0, 1) decides the draw. Ties: the lower id first.
-SampledToken SampleToken(float* logits, int64_t vocab_size, const SamplingParams& params,
+SampledToken SampleToken(const float* logits, int64_t vocab_size, const SamplingParams& params,
                          const std::vector<TokenId>& forbidden, double uniform);
 
 // kInvalidArgument naming the field and its range.

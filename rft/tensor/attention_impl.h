@@ -161,7 +161,7 @@ inline void AttendTile(const AttentionRow<T>* rows, const T* const* k_blocks,
   else
     p = reinterpret_cast<T*>(scores + R * lds);
   for (int r = 0; r < R; ++r) {
-    for (int64_t d = 0; d < head_dim; ++d) q[r * dp + d] = rows[r].q[d];
+    __builtin_memcpy(q + r * dp, rows[r].q, head_dim * sizeof(T));
     for (int64_t d = head_dim; d < dp; ++d) q[r * dp + d] = FromFloat<T>(0.0f);
   }
   Scores<R>(q, dp, k_blocks, blocks, head_dim, scale, limits, scores, lds, prefetch);
@@ -177,8 +177,13 @@ inline void AttendTile(const AttentionRow<T>* rows, const T* const* k_blocks,
   }
   WeightedValuesAllDims<R>(p, lds, v_blocks, longest, dp, out, prefetch);
   for (int r = 0; r < R; ++r)
-    for (int64_t d = 0; d < head_dim; ++d)
-      rows[r].out[d] = FromFloat<T>(out[r * dp + d] * inv_sum[r]);
+    for (int64_t d = 0; d < head_dim; d += kLanes) {
+      const Vec mean = Mul(Load(out + r * dp + d), Set1(inv_sum[r]));
+      if (d + kLanes <= head_dim)
+        Store(rows[r].out + d, mean);
+      else
+        StorePartial(rows[r].out + d, mean, static_cast<int>(head_dim - d));
+    }
 }
 
 template <typename T>

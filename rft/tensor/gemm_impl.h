@@ -7,6 +7,7 @@
 
 #include "rft/tensor/int8_impl.h"
 #include "rft/tensor/kernels.h"
+#include "rft/tensor/read_ahead.h"
 #include "rft/tensor/simd.h"
 #include "rft/tensor/sum_step_impl.h"
 
@@ -20,8 +21,8 @@ inline constexpr int kMaxRows = 8;  // 24 accumulators of 32 registers
 inline constexpr int kMaxRows = 2;  // 12 of 16
 #endif
 
-// What a tile asks memory for while its rows keep the arithmetic busy: its share of the panel that follows in memory. A decode
-// batch reads every weight from memory exactly once. Past the last panel it asks for nothing real, which is harmless.
+// What a tile asks memory for while its rows keep the arithmetic busy: a share of the panel that follows in memory, which a decode
+// batch reads exactly once (past the last panel it asks for nothing real, which is harmless), or of what comes after the product.
 struct Ahead {
   const char* begin = nullptr;
   int64_t step = 0;  // bytes per step over k; at most `Lines` cache lines
@@ -106,16 +107,27 @@ inline void Tile(const T* a, int64_t lda, const T* panel, int64_t k, int64_t n, 
     for (int v = 0; v < V; ++v) Emit(c + r * ldc + v * kLanes, acc[r][v], n - v * kLanes, add);
 }
 
+// Memory for later (read_ahead.h), at half the rate of a panel's: more requests under way would hold up the loads of this one
+// (measured: one line per step costs the product what attention gains).
+inline constexpr int64_t kLaterStepBytes = 32;
+inline constexpr int64_t kPanelTiles = 3;  // of many that ask for the next panel: a line per step
+
 // The tiles of kMaxRows rows; together they ask for the next panel, `Lines` cache lines at most in a step.
 template <int V, int Lines, typename T, typename C>
 inline void FullTiles(const T* a, int64_t lda, const T* panel, int64_t k, int64_t tiles, int64_t n,
                       C* c, int64_t ldc, bool add) {
   constexpr int64_t kStepBytes = kPanelWidth * 4;  // one k of float, two of bf16
-  const int64_t step = (kStepBytes + tiles - 1) / tiles;
+  const int64_t asking = tiles >= 2 * kPanelTiles ? kPanelTiles : tiles;
+  const int64_t step = (kStepBytes + asking - 1) / asking;
   const int64_t bytes = PanelElements<T>(k) * static_cast<int64_t>(sizeof(T));
   const char* next = reinterpret_cast<const char*>(panel) + bytes;
   for (int64_t t = 0; t < tiles; ++t) {
-    const Ahead ahead{next + bytes / tiles * t, step};
+    Ahead ahead{next + bytes / asking * t, step};
+    if (t >= asking) {
+      const int64_t steps = bytes / kStepBytes;
+      const MemoryRange later = TakeReadAhead(steps * kLaterStepBytes);
+      ahead = {static_cast<const char*>(later.begin), (later.bytes + steps - 1) / steps};
+    }
     Tile<kMaxRows, V, Lines>(a + t * kMaxRows * lda, lda, panel, k, n, c + t * kMaxRows * ldc, ldc,
                              add, ahead);
   }

@@ -144,6 +144,8 @@ struct Kernels {
                           int64_t k, int64_t rows, int64_t n, Bf16* c, int64_t ldc, bool add);
 
   RowStats (*row_stats)(const float* x, int64_t n, float scale, float* entropy);
+  // The same without the entropy; out[i] = exp(x[i] * scale - max), whose sum it is.
+  RowStats (*row_exp_stats)(const float* x, int64_t n, float scale, float* out);
   // exp(x * scale - max) of n values.
   void (*row_exp)(const float* x, int64_t n, float scale, float max, float* out);
   // out += factor * x

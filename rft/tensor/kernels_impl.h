@@ -44,6 +44,7 @@ inline Kernels MakeKernels(const char* name) {
   k.gemm_panel_int8_float = GemmPanelInt8<float>;
   k.gemm_panel_int8 = GemmPanelInt8<Bf16>;
   k.row_stats = RowStatistics;
+  k.row_exp_stats = RowExpStats;
   k.row_exp = RowExp;
   k.add_scaled = AddScaled;
   k.sum_of_squares = SumOfSquares;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 #include "rft/tensor/kernels.h"
@@ -32,6 +33,14 @@ T ConvertTo(S x) {
 template <typename S, typename T>
 void StoreKey(const S* key, int64_t head_dim, int64_t slot, T* block) {
   constexpr int64_t kStep = kSumStep<T>;
+  if constexpr (kStep == 2 && std::is_same_v<S, T>) {  // decode stores one key per head and layer
+    for (int64_t d = 0; d + 1 < head_dim; d += 2)
+      std::memcpy(block + d * kBlockKeys + slot * 2, key + d, 2 * sizeof(T));
+    if (head_dim % 2 == 0) return;
+    key += head_dim - 1;
+    block += (head_dim - 1) * kBlockKeys;
+    head_dim = 1;
+  }
   for (int64_t d = 0; d < RoundUp(head_dim, kStep); ++d)
     block[d / kStep * kStep * kBlockKeys + slot * kStep + d % kStep] =
         d < head_dim ? ConvertTo<T>(key[d]) : T{};
@@ -44,8 +53,12 @@ void StoreValue(const S* value, int64_t head_dim, int64_t slot, T* block) {
   constexpr int64_t kStep = kSumStep<T>;
   const int64_t dp = RoundUp(head_dim, kBlockKeys), place = slot % kStep;
   T* row = block + (slot - place) * dp;
-  if (place == 0) std::fill_n(row, kStep * dp, T{});
-  for (int64_t d = 0; d < head_dim; ++d) row[d * kStep + place] = ConvertTo<T>(value[d]);
+  for (int64_t d = 0; d < head_dim; ++d) {
+    T* step = row + d * kStep;
+    step[place] = ConvertTo<T>(value[d]);
+    if (kStep == 2 && place == 0) step[1] = T{};
+  }
+  if (place == 0) std::fill(row + kStep * head_dim, row + kStep * dp, T{});
 }
 
 // Floats that `attend` needs for vectors of at most `longest` visible keys: per vector of a tile the query, the output, the scores,

@@ -188,7 +188,9 @@ void FromFloatRow(const float* src, int64_t n, T* dst) {
       [&](int64_t i, int m) { StorePartial(dst + i, LoadPartial(src + i, m, 0.0f), m); });
 }
 
-inline RowStats RowStatistics(const float* x, int64_t n, float scale, float* entropy) {
+// exps: takes exp(x * scale - max) if they are to be kept.
+template <bool kKeepExps>
+inline RowStats StatsOfRow(const float* x, int64_t n, float scale, float* entropy, float* exps) {
   const Vec s = Set1(scale);
   const float kLow = -INFINITY;
   Vec m4[4] = {Set1(kLow), Set1(kLow), Set1(kLow), Set1(kLow)};
@@ -204,9 +206,11 @@ inline RowStats RowStatistics(const float* x, int64_t n, float scale, float* ent
   stats.max = MaxOf(Max(Max(m4[0], m4[1]), Max(m4[2], m4[3])));
   const Vec mv = Set1(stats.max);
   Vec sum4[4] = {Zero(), Zero(), Zero(), Zero()}, dot4[4] = {Zero(), Zero(), Zero(), Zero()};
-  auto one = [&](int j, Vec z, int valid) {  // z = x * scale - max
+  auto one = [&](int j, Vec z, int valid) {  // z = x * scale - max, of x[i + j lanes]
     Vec e = Exp(z);
     if (valid < kLanes) e = Blend(e, Zero(), valid);
+    if (kKeepExps && valid == kLanes) Store(exps + i + j * kLanes, e);
+    if (kKeepExps && valid < kLanes) StorePartial(exps + i, e, valid);
     sum4[j] = Add(sum4[j], e);
     if (entropy) dot4[j] = Fma(e, Max(z, Set1(-200.0f)), dot4[j]);
   };
@@ -223,6 +227,13 @@ inline RowStats RowStatistics(const float* x, int64_t n, float scale, float* ent
   if (entropy)
     *entropy = log_sum - Sum(Add(Add(dot4[0], dot4[1]), Add(dot4[2], dot4[3]))) / stats.sum;
   return stats;
+}
+
+inline RowStats RowStatistics(const float* x, int64_t n, float scale, float* entropy) {
+  return StatsOfRow<false>(x, n, scale, entropy, nullptr);
+}
+inline RowStats RowExpStats(const float* x, int64_t n, float scale, float* out) {
+  return StatsOfRow<true>(x, n, scale, nullptr, out);
 }
 
 inline void RowExp(const float* x, int64_t n, float scale, float max, float* out) {

@@ -105,8 +105,7 @@ TEST_F(GuidedSamplerTest, GreedyTakesTheBestOfWhatTheChangesLeave) {
 
 TEST_F(GuidedSamplerTest, WithNothingChangedItIsThePlainSamplerBitForBit) {
   for (int i = 0; i < 100; ++i) {
-    std::vector<float> copy = logits_;
-    const SampledToken plain = SampleToken(copy.data(), kVocab, params_, {}, i / 100.0);
+    const SampledToken plain = SampleToken(logits_.data(), kVocab, params_, {}, i / 100.0);
     const SampledToken guided = Sample(i / 100.0);
     EXPECT_EQ(guided.id, plain.id);
     EXPECT_EQ(guided.logprob, plain.logprob);

@@ -38,6 +38,12 @@ class SoftmaxKernelTest : public KernelTest {
                 2e-6 * std::max(1.0, std::abs(expected.log_sum_exp)))
         << what;
     EXPECT_NEAR(entropy, expected.entropy, 1e-5 * std::max(1.0, expected.entropy)) << what;
+    std::vector<float> kept(x.size()), exps(x.size());
+    const RowStats again = GetParam()->row_exp_stats(x.data(), x.size(), scale, kept.data());
+    GetParam()->row_exp(x.data(), x.size(), scale, stats.max, exps.data());
+    EXPECT_EQ(again.sum, stats.sum) << what;
+    EXPECT_EQ(again.log_sum_exp, stats.log_sum_exp) << what;
+    EXPECT_EQ(kept, exps) << what;
   }
 };
 

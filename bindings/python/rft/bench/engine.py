@@ -94,7 +94,8 @@ def random_prompts(vocab_size: int, batch: int) -> list[list[int]]:
 def measure(engine: Any, prompts: list[list[int]], seed: int, new_tokens: int) -> float:
     """New tokens per second of one call."""
     start = time.perf_counter()
-    done = engine.generate(prompts, temperature=1.0, max_tokens=new_tokens, ignore_eos=True, seed=seed)
+    # The peers compute the prompts of every round, so ours are not taken from the round before.
+    done = engine.generate(prompts, temperature=1.0, max_tokens=new_tokens, ignore_eos=True, seed=seed, use_prefix_cache=False)
     seconds = time.perf_counter() - start
     made = sum(len(sample.ids) for samples in done for sample in samples)
     if made != len(prompts) * new_tokens:
