@@ -1,33 +1,26 @@
 #include "rft/engine/local_engine.h"
 
 #include <algorithm>
-#include <cmath>
 #include <condition_variable>
 #include <map>
 #include <mutex>
-#include <numeric>
 #include <set>
 #include <thread>
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/tensor.h>
 #include <c10/core/InferenceMode.h>
 
 #include "absl/strings/str_cat.h"
 #include "rft/core/status_macros.h"
 #include "rft/engine/draw_tokens.h"
 #include "rft/engine/engine_request.h"
-#include "rft/engine/guided_sampler.h"
+#include "rft/engine/forward_pass.h"
 #include "rft/engine/iteration_log.h"
 #include "rft/engine/next_allowed.h"
 #include "rft/engine/paged_cache.h"
 #include "rft/engine/route_recorder.h"
 #include "rft/engine/scheduler.h"
 #include "rft/engine/work_weights.h"
-#include "rft/models/lora.h"
-#include "rft/tensor/dispatch.h"
 #include "rft/tensor/memory.h"
-#include "rft/tensor/ops.h"
 #include "rft/tensor/try_torch.h"
 
 namespace rft {
@@ -246,48 +239,23 @@ class LocalEngine : public InferenceEngine {
   }
 
   void Compute(const std::vector<Scheduler::Work>& work) {
-    const std::shared_ptr<const ModelWeights> weights = MixedWeights(work);
-    std::vector<int64_t> ids, positions, sources;
-    std::vector<PagedSequence> sequences;
+    ForwardPass forward(*model_, cache_, routes_, work, logits_);
+    int64_t prefilled = 0;
     for (const auto& w : work) {
-      const EngineSequence& s = *w.sequence;
-      sequences.push_back({static_cast<int64_t>(ids.size()), w.count, s.num_cached, &s.pages});
-      for (int64_t t = s.num_cached; t < s.num_cached + w.count; ++t) {
-        ids.push_back(s.tokens[t]);
-        positions.push_back(t);
-      }
-      if (w.wants_logits) sources.push_back(static_cast<int64_t>(ids.size()) - 1);
-    }
-    Routing routing{.capture = routes_.enabled()};
-    PagedAttention attention(cache_, std::move(sequences));
-    const at::Tensor hidden_TH =
-        model_->forward(*weights, at::tensor(ids, at::kLong), at::tensor(positions, at::kLong),
-                        attention, &routing);
-    if (routing.capture) routes_.Store(work, routing.used_TMK);
-    int64_t prefilled = 0, row = 0;
-    for (const auto& w : work) {
-      if (w.sequence->owner->request.want_prompt_logprobs &&
-          w.sequence->sample == EngineSequence::kPrompt)
-        ScorePrompt(w, *weights, hidden_TH, row);
-      row += w.count;
       if (w.sequence->needs_prefill())
         prefilled += w.count;
       else
         log_.Decoded(w.sequence->size());
       scheduler_.Computed(w);
     }
-    const at::Tensor wanted_NH = ops::SelectRows(hidden_TH, at::tensor(sources, at::kLong));
-    const int64_t chunk = ops::LogitsChunkRows(model_->config().vocab_size);
-    std::vector<EngineSequence*> complete;
-    for (const auto& w : work)
-      if (w.wants_logits) complete.push_back(w.sequence);
     log_.Prefilled(prefilled);
     CountTokens(prefilled, 0);
-    for (int64_t r0 = 0; r0 < wanted_NH.size(0); r0 += chunk) {
-      const int64_t rows = std::min(chunk, wanted_NH.size(0) - r0);
-      ComputeLogits(*weights, wanted_NH.narrow(0, r0, rows),
-                    absl::MakeConstSpan(sources).subspan(r0, rows));
-      SampleRows({complete.begin() + r0, complete.begin() + r0 + rows});
+    const std::vector<EngineSequence*>& wanted = forward.wanted();
+    const auto count = static_cast<int64_t>(wanted.size());
+    for (int64_t begin = 0; begin < count; begin += forward.max_rows()) {
+      const int64_t rows = std::min(forward.max_rows(), count - begin);
+      const float* logits = forward.Logits(begin, rows);
+      SampleRows({wanted.begin() + begin, wanted.begin() + begin + rows}, logits);
     }
   }
 
@@ -298,45 +266,8 @@ class LocalEngine : public InferenceEngine {
     stats_.prefix_hit_tokens = scheduler_.num_prefix_hit_tokens();
   }
 
-  // Of hidden states that are rows `rows_N` of the batch, into logits_.
-  void ComputeLogits(const ModelWeights& weights, const at::Tensor& hidden_NH,
-                     absl::Span<const int64_t> rows_N) {
-    const Weight& head = weights.head;
-    const int64_t rows = hidden_NH.size(0);
-    if (!logits_.defined() || logits_.size(0) < rows)
-      logits_ = at::empty({rows, head.n}, at::kFloat);
-    DispatchFloat(hidden_NH.scalar_type(), [&](auto tag) {
-      using T = typename decltype(tag)::type;
-      MultiplyToFloat(Data<T>(hidden_NH), rows, head, Data<float>(logits_), false);
-    });
-    AddHeadAdapters(logits_.narrow(0, 0, rows), hidden_NH, rows_N, weights);
-  }
-
-  // Log-probabilities of the prompt tokens that rows [first, first + w.count) of `hidden` predict.
-  void ScorePrompt(const Scheduler::Work& w, const ModelWeights& weights, const at::Tensor& hidden,
-                   int64_t first) {
-    EngineRequest& owner = *w.sequence->owner;
-    const int64_t vocab = weights.head.n, chunk = ops::LogitsChunkRows(vocab);
-    const int64_t count = std::min(w.count, w.sequence->size() - 1 - w.sequence->num_cached);
-    for (int64_t r0 = 0; r0 < count; r0 += chunk) {
-      const int64_t rows = std::min(chunk, count - r0);
-      std::vector<int64_t> rows_N(rows);
-      std::iota(rows_N.begin(), rows_N.end(), first + r0);
-      ComputeLogits(weights, hidden.narrow(0, first + r0, rows), rows_N);
-      for (int64_t r = 0; r < rows; ++r) {
-        const int64_t predicted = w.sequence->num_cached + r0 + r + 1;
-        const float* logits = Data<float>(logits_) + r * vocab;
-        owner.prompt_logprobs[predicted] =
-            TokenLogprobOf(logits, vocab, w.sequence->tokens[predicted]);
-        if (!owner.prompt_top_logprobs.empty())
-          owner.prompt_top_logprobs[predicted] =
-              TopLogprobs(logits, vocab, owner.request.num_prompt_top_logprobs);
-      }
-    }
-  }
-
-  // Row i of logits_ belongs to sequences[i]; a prompt forks into its samples, which all draw from the same row.
-  void SampleRows(const std::vector<EngineSequence*>& sequences) {
+  // Row i of the logits belongs to sequences[i]; a prompt forks into its samples, which all draw from the same row.
+  void SampleRows(const std::vector<EngineSequence*>& sequences, const float* logits) {
     std::vector<Draw> draws;
     auto add = [&](EngineSequence* s, size_t row) {
       std::vector<uint32_t> allowed;
@@ -357,7 +288,7 @@ class LocalEngine : public InferenceEngine {
       else
         for (EngineSequence* s : scheduler_.Fork(sequences[i])) add(s, i);
     }
-    DrawTokens(draws, Data<float>(logits_), current_->head.n);
+    DrawTokens(draws, logits, current_->head.n);
     CountTokens(
         0, static_cast<int64_t>(draws.size()));  // before anyone learns of a finished completion
     for (Draw& d : draws) Append(d.sequence, d.token, std::move(d.top), routes[d.row]);
