@@ -46,10 +46,12 @@ template <typename T>
 at::Tensor GatherRows(const at::Tensor& x, const Grouping& g) {
   const int64_t h = x.size(1);
   at::Tensor rows = at::empty({g.pairs(), h}, x.options());
+  const T* from = Data<T>(x);
+  const auto* token = Data<int32_t>(g.token_P);
+  T* to = Data<T>(rows);
   ParallelFor(g.pairs(), GrainFor(h), [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p)
-      std::memcpy(Data<T>(rows) + p * h, Data<T>(x) + Data<int32_t>(g.token_P)[p] * h,
-                  h * sizeof(T));
+      std::memcpy(to + p * h, from + token[p] * h, h * sizeof(T));
   });
   return rows;
 }
@@ -57,7 +59,9 @@ at::Tensor GatherRows(const at::Tensor& x, const Grouping& g) {
 // The pairs' gate weights, in the pairs' order.
 std::vector<float> PairWeights(const at::Tensor& weights, const Grouping& g) {
   std::vector<float> w(g.pairs());
-  for (int64_t p = 0; p < g.pairs(); ++p) w[p] = Data<float>(weights)[Data<int64_t>(g.slot_P)[p]];
+  const float* of_slot = Data<float>(weights);
+  const auto* slot = Data<int64_t>(g.slot_P);
+  for (int64_t p = 0; p < g.pairs(); ++p) w[p] = of_slot[slot[p]];
   return w;
 }
 
@@ -145,13 +149,16 @@ DownGradients AdapterDownBackward(const at::Tensor& gate_up, const at::Tensor& d
                    weighted = at::empty_like(dy);
   const auto& kernels = GetKernels().typed<T>();
   result.own.resize(pairs);
+  const T* g = Data<T>(dy);
+  const auto* down = Data<float>(delta);
+  T* out = Data<T>(weighted);
   ParallelFor(pairs, GrainFor(4 * h), [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
-      const T* row = Data<T>(dy) + p * h;
+      const T* row = g + p * h;
       double sum = 0.0;
-      for (int64_t c = 0; c < h; ++c) sum += ToFloat(row[c]) * Data<float>(delta)[p * h + c];
+      for (int64_t c = 0; c < h; ++c) sum += ToFloat(row[c]) * down[p * h + c];
       result.own[p] = static_cast<float>(sum);
-      kernels.scale(row, pair_weights[p], h, Data<T>(weighted) + p * h);
+      kernels.scale(row, pair_weights[p], h, out + p * h);
     }
   });
   result.dactivation_PI = at::zeros_like(activation);
@@ -173,10 +180,12 @@ Gradients BackwardOf(const at::Tensor& x, const at::Tensor& gate_weights, const 
   const at::ScalarType dtype = x.scalar_type();
   std::vector<at::Tensor> packed;
   at::Tensor dy = at::empty({pairs, h}, x.options());
+  const float* of_token = Data<float>(dout);
+  const auto* token = Data<int32_t>(g.token_P);
+  T* of_pair = Data<T>(dy);
   ParallelFor(pairs, GrainFor(h), [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p)
-      kernels.from_float(Data<float>(dout) + Data<int32_t>(g.token_P)[p] * h, h,
-                         Data<T>(dy) + p * h);
+      kernels.from_float(of_token + token[p] * h, h, of_pair + p * h);
   });
   at::Tensor dactivation = at::empty({pairs, i}, x.options());
   GroupedGemm(Data<T>(dy), Transposed<T>(weights.down, g, dtype, packed), Data<T>(dactivation));
@@ -185,31 +194,35 @@ Gradients BackwardOf(const at::Tensor& x, const at::Tensor& gate_weights, const 
   at::Tensor weighted = at::empty({pairs, i}, x.options()),
              dgate_up = at::empty({pairs, 2 * i}, x.options()),
              dweights = at::empty(gate_weights.sizes(), gate_weights.options());
+  const auto* slots = Data<int64_t>(g.slot_P);
+  const float* gate_weight = Data<float>(gate_weights);
+  float* dweight = Data<float>(dweights);
+  const T* gates = Data<T>(gate_up);
+  T *acts = Data<T>(weighted), *dacts = Data<T>(dactivation), *dgates = Data<T>(dgate_up);
   ParallelFor(pairs, GrainFor(24 * i), [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
-      const int64_t slot = Data<int64_t>(g.slot_P)[p];
-      const float w = Data<float>(gate_weights)[slot];
-      const T* gate = Data<T>(gate_up) + p * 2 * i;
-      T *act = Data<T>(weighted) + p * i, *dact = Data<T>(dactivation) + p * i;
+      const int64_t slot = slots[p];
+      const float w = gate_weight[slot];
+      const T* gate = gates + p * 2 * i;
+      T *act = acts + p * i, *dact = dacts + p * i, *dgate = dgates + p * 2 * i;
       kernels.swiglu(gate, gate + i, i, act);
-      Data<float>(dweights)[slot] = kernels.dot(act, dact, i);
+      dweight[slot] = kernels.dot(act, dact, i);
       kernels.scale(act, w, i, act);
       kernels.scale(dact, w, i, dact);
       if (!of_adapters.own.empty()) {
-        Data<float>(dweights)[slot] += of_adapters.own[p];
+        dweight[slot] += of_adapters.own[p];
         const T* more = Data<T>(of_adapters.dactivation_PI) + p * i;
         for (int64_t c = 0; c < i; ++c) dact[c] = FromFloat<T>(ToFloat(dact[c]) + ToFloat(more[c]));
       }
-      T* out = Data<T>(dgate_up) + p * 2 * i;
-      kernels.swiglu_backward(gate, gate + i, dact, i, out, out + i);
+      kernels.swiglu_backward(gate, gate + i, dact, i, dgate, dgate + i);
     }
   });
   AccumulateGradients(weighted, dy, weights.down, g);
   const at::Tensor rows = GatherRows<T>(x, g);
   AccumulateGradients(rows, dgate_up, weights.gate_up, g);
   at::Tensor dx = at::zeros(x.sizes(), x.options().dtype(at::kFloat));
-  GroupedGemmAdd(Data<T>(dgate_up), Transposed<T>(weights.gate_up, g, dtype, packed),
-                 Data<int32_t>(g.token_P), nullptr, x.size(0), Data<float>(dx));
+  GroupedGemmAdd(Data<T>(dgate_up), Transposed<T>(weights.gate_up, g, dtype, packed), token,
+                 nullptr, x.size(0), Data<float>(dx));
   if (adapters.adapts_gate_up()) {
     const at::Tensor drows = at::zeros(rows.sizes(), dx.options());
     adapters.GateUpBackward(rows, dgate_up, drows);

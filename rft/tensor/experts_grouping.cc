@@ -20,10 +20,12 @@ Grouping GroupByExpert(const at::Tensor& experts, int64_t num_experts) {
   }
   for (int64_t e = 0; e < num_experts; ++e) offsets[e + 1] += offsets[e];
   std::vector<int64_t> next(offsets, offsets + num_experts);
+  auto* token = Data<int32_t>(g.token_P);
+  auto* slot = Data<int64_t>(g.slot_P);
   for (int64_t i = 0; i < pairs; ++i) {
     const int64_t p = next[id[i]]++;
-    Data<int32_t>(g.token_P)[p] = static_cast<int32_t>(i / k);
-    Data<int64_t>(g.slot_P)[p] = i;
+    token[p] = static_cast<int32_t>(i / k);
+    slot[p] = i;
   }
   return g;
 }

@@ -28,11 +28,11 @@ at::Tensor Activation(const at::Tensor& gate_up) {
   DispatchFloat(gate_up.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto kernel = GetKernels().typed<T>().swiglu;
+    const T* in = Data<T>(gate_up);
+    T* out = Data<T>(y);
     ParallelFor(t, GrainFor(8 * i), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        const T* row = Data<T>(gate_up) + r * 2 * i;
-        kernel(row, row + i, i, Data<T>(y) + r * i);
-      }
+      for (int64_t r = begin; r < end; ++r)
+        kernel(in + r * 2 * i, in + r * 2 * i + i, i, out + r * i);
     });
   });
   return y;
@@ -44,11 +44,13 @@ at::Tensor ActivationBackward(const at::Tensor& gate_up, const at::Tensor& dy) {
   DispatchFloat(gate_up.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto kernel = GetKernels().typed<T>().swiglu_backward;
+    const T *in = Data<T>(gate_up), *g = Data<T>(dy);
+    T* gradient = Data<T>(dgate_up);
     ParallelFor(t, GrainFor(8 * i), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
-        const T* row = Data<T>(gate_up) + r * 2 * i;
-        T* out = Data<T>(dgate_up) + r * 2 * i;
-        kernel(row, row + i, Data<T>(dy) + r * i, i, out, out + i);
+        const T* row = in + r * 2 * i;
+        T* out = gradient + r * 2 * i;
+        kernel(row, row + i, g + r * i, i, out, out + i);
       }
     });
   });

@@ -86,9 +86,10 @@ at::Tensor Gather(const at::Tensor& ids, const at::Tensor& table) {
   DispatchFloat(table.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto to_float = GetKernels().typed<T>().to_float;
+    const T* from = Data<T>(table);
+    float* to = Data<float>(y);
     ParallelFor(t, GrainFor(h), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        to_float(Data<T>(table) + id[i] * h, h, Data<float>(y) + i * h);
+      for (int64_t i = begin; i < end; ++i) to_float(from + id[i] * h, h, to + i * h);
     });
   });
   return y;
@@ -113,10 +114,11 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
       const int64_t h = g.size(1), t = g.size(0);
       const int64_t* id = Data<int64_t>(ids);
       float* grad = Data<float>(parameter->grad);
+      const float* from = Data<float>(g);
       // Threads own columns, so tokens are added in order whatever the thread count.
       ParallelFor(h, std::max<int64_t>(16, GrainFor(t)), [&](int64_t begin, int64_t end) {
         for (int64_t i = 0; i < t; ++i)
-          for (int64_t c = begin; c < end; ++c) grad[id[i] * h + c] += Data<float>(g)[i * h + c];
+          for (int64_t c = begin; c < end; ++c) grad[id[i] * h + c] += from[i * h + c];
       });
     }
     return {at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
@@ -149,10 +151,11 @@ struct SelectFunction : torch::autograd::Function<SelectFunction> {
     const int64_t* source = Data<int64_t>(sources);
     DispatchFloat(g.scalar_type(), [&](auto tag) {
       using T = typename decltype(tag)::type;
+      const T* from = Data<T>(g);
+      float* to = Data<float>(dx);
       ParallelFor(h, std::max<int64_t>(16, GrainFor(n)), [&](int64_t begin, int64_t end) {
         for (int64_t i = 0; i < n; ++i)
-          for (int64_t c = begin; c < end; ++c)
-            Data<float>(dx)[source[i] * h + c] += ToFloat(Data<T>(g)[i * h + c]);
+          for (int64_t c = begin; c < end; ++c) to[source[i] * h + c] += ToFloat(from[i * h + c]);
       });
     });
     return {Convert(dx, g.scalar_type()), at::Tensor()};

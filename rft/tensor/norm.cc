@@ -51,11 +51,13 @@ at::Tensor NormForward(const at::Tensor& x, const at::Tensor& w, double eps, at:
   DispatchFloat(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto norm = GetKernels().typed<T>().rms_norm_residual;
+    const float *in = Data<float>(x), *weight = Data<float>(w);
+    float* r = rstd ? Data<float>(*rstd) : nullptr;
+    T* out = Data<T>(y);
     ParallelFor(t, GrainFor(2 * h), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const float r = norm(Data<float>(x) + i * h, Data<float>(w), static_cast<float>(eps), h,
-                             Data<T>(y) + i * h);
-        if (rstd) Data<float>(*rstd)[i] = r;
+        const float inverse = norm(in + i * h, weight, static_cast<float>(eps), h, out + i * h);
+        if (r) r[i] = inverse;
       }
     });
   });
@@ -69,11 +71,13 @@ at::Tensor NormBackward(const at::Tensor& x, const at::Tensor& w, const at::Tens
   DispatchFloat(dy.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto backward_row = GetKernels().typed<T>().rms_norm_residual_backward;
+    const float *in = Data<float>(x), *weight = Data<float>(w), *r = Data<float>(rstd);
+    const T* g = Data<T>(dy);
+    float* out = Data<float>(dx);
     SumOverRows(x.size(0), h, parameter.grad, [&](int64_t begin, int64_t end, float* dw) {
-      std::fill(Data<float>(dx) + begin * h, Data<float>(dx) + end * h, 0.0f);
+      std::fill(out + begin * h, out + end * h, 0.0f);
       for (int64_t i = begin; i < end; ++i)
-        backward_row(Data<float>(x) + i * h, Data<float>(w), Data<T>(dy) + i * h,
-                     Data<float>(rstd)[i], h, Data<float>(dx) + i * h, dw);
+        backward_row(in + i * h, weight, g + i * h, r[i], h, out + i * h, dw);
     });
   });
   return dx;
@@ -115,9 +119,10 @@ void ForHeads(const at::Tensor& qkv, const HeadLayout& l, const Body& body) {
 template <typename Body>
 void ForNormed(const HeadLayout& l, const HeadNorm& norm, const Body& body) {
   const int64_t d = l.head_dim, q = norm.q_weight_D.numel(), k = norm.k_weight_D.numel();
-  for (int64_t i = 0; i < l.num_heads * d / q; ++i) body(i * q, q, norm.q_weight_D, i);
+  const float *q_weight = Data<float>(norm.q_weight_D), *k_weight = Data<float>(norm.k_weight_D);
+  for (int64_t i = 0; i < l.num_heads * d / q; ++i) body(i * q, q, q_weight, i);
   for (int64_t i = 0; i < l.num_kv_heads * d / k; ++i)
-    body(l.num_heads * d + i * k, k, norm.k_weight_D, l.num_heads + i);
+    body(l.num_heads * d + i * k, k, k_weight, l.num_heads + i);
 }
 
 // In place. rstd [T, q + k heads] is written when norms are on.
@@ -128,20 +133,23 @@ void RotateForward(const at::Tensor& qkv, const HeadLayout& l, const HeadNorm& n
   DispatchFloat(qkv.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto& kernels = GetKernels().typed<T>();
-    const int64_t width = l.width();
+    const int64_t width = l.width(), *position = Data<int64_t>(positions);
+    const float *cosines = Data<float>(cos), *sines = Data<float>(sin);
+    float* r = rstd ? Data<float>(*rstd) : nullptr;
+    T* data = Data<T>(qkv);
+    const bool normed = norm.q_weight_D.defined();
     ParallelFor(qkv.size(0), GrainFor(4 * heads * l.head_dim), [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
-        T* row = Data<T>(qkv) + t * width;
-        if (norm.q_weight_D.defined())
-          ForNormed(l, norm, [&](int64_t at, int64_t n, const at::Tensor& w, int64_t index) {
-            const float r = kernels.rms_norm_head(row + at, Data<float>(w),
-                                                  static_cast<float>(norm.eps), n, row + at);
-            if (rstd) Data<float>(*rstd)[t * heads + index] = r;
+        T* row = data + t * width;
+        if (normed)
+          ForNormed(l, norm, [&](int64_t at, int64_t n, const float* w, int64_t index) {
+            const float inverse =
+                kernels.rms_norm_head(row + at, w, static_cast<float>(norm.eps), n, row + at);
+            if (r) r[t * heads + index] = inverse;
           });
-        const int64_t p = Data<int64_t>(positions)[t] * half;
+        const int64_t p = position[t] * half;
         for (int64_t h = 0; h < heads; ++h)
-          kernels.rope(row + h * l.head_dim, Data<float>(cos) + p, Data<float>(sin) + p, 1.0f,
-                       2 * half);
+          kernels.rope(row + h * l.head_dim, cosines + p, sines + p, 1.0f, 2 * half);
       }
     });
   });
@@ -179,21 +187,26 @@ struct RotateFunction : torch::autograd::Function<RotateFunction> {
     DispatchFloat(dx.scalar_type(), [&](auto tag) {
       using T = typename decltype(tag)::type;
       const auto& kernels = GetKernels().typed<T>();
+      const int64_t* position = Data<int64_t>(positions);
+      const float *cosines = Data<float>(cos), *sines = Data<float>(sin);
       ForHeads<T>(dx, l, [&](int64_t t, int64_t, T* g) {
-        const int64_t p = Data<int64_t>(positions)[t] * half;
-        kernels.rope(g, Data<float>(cos) + p, Data<float>(sin) + p, -1.0f, 2 * half);
+        const int64_t p = position[t] * half;
+        kernels.rope(g, cosines + p, sines + p, -1.0f, 2 * half);
       });
       if (!rstd.defined()) return;
+      const float* r = Data<float>(rstd);
+      const T* in = Data<T>(x);
+      T* out = Data<T>(dx);
       auto norms = [&](int64_t first, int64_t count, const at::Tensor& w, int64_t parameter_ptr) {
         const auto* parameter = reinterpret_cast<const Parameter*>(parameter_ptr);
         const int64_t n = w.numel();
+        const float* weight = Data<float>(w);
         SumOverRows(dx.size(0), n, parameter->grad, [&](int64_t begin, int64_t end, float* dw) {
           for (int64_t t = begin; t < end; ++t)
             for (int64_t i = 0; i < count * d / n; ++i) {
               const int64_t at = t * l.width() + first * d + i * n;
-              T* g = Data<T>(dx) + at;
-              kernels.rms_norm_head_backward(Data<T>(x) + at, Data<float>(w), g,
-                                             Data<float>(rstd)[t * heads + first + i], n, g, dw);
+              kernels.rms_norm_head_backward(in + at, weight, out + at, r[t * heads + first + i], n,
+                                             out + at, dw);
             }
         });
       };
