@@ -7,6 +7,7 @@
 #include "rft/config/config_reader.h"
 #include "rft/core/status_macros.h"
 #include "rft/io/json.h"
+#include "rft/io/manifest.h"
 #include "rft/models/causal_lm.h"
 #include "rft/run/local_parts.h"
 #include "rft/run/run.h"
@@ -111,6 +112,11 @@ TEST_F(TinyModelRunTest, RunsThreeStepsFromConfigurationToModel) {
   EXPECT_TRUE(summary.at("before").is_double());
   EXPECT_TRUE(summary.at("after").is_double());
   EXPECT_TRUE(LoadModel(dir_ / "run/model", at::kFloat).ok());
+  EXPECT_LT(GetDouble(summary, "export_difference").value(), 0.02);  // the folder is bf16
+  const std::string card = *FileSystem::Default().ReadFile(dir_ / "run/model/README.md");
+  EXPECT_THAT(card, HasSubstr(*Sha256OfFile(dir_ / "train.jsonl", FileSystem::Default())));
+  EXPECT_THAT(card, HasSubstr("\"steps\": 3"));
+  EXPECT_THAT(card, HasSubstr("\"learning_rate\": 0.01"));
 }
 
 TEST_F(TinyModelRunTest, SamplesAndTrainsOnTheSameLogprobs) {
