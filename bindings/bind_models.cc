@@ -54,16 +54,19 @@ SaveDtype ParseSaveDtype(const CausalLm& model, const std::string& name) {
 }
 
 std::shared_ptr<CausalLm> Load(const std::string& dir, const std::string& dtype, int threads,
-                               const std::string& device) {
+                               const std::string& device, bool offload) {
   const auto where = ParseDevice(device);
   if (!where.ok())
     throw StatusException(
         absl::InvalidArgumentError(absl::StrCat("device: ", where.status().message())));
+  if (where->is_cpu() && offload)
+    throw StatusException(absl::InvalidArgumentError(
+        "offload: is for another device than cpu, where everything is in host memory"));
   UseThreads(threads);
   const at::ScalarType compute = ComputeDtype(dtype);
   return ValueOrThrow(WithoutGil([&]() -> absl::StatusOr<std::shared_ptr<CausalLm>> {
     RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> model, LoadModel(dir, compute));
-    RFT_RETURN_IF_ERROR(TryTorch([&] { model->MoveTo(*where); }));
+    RFT_RETURN_IF_ERROR(TryTorch([&] { model->MoveTo(*where, offload); }));
     return model;
   }));
 }
@@ -254,7 +257,7 @@ void BindModels(py::module_& m) {
       "A language model: fp32 master weights and the compute copy that sampler and trainer share.")
       .def_static(
           "load", &Load, py::arg("dir"), py::arg("dtype") = "bf16", py::arg("threads") = 0,
-          py::arg("device") = "cpu",
+          py::arg("device") = "cpu", py::arg("offload") = false,
           "Loads a Hugging Face folder (config.json, *.safetensors).\n\n"
           "dtype: compute type, \"bf16\" or \"fp32\"; \"int8\" is bf16 with int8 weights (one "
           "scale per output), for judges and references: it is never trained or given new "
@@ -263,7 +266,8 @@ void BindModels(py::module_& m) {
           "leaves it as it is (all cores unless set before). device: where it is trained, \"cpu\" "
           "or "
           "\"cuda\" (\"cuda:1\", ...); engines sample on the CPU, from "
-          "Trainer.sampler_model.\n\n"
+          "Trainer.sampler_model. offload: with such a device, master weights and the optimizer's "
+          "state stay in host memory, and steps are made there.\n\n"
           "Raises NotFoundError (what is missing), ConfigError (unknown architecture, a "
           "missing or misshapen tensor, "
           "NaN weights, pickle files), ResourceError.")

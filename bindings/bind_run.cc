@@ -74,12 +74,13 @@ std::unique_ptr<PyRun> MakeRun(const RunConfig& config, std::shared_ptr<TextCode
                                const py::iterable& graders, const std::string& resume_dir,
                                std::optional<py::function> loss) {
   std::vector<GraderSpec> extra = ToGraderSpecs(graders);
+  if (loss) ThrowIfError(Run::CheckForLossOfCaller(config));  // before there is a run folder
   auto run = ValueOrThrow(WithoutGil(
       [&] { return Run::Create(config, std::move(codec), std::move(extra), resume_dir); }));
   std::unique_ptr<PythonLoss> custom;
   if (loss) {
     custom = std::make_unique<PythonLoss>(*std::move(loss));
-    run->SetLoss(custom->BatchCallback());
+    ThrowIfError(run->SetLoss(custom->BatchCallback()));
   }
   return std::make_unique<PyRun>(std::move(run), std::move(custom));
 }

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "bindings/arrays.h"
 #include "bindings/custom_loss.h"
+#include "bindings/datum_list.h"
 #include "bindings/errors.h"
 #include "bindings/exclusive.h"
 #include "bindings/loss_knobs.h"
@@ -52,17 +53,17 @@ std::unique_ptr<PyTrainer> MakeTrainer(std::shared_ptr<CausalLm> model,
                                      "the log-probabilities it is given");
 }
 
-py::list Forward(PyTrainer& self, const std::vector<Datum>& datums) {
+py::list Forward(PyTrainer& self, const DatumList& datums) {
   return ArrayList(ValueOrThrow(self.Call([&](Trainer& t) { return t.Forward(datums); })).logprobs);
 }
 
-ForwardBackwardResult ForwardBackward(PyTrainer& self, const std::vector<Datum>& datums,
+ForwardBackwardResult ForwardBackward(PyTrainer& self, const DatumList& datums,
                                       const std::string& loss, const py::kwargs& knobs) {
   const LossConfig config = ReadLossConfig(loss, knobs);
   return ValueOrThrow(self.Call([&](Trainer& t) { return t.ForwardBackward(datums, config); }));
 }
 
-ForwardBackwardResult ForwardBackwardCustom(PyTrainer& self, const std::vector<Datum>& datums,
+ForwardBackwardResult ForwardBackwardCustom(PyTrainer& self, const DatumList& datums,
                                             py::function fn) {
   PythonLoss loss(std::move(fn));
   auto result =
@@ -71,7 +72,7 @@ ForwardBackwardResult ForwardBackwardCustom(PyTrainer& self, const std::vector<D
   return ValueOrThrow(std::move(result));
 }
 
-py::tuple Describe(PyTrainer& self, const std::vector<Datum>& datums, int32_t top_k) {
+py::tuple Describe(PyTrainer& self, const DatumList& datums, int32_t top_k) {
   const Description d =
       ValueOrThrow(self.Call([&](Trainer& t) { return t.Describe(datums, top_k); }));
   py::list ids, logprobs;
@@ -84,7 +85,7 @@ py::tuple Describe(PyTrainer& self, const std::vector<Datum>& datums, int32_t to
 }
 
 ForwardBackwardResult ForwardBackwardDistillation(
-    PyTrainer& self, const std::vector<Datum>& datums,
+    PyTrainer& self, const DatumList& datums,
     const std::vector<py::array_t<int32_t, py::array::c_style | py::array::forcecast>>& top_ids,
     const std::vector<py::array_t<float, py::array::c_style | py::array::forcecast>>& top_logprobs,
     const std::string& direction, bool tail) {
@@ -106,7 +107,7 @@ ForwardBackwardResult ForwardBackwardDistillation(
 }
 
 ForwardBackwardResult ForwardBackwardPreference(
-    PyTrainer& self, const std::vector<Datum>& datums, const std::string& loss, bool gradient,
+    PyTrainer& self, const DatumList& datums, const std::string& loss, bool gradient,
     std::optional<double> beta, std::optional<double> label_smoothing, std::optional<double> gamma,
     std::optional<double> sft_coef, std::optional<double> desirable_weight,
     std::optional<double> undesirable_weight, double kl) {
@@ -208,10 +209,10 @@ void BindTraining(py::module_& m) {
           "Raises ConfigError for an unknown loss and as forward.")
       .def(
           "check_export",
-          [](PyTrainer& self, const std::string& dir, const std::vector<Datum>& datums) {
+          [](PyTrainer& self, const std::string& dir, const DatumList& datums) {
             return ValueOrThrow(self.Call([&](Trainer& t) { return t.CheckExport(dir, datums); }));
           },
-          py::arg("dir"), py::arg("datums") = std::vector<Datum>{},
+          py::arg("dir"), py::arg("datums") = py::tuple(),
           "What save_model wrote, read again: every tensor must be the trainer's rounded to bf16, "
           "and the folder, loaded as a model, must score the datums as the trainer does. Returns "
           "the mean |difference| in nats; None without datums or memory for a second model.\n\n"
@@ -221,7 +222,10 @@ void BindTraining(py::module_& m) {
            py::arg("sampled_from") = false, py::arg("kept_versions") = 0, py::arg("limit_mb") = 0,
            "Before the first step: what will be used for what (items, total_bytes, text), and "
            "micro-batches (token_budget) made to fit into limit_mb MiB; 0: what the machine has "
-           "left.\n\nRaises ResourceError where even the longest row doesn't fit.")
+           "left. A model on another device: items say which are there, total_bytes and the limit "
+           "are of it, "
+           "host_bytes of this process.\n\nRaises ResourceError where even the longest row doesn't "
+           "fit.")
       .def("forward_backward_distillation", &ForwardBackwardDistillation, py::arg("datums"),
            py::arg("top_ids"), py::arg("top_logprobs"), py::kw_only(),
            py::arg("direction") = "forward", py::arg("tail") = true,

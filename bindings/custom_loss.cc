@@ -16,22 +16,6 @@ constexpr const char* kExpected =
     "the loss function must return (loss_sum, list of gradients by each datum's logprobs[, "
     "metrics[, denominator]])";
 
-absl::Status Check(const std::vector<std::vector<float>>& gradients,
-                   const std::vector<std::vector<float>>& logprobs) {
-  if (gradients.size() != logprobs.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("the loss function returned ", gradients.size(),
-                                                   " gradients for ", logprobs.size(), " datums"));
-  }
-  for (size_t i = 0; i < gradients.size(); ++i) {
-    if (gradients[i].size() != logprobs[i].size()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("the loss function's gradient ", i, " has ", gradients[i].size(),
-                       " entries; its datum has ", logprobs[i].size(), " tokens"));
-    }
-  }
-  return absl::OkStatus();
-}
-
 CustomLossResult Parse(const py::object& returned) {
   if (!py::isinstance<py::tuple>(returned)) throw py::type_error(kExpected);
   const py::tuple parts = returned;
@@ -71,11 +55,8 @@ absl::StatusOr<CustomLossResult> PythonLoss::Run(const std::vector<std::vector<f
     py::list rows;
     if (datums != nullptr)
       for (const Datum& datum : *datums) rows.append(py::cast(datum));
-    CustomLossResult result = Parse(datums != nullptr ? function_(rows, ArrayList(logprobs))
-                                                      : function_(ArrayList(logprobs)));
-    const absl::Status status = Check(result.dlogprobs, logprobs);
-    if (!status.ok()) return status;
-    return result;
+    return Parse(datums != nullptr ? function_(rows, ArrayList(logprobs))
+                                   : function_(ArrayList(logprobs)));
   } catch (
       ...) {  // error_already_set, or what the conversions above throw: RethrowIfRaised brings it to Python
     raised_ = std::current_exception();

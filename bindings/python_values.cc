@@ -1,5 +1,6 @@
 #include "bindings/python_values.h"
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
 namespace rft::python {
@@ -17,11 +18,15 @@ std::string ToJsonText(py::handle value) {
 py::dict MemoryPlanDict(const MemoryPlan& plan) {
   py::list items;
   for (const MemoryItem& item : plan.items)
-    items.append(py::make_tuple(item.name, item.bytes, item.what));
+    items.append(py::make_tuple(
+        item.name, item.bytes,
+        item.on_device ? absl::StrCat("on ", plan.device, ": ", item.what) : item.what));
   py::dict result;
   result["items"] = items;
   result["total_bytes"] = plan.total_bytes;
   result["limit_bytes"] = plan.limit_bytes;
+  result["device"] = plan.device.empty() ? "cpu" : plan.device;
+  result["host_bytes"] = plan.device.empty() ? plan.total_bytes : plan.host_bytes;
   result["token_budget"] = plan.token_budget;
   result["text"] = MemoryPlanText(plan);
   return result;

@@ -3,7 +3,9 @@
 #include <array>
 #include <limits>
 #include <string_view>
+#include <variant>
 
+#include "absl/strings/str_cat.h"
 #include "rft/core/check.h"
 
 namespace rft {
@@ -76,6 +78,32 @@ void ApplyOffPolicyMask(const OffPolicyMaskOptions& given, LossConfig* config) {
 }
 
 }  // namespace
+
+std::vector<std::string> LossOptions::SetKnobs() const {
+  struct Collector : ConfigVisitor {
+    std::vector<std::string> knobs;
+    std::string section;
+    void Field(const char* name, FieldRef field, const FieldInfo& /*info*/) override {
+      const bool set = std::visit(
+          [](auto* value) {
+            if constexpr (requires { value->has_value(); })
+              return value->has_value();
+            else
+              return false;  // `name`
+          },
+          field);
+      if (set) knobs.push_back(section + name);
+    }
+    void BeginSection(const char* name, const char* /*doc*/) override {
+      section = absl::StrCat(name, ".");
+    }
+    void EndSection() override { section.clear(); }
+  };
+  LossOptions copy = *this;
+  Collector collector;
+  copy.Visit(collector);
+  return collector.knobs;
+}
 
 LossConfig LossOptions::ApplyTo(LossConfig config) const {
   Override(clip_low, &config.clip_low);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "rft/config/field.h"
 #include "rft/core/loss_config.h"
@@ -202,6 +203,8 @@ struct LossOptions {
   // has checked them). correction: level "none" removes it; any other knob set there creates it
   // where the loss has none. 0 switches an optional knob off.
   LossConfig ApplyTo(LossConfig defaults) const;
+  // Names of the knobs that are set: "clip_high", "correction.cap".
+  std::vector<std::string> SetKnobs() const;
 };
 
 }  // namespace rft

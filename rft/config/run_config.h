@@ -113,6 +113,7 @@ struct FilterConfig {
 
 struct TrainerConfig {
   std::string device = "cpu";
+  bool offload = false;
   std::string dtype = "bf16";
   int64_t steps = 40;
   double learning_rate = 1e-5;
@@ -144,6 +145,11 @@ struct TrainerConfig {
     v.Field("device", &device,
             {.doc = "Where it trains: cpu; cuda, cuda:1, ... if torch sees such a device. "
                     "Sampling stays on the CPU."});
+    v.Field(
+        "offload", &offload,
+        {.doc = "With another device than cpu: master weights and the optimizer's state stay in "
+                "host memory, and steps are made there. The device holds weights in dtype, "
+                "gradients and activations."});
     v.Field("dtype", &dtype,
             {.doc = "Compute type; master weights are always fp32.", .choices = {"bf16", "fp32"}});
     v.Field("steps", &steps,
@@ -218,8 +224,9 @@ struct TrainerConfig {
              .choices = {"same", "int8"}});
     v.Field(
         "memory_mb", &memory_mb,
-        {.doc = "Memory that the process may use: micro-batches are made to fit, and a run that "
-                "can't is refused before its first step; 0: what the machine has left.",
+        {.doc = "Memory that the process (with another trainer.device: that device) may use: "
+                "micro-batches are made to fit, and a run that can't is refused before its first "
+                "step; 0: what the machine has left.",
          .unit = "MiB",
          .min = 0});
   }

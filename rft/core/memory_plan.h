@@ -22,12 +22,15 @@ struct MemoryItem {
   std::string name;
   int64_t bytes = 0;
   std::string what;  // "float32, trained values"
+  bool on_device = false;
 };
 
 struct MemoryPlan {
   std::vector<MemoryItem> items;
-  int64_t total_bytes = 0;  // predicted peak of the process's resident memory
-  int64_t limit_bytes = 0;
+  std::string device;        // "cuda:0"; empty: all is in the process's own memory
+  int64_t total_bytes = 0;   // predicted peak there
+  int64_t host_bytes = 0;    // with a device: in the process's memory
+  int64_t limit_bytes = 0;   // 0: not known of the device
   int64_t token_budget = 0;  // computed tokens per micro-batch
 };
 

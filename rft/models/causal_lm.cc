@@ -37,11 +37,13 @@ void CausalLm::ReserveVersion() {
   versions_.insert(versions_.begin(), std::move(fresh));
 }
 
-void CausalLm::MoveTo(at::Device device) {
+void CausalLm::MoveTo(at::Device device, bool offload) {
+  TORCH_CHECK(!offload || !device.is_cpu(),
+              "model: only weights for a device other than cpu can be offloaded to the host");
   if (device == this->device()) return;
   TORCH_CHECK(!is_int8(), "model: int8 weights are for the CPU");
   TORCH_CHECK(versions_.empty(), "model: its weights are in use, so it stays where it is");
-  parameters_->MoveTo(device);
+  parameters_->MoveTo(device, offload);
   rope_.MoveTo(device);
 }
 

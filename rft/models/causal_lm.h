@@ -95,9 +95,9 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
   // The current version. Packed on first use.
   std::shared_ptr<const ModelWeights> weights();
 
-  // Parameters, and the versions made from now on, live there (rft/models/device.h). c10::Error for int8 weights, which
-  // are for the CPU, and once there is a version.
-  void MoveTo(at::Device device);
+  // The versions made from now on live there (rft/models/device.h), and the parameters unless they are offloaded
+  // (ParameterStore). c10::Error for int8 weights, which are for the CPU, and once there is a version.
+  void MoveTo(at::Device device, bool offload = false);
   at::Device device() const { return parameters_->device(); }
 
   const ModelConfig& config() const { return config_; }

@@ -5,11 +5,11 @@
 #include <string>
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 
 #include "rft/models/lora.h"
 #include "rft/tensor/checkpoint.h"
+#include "rft/tensor/copy.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/large_tensor.h"
@@ -104,8 +104,9 @@ constexpr RouterConfig kSharedGate{
 // A version's own copy of a parameter.
 void Copy(const Parameter* from, const ValueUpdate& update, at::ScalarType dtype, at::Tensor& to) {
   if (update) update(*from, 0, from->value.numel());
-  if (!to.defined()) to = at::empty_like(from->value, dtype);
-  to.copy_(from->value);
+  if (!to.defined())
+    to = at::empty(from->value.sizes(), at::TensorOptions(from->device()).dtype(dtype));
+  CopyTo(to, from->value);
 }
 void CopyNorm(const Parameter* from, const ValueUpdate& update, at::Tensor& to) {
   Copy(from, update, at::kFloat, to);
@@ -122,7 +123,7 @@ void PackWeight(std::vector<Parameter*> parts, at::ScalarType dtype, const Value
 void PackExperts(const std::vector<std::vector<Parameter*>>& gate_up,
                  const std::vector<Parameter*>& down, at::ScalarType dtype,
                  const ValueUpdate& update, ExpertWeights& experts) {
-  if (down[0]->value.is_cpu()) return experts.Pack(gate_up, down, dtype, update);
+  if (down[0]->device().is_cpu()) return experts.Pack(gate_up, down, dtype, update);
   experts.gate_up.resize(down.size());
   experts.down.resize(down.size());
   for (size_t e = 0; e < down.size(); ++e) {
@@ -243,7 +244,7 @@ void Decoder::Pack(ModelWeights& weights, const ValueUpdate& update) {
 void Decoder::PackEmbeddingAndHead(ModelWeights& weights, const ValueUpdate& update) {
   at::Tensor& table = weights.embedding_VH;
   const bool tied = head_ == embedding_;
-  if (!embedding_->value.is_cpu()) {  // a packed weight is a plain matrix there
+  if (!embedding_->device().is_cpu()) {  // a packed weight is a plain matrix there
     PackWeight({head_}, dtype_, update, weights.head);
     if (tied)
       table = weights.head.packed;

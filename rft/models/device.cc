@@ -40,8 +40,10 @@ absl::StatusOr<std::unique_ptr<SamplerCopy>> SamplerCopy::Create(
   copy->trained_adapter_ = std::move(adapter);
   copy->trained_ = &model.parameters();
   RFT_RETURN_IF_ERROR(TryTorch([&] {
+    if (copy->trained_->is_offloaded()) copy->model_->parameters().ShareValuesOf(*copy->trained_);
     if (copy->trained_adapter_ == nullptr) return;
-    copy->model_->parameters().values().copy_(copy->trained_->values());
+    if (!copy->trained_->is_offloaded())
+      copy->model_->parameters().values().copy_(copy->trained_->values());
     copy->adapter_ = copy->trained_adapter_->On(copy->model_);
   }));
   return copy;
@@ -55,7 +57,7 @@ absl::StatusOr<std::shared_ptr<const ModelWeights>> SamplerCopy::Update(int64_t 
       adapter_->parameters().values().copy_(trained_adapter_->parameters().values());
       current_ = adapter_->PackNewVersion(number);
     } else {
-      model_->parameters().values().copy_(trained_->values());
+      if (!trained_->is_offloaded()) model_->parameters().values().copy_(trained_->values());
       current_ = model_->PackNewVersion({}, number);
     }
     return current_;

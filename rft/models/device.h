@@ -2,6 +2,9 @@
 // torch's own operations run (rft/tensor/composite.h).
 //
 //   auto model = LoadModel(dir, dtype);  device = ParseDevice("cuda");  model->MoveTo(*device);   // before its first version
+//
+// Memory there per parameter, in bytes, c of the compute dtype (a version), trained with AdamW: c + 16 (float32 values, gradients,
+// two moments), or offloaded, c + 4 (gradients); frozen under an adapter: c + 4, or offloaded, c.
 #pragma once
 
 #include <memory>
@@ -20,8 +23,8 @@ absl::StatusOr<at::Device> ParseDevice(std::string_view name);
 // What is trained on another device, once more on the CPU. Not thread-safe.
 class SamplerCopy {
  public:
-  // Of a model, or of an adapter and its base; the model must outlive it. Takes the memory of a model loaded. Errors:
-  // kResourceExhausted.
+  // Of a model, or of an adapter and its base; the model must outlive it. Takes the memory of a model loaded, less the
+  // float32 values if those of the model are offloaded: they are shared. Errors: kResourceExhausted.
   static absl::StatusOr<std::unique_ptr<SamplerCopy>> Create(
       const CausalLm& model, std::shared_ptr<const LoraAdapter> adapter);
 

@@ -151,9 +151,13 @@ absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Create(std::shared_ptr
       else
         InitializeA(*pair.a, config.seed, i);
     }
-    adapter->parameters_->MoveTo(adapter->base_->device());
+    adapter->MoveToBase();
     return adapter;
   });
+}
+
+void LoraAdapter::MoveToBase() {
+  parameters_->MoveTo(base_->device(), base_->parameters().is_offloaded());
 }
 
 std::shared_ptr<LoraAdapter> LoraAdapter::On(std::shared_ptr<CausalLm> base) const {
@@ -161,7 +165,7 @@ std::shared_ptr<LoraAdapter> LoraAdapter::On(std::shared_ptr<CausalLm> base) con
   for (LoraTarget& target : same) target.base = base->parameters().Find(target.base->name);
   auto adapter =
       std::shared_ptr<LoraAdapter>(new LoraAdapter(std::move(base), config_, std::move(same)));
-  adapter->parameters_->MoveTo(adapter->base_->device());
+  adapter->MoveToBase();
   adapter->parameters_->values().copy_(parameters_->values());
   return adapter;
 }

@@ -90,6 +90,7 @@ class LoraAdapter {
     Parameter *a, *b;
   };
   LoraAdapter(std::shared_ptr<CausalLm> base, LoraConfig config, std::vector<LoraTarget> targets);
+  void MoveToBase();  // its parameters to where the base's are
   // value + s B A; for an embedding with the roles of rows and columns as PEFT has them.
   at::Tensor Plus(const at::Tensor& value, const Pair& pair) const;
   void Pack(LoraWeights& weights, const ModelWeights& base) const;

@@ -63,12 +63,23 @@ void ParameterStore::ZeroGradients() {
               [&](int64_t begin, int64_t end) { std::fill(grads + begin, grads + end, 0.0f); });
 }
 
-void ParameterStore::MoveTo(at::Device device) {
-  TORCH_CHECK(!grads_.defined(), "parameters: are trained already, so they stay where they are");
-  const at::Tensor moved = values_.to(device);
+void ParameterStore::SetValues(const at::Tensor& values) {
   for (Parameter& p : parameters_)
-    p.value = moved.narrow(0, OffsetOf(p), p.value.numel()).view(p.value.sizes());
-  values_ = moved;
+    p.value = values.narrow(0, OffsetOf(p), p.value.numel()).view(p.value.sizes());
+  values_ = values;
+}
+
+void ParameterStore::MoveTo(at::Device device, bool offload) {
+  TORCH_CHECK(!grads_.defined(), "parameters: are trained already, so they stay where they are");
+  if (!offload) SetValues(values_.to(device));
+  for (Parameter& p : parameters_) p.compute_device = device;
+  device_ = device;
+}
+
+void ParameterStore::ShareValuesOf(const ParameterStore& other) {
+  TORCH_CHECK(other.values_.is_cpu() && other.values_.sizes() == values_.sizes(),
+              "parameters: only values of the same number on the CPU can be shared");
+  SetValues(other.values_);
 }
 
 void ParameterStore::Update(const ValueUpdate& update) {

@@ -37,9 +37,13 @@ class ParameterStore {
   at::Tensor& grads() { return grads_; }  // undefined until EnableGradients
   void EnableGradients();                 // allocates zeroed gradients; idempotent
   void ZeroGradients();                   // all zero again; nothing where there are none
-  // Values from now on live there; buffers stay on the CPU. REQUIRES: no gradients yet.
-  void MoveTo(at::Device device);
-  at::Device device() const { return values_.device(); }
+  // What is computed with them, and the gradients, from now on live there, and the values, too, unless they are offloaded: these
+  // stay on the CPU, and so does an optimizer's state. Buffers stay on the CPU. REQUIRES: no gradients yet.
+  void MoveTo(at::Device device, bool offload = false);
+  at::Device device() const { return device_; }
+  // The values of a store of the same specs, which are on the CPU, in place of its own: what either writes, both have.
+  void ShareValuesOf(const ParameterStore& other);
+  bool is_offloaded() const { return values_.device() != device_; }
   // Whose gradients they are until they are used or cleared; nullptr: nobody's.
   const void* gradient_owner() const { return gradient_owner_; }
   void set_gradient_owner(const void* owner) { gradient_owner_ = owner; }
@@ -50,7 +54,10 @@ class ParameterStore {
   int64_t OffsetOf(const Parameter& p) const;
 
  private:
+  void SetValues(const at::Tensor& values);
+
   at::Tensor values_, grads_;
+  at::Device device_ = at::kCPU;
   std::vector<Parameter> parameters_, buffers_;
   std::map<std::string, size_t, std::less<>> index_;
   int64_t num_parameters_ = 0;

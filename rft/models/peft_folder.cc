@@ -176,8 +176,7 @@ absl::StatusOr<std::shared_ptr<LoraAdapter>> LoraAdapter::Load(std::shared_ptr<C
     absl::Status status = view.ok() ? Copy(*view, p) : view.status();
     if (!status.ok()) return in_file(status);
   }
-  RFT_RETURN_IF_ERROR(
-      TryTorch([&] { (*adapter)->parameters().MoveTo((*adapter)->base()->device()); }));
+  RFT_RETURN_IF_ERROR(TryTorch([&] { (*adapter)->MoveToBase(); }));
   return adapter;
 }
 

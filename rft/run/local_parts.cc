@@ -81,9 +81,13 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
   if (!device.ok())
     return absl::InvalidArgumentError(
         AtKey(config, "trainer.device", std::string(device.status().message())));
+  if (device->is_cpu() && config.trainer.offload)
+    return absl::InvalidArgumentError(
+        AtKey(config, "trainer.offload",
+              "is for another trainer.device than cpu, where everything is in host memory"));
   const auto load = [&]() -> absl::StatusOr<std::shared_ptr<CausalLm>> {
     RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> loaded, LoadModel(config.model, dtype));
-    RFT_RETURN_IF_ERROR(TryTorch([&] { loaded->MoveTo(*device); }));
+    RFT_RETURN_IF_ERROR(TryTorch([&] { loaded->MoveTo(*device, config.trainer.offload); }));
     return loaded;
   };
   RFT_ASSIGN_OR_RETURN(const std::shared_ptr<CausalLm> model, load());
@@ -124,11 +128,10 @@ absl::StatusOr<RunParts> CreateLocalParts(const RunConfig& config,
   }
   RFT_ASSIGN_OR_RETURN(std::unique_ptr<Trainer> trainer, Trainer::Create(model, trainer_options));
   RFT_ASSIGN_OR_RETURN(std::shared_ptr<CausalLm> sampled, trainer->SamplerModel());
-  if (device->is_cpu())
-    parts.plan_memory = [trainer = trainer.get(),
-                         limit = config.trainer.memory_mb << 20](const MemoryWorkload& workload) {
-      return trainer->PlanMemory(workload, limit);
-    };
+  parts.plan_memory = [trainer = trainer.get(),
+                       limit = config.trainer.memory_mb << 20](const MemoryWorkload& workload) {
+    return trainer->PlanMemory(workload, limit);
+  };
   parts.check_export = [trainer = trainer.get()](const std::string& dir,
                                                  absl::Span<const Datum> datums) {
     return trainer->CheckExport(dir, datums);

@@ -98,6 +98,22 @@ absl::Status Run::LoadData(FileSystem& fs) {
   return absl::OkStatus();
 }
 
+absl::Status Run::CheckForLossOfCaller(const RunConfig& config) {
+  for (const std::string& knob : config.losses.SetKnobs())
+    if (knob != "kl_coef" && knob != "kl_target")
+      return absl::InvalidArgumentError(
+          AtKey(config, absl::StrCat("losses.", knob),
+                "is read by registered losses only, and this run's loss is a function: leave it "
+                "out, and do in the function what it says (kl_coef and kl_target may be set)"));
+  return absl::OkStatus();
+}
+
+absl::Status Run::SetLoss(BatchLoss loss) {
+  RFT_RETURN_IF_ERROR(CheckForLossOfCaller(config_));
+  custom_loss_ = std::move(loss);
+  return absl::OkStatus();
+}
+
 absl::Status Run::PlanMemory() {
   if (!parts_.plan_memory) return absl::OkStatus();
   const EngineStats engine = parts_.engine->stats();

@@ -92,8 +92,10 @@ class Run {
   }
 
   // A loss of the caller's in place of config.losses.name. Before the first Next. With losses.kl_coef above 0 the datums have
-  // ref_logprobs; what to do with them is up to the loss.
-  void SetLoss(BatchLoss loss) { custom_loss_ = std::move(loss); }
+  // ref_logprobs; what to do with them is up to the loss. Errors: CheckForLossOfCaller's.
+  absl::Status SetLoss(BatchLoss loss);
+  // kInvalidArgument if `losses:` sets what only a registered loss reads: anything but name, kl_coef and kl_target.
+  static absl::Status CheckForLossOfCaller(const RunConfig& config);
 
   // One step. The first call evaluates on data.heldout first, where there is one and Evaluate has not been called.
   // False at the end of the run (stop_reason() says why) and on an error, after which the run can only be finished.

@@ -10,7 +10,6 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/rms_norm.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
@@ -20,6 +19,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "rft/tensor/checkpoint.h"
+#include "rft/tensor/copy.h"
 #include "rft/tensor/recording.h"
 
 namespace rft::ops::composite {
@@ -82,12 +82,11 @@ at::Tensor Rotate(const at::Tensor& x, int64_t dim, const at::Tensor& cos, const
       .reshape(x.sizes());
 }
 
-// Heads of columns [first, first + heads * dim) of x [n, X] -> [1, heads, n, dim].
-at::Tensor Heads(const at::Tensor& x, int64_t first, int64_t heads, int64_t dim) {
-  return x.narrow(1, first, heads * dim)
-      .reshape({x.size(0), heads, dim})
-      .transpose(0, 1)
-      .unsqueeze(0);
+// Heads of columns [first, first + heads * dim) of x [n, X], each `times` times -> [1, heads * times, n, dim].
+at::Tensor Heads(const at::Tensor& x, int64_t first, int64_t heads, int64_t dim,
+                 int64_t times = 1) {
+  const at::Tensor own = x.narrow(1, first, heads * dim).reshape({x.size(0), heads, dim});
+  return (times == 1 ? own : own.repeat_interleave(times, 1)).transpose(0, 1).unsqueeze(0);
 }
 
 // [count, prefix + count], true where a token sees a key.
@@ -166,21 +165,21 @@ void Stack(Weight& w, const ValueUpdate& update) {
   for (const Parameter* part : w.parts) {
     if (update) update(*part, 0, part->value.numel());
     const int64_t rows = part->value.size(0);
-    w.packed.narrow(0, first, rows).copy_(part->value);
+    CopyTo(w.packed.narrow(0, first, rows), part->value);
     first += rows;
   }
 }
 
 void Stack(LowRank& w) {
   const auto count = static_cast<int64_t>(w.parts.size());
-  const at::TensorOptions options = w.parts[0].a->value.options().dtype(w.dtype);
+  const auto options = at::TensorOptions(w.parts[0].a->device()).dtype(w.dtype);
   if (!w.a_packed.defined()) w.a_packed = at::empty({count * w.rank, w.k}, options);
   for (int64_t i = 0; i < count; ++i) {
     LowRank::Part& part = w.parts[i];
-    w.a_packed.narrow(0, i * w.rank, w.rank).copy_(part.a->value);
+    CopyTo(w.a_packed.narrow(0, i * w.rank, w.rank), part.a->value);
     part.n = part.b->value.size(0);
-    if (!part.b_packed.defined()) part.b_packed = at::empty_like(part.b->value, options);
-    part.b_packed.copy_(part.b->value);
+    if (!part.b_packed.defined()) part.b_packed = at::empty(part.b->value.sizes(), options);
+    CopyTo(part.b_packed, part.b->value);
   }
 }
 
@@ -210,9 +209,12 @@ at::Tensor RotateHeads(const at::Tensor& qkv, const HeadLayout& layout, const He
 }
 
 at::Tensor SwiGlu(const at::Tensor& gate_up) {
-  const int64_t width = gate_up.size(1) / 2;
-  const auto part = gate_up.to(at::kFloat).split_with_sizes({width, width}, 1);
-  return (at::silu(part[0]) * part[1]).to(gate_up.scalar_type());
+  const auto compute = [](const at::Tensor& x) {
+    const int64_t width = x.size(1) / 2;
+    const auto part = x.to(at::kFloat).split_with_sizes({width, width}, 1);
+    return (at::silu(part[0]) * part[1]).to(x.scalar_type());
+  };
+  return Recording(gate_up) ? Recomputed(compute, gate_up) : compute(gate_up);
 }
 
 at::Tensor TokenLogprobs(const at::Tensor& hidden, const Weight& head, const at::Tensor& targets,
@@ -266,10 +268,14 @@ at::Tensor Attend(const at::Tensor& qkv, const std::vector<PackedSequence>& sequ
       keys = at::cat({runs[first].narrow(0, 0, s.prefix_count).narrow(1, q, 2 * kv), keys}, 0);
     const bool plain = s.prefix_count == 0 && (layout.window == 0 || layout.window >= s.count);
     const auto mask = plain ? std::nullopt : std::make_optional(Visible(s, layout, qkv.options()));
+    // Which kernels take groups of heads: torch's documentation of enable_gqa.
+    const bool grouped = plain && qkv.scalar_type() == at::kBFloat16;
+    const int64_t times = grouped ? 1 : layout.num_heads / layout.num_kv_heads;
     const at::Tensor out = at::scaled_dot_product_attention(
-        Heads(runs[i], 0, layout.num_heads, d), Heads(keys, 0, layout.num_kv_heads, d),
-        Heads(keys, kv, layout.num_kv_heads, d), mask, /*dropout_p=*/0.0, /*is_causal=*/plain,
-        scale, /*enable_gqa=*/layout.num_heads != layout.num_kv_heads);
+        Heads(runs[i], 0, layout.num_heads, d), Heads(keys, 0, layout.num_kv_heads, d, times),
+        Heads(keys, kv, layout.num_kv_heads, d, times), mask, /*dropout_p=*/0.0,
+        /*is_causal=*/plain, scale,
+        /*enable_gqa=*/layout.num_heads != layout.num_kv_heads * times);
     attended.push_back(out.squeeze(0).transpose(0, 1).reshape({s.count, q}));
   }
   return at::cat(attended, 0);

@@ -31,6 +31,7 @@ at::Tensor RmsNorm(const at::Tensor& x_TH, const at::Tensor& weight_H, Parameter
 at::Tensor RotateHeads(const at::Tensor& qkv_TX, const HeadLayout& layout, const HeadNorm& norm,
                        const at::Tensor& positions_T, const at::Tensor& cos_PD,
                        const at::Tensor& sin_PD);
+// The backward computes it again: of float32 copies twice as wide as its input nothing is kept.
 at::Tensor SwiGlu(const at::Tensor& gate_up_T2I);
 // The chunks of logits are float32; the backward computes them again.
 at::Tensor TokenLogprobs(const at::Tensor& hidden_NH, const Weight& head,
@@ -39,7 +40,10 @@ at::Tensor TokenLogprobs(const at::Tensor& hidden_NH, const Weight& head,
 // Ties in any order.
 TopTokens TopLogprobs(const at::Tensor& hidden_NH, const Weight& head, int64_t k,
                       double temperature, HeadAdapter adapter);
-// One scaled_dot_product_attention per run; those without a prefix and a window need no mask.
+// One scaled_dot_product_attention per run. Torch chooses its kernel: a run without a prefix or a window needs no mask, so that a
+// flash kernel can take it in bf16; the others have one, for the memory-efficient kernel, which, as in float32, wants a key head for
+// every query head: keys and values are repeated for it. None of these makes a matrix of scores. Any scale and head width will
+// do; values are as wide as keys (latent attention pads them).
 at::Tensor Attend(const at::Tensor& qkv_TX, const std::vector<PackedSequence>& sequences,
                   const HeadLayout& layout, double scale);
 // Both return a new tensor. Dropout's mask is made on the CPU, the same as there.

@@ -33,4 +33,8 @@ at::Tensor Convert(const at::Tensor& x, at::ScalarType dtype) {
   return converted;
 }
 
+void CopyTo(const at::Tensor& to, const at::Tensor& x) {
+  to.copy_(to.device() == x.device() ? x : Convert(x, to.scalar_type()));
+}
+
 }  // namespace rft

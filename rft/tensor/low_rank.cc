@@ -12,6 +12,7 @@
 
 #include "rft/core/rng.h"
 #include "rft/tensor/composite.h"
+#include "rft/tensor/copy.h"
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
 #include "rft/tensor/linear_backward.h"
@@ -173,7 +174,7 @@ struct LowRankFunction : torch::autograd::Function<LowRankFunction> {
                            ctx->saved_data["begin"].toInt(), ctx->saved_data["count"].toInt()};
     const auto saved = ctx->get_saved_variables();
     const at::Tensor &x = saved[0], &h = saved[1];
-    const at::Tensor dy = grads[0].contiguous().to(rows.adapter->dtype);
+    const at::Tensor dy = Convert(grads[0].contiguous(), rows.adapter->dtype);
     const at::Tensor part = ops::LowRankBackward(
         dy, h, x, rows,
         reinterpret_cast<const LowRankDropout*>(ctx->saved_data["dropout"].toInt()));
@@ -241,7 +242,8 @@ EmbeddingLowRank::EmbeddingLowRank(Parameter* a, Parameter* b, float scale) {
   expand.rank = a->value.size(0);
   expand.scale = scale;
   expand.parts = {{.column = 0, .n = 0, .a = a, .b = b, .b_packed = {}}};
-  a_VR = at::empty({a->value.size(1), a->value.size(0)}, a->value.options());
+  a_VR = at::empty({a->value.size(1), a->value.size(0)},
+                   at::TensorOptions(a->device()).dtype(at::kFloat));
   Repack();
 }
 
@@ -249,7 +251,7 @@ void EmbeddingLowRank::Repack() {
   if (!a_VR.is_cpu()) {
     LowRank::Part& part = expand.parts[0];
     part.n = part.b->value.size(0);
-    if (!part.b_packed.defined()) part.b_packed = at::empty_like(part.b->value);
+    if (!part.b_packed.defined()) part.b_packed = at::empty(part.b->value.sizes(), a_VR.options());
     part.b_packed.copy_(part.b->value);
     a_VR.copy_(part.a->value.t());
     return;
@@ -264,7 +266,7 @@ void EmbeddingLowRank::Repack() {
 }
 
 void LowRank::Repack() {
-  if (!parts[0].a->value.is_cpu()) return ops::composite::Stack(*this);
+  if (!parts[0].a->device().is_cpu()) return ops::composite::Stack(*this);
   const int64_t r = padded_rank(), panels = RoundUp(inner(), kPanelWidth) / kPanelWidth;
   DispatchFloat(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;

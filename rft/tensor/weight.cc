@@ -63,9 +63,9 @@ Weight Weight::Create(std::vector<Parameter*> parts, at::ScalarType dtype) {
   TORCH_CHECK(dtype == at::kFloat || w.k % 2 == 0, parts[0]->name, ": ",
               dtype == at::kChar ? "int8" : "bf16", " needs an even number of inputs, got ", w.k);
   w.parts = std::move(parts);
-  if (const at::Tensor& first = w.parts[0]->value; !first.is_cpu()) {
+  if (const at::Device device = w.parts[0]->device(); !device.is_cpu()) {
     TORCH_CHECK(dtype != at::kChar, w.parts[0]->name, ": int8 weights are for the CPU");
-    w.packed = at::empty({w.n, w.k}, first.options().dtype(dtype));
+    w.packed = at::empty({w.n, w.k}, at::TensorOptions(device).dtype(dtype));
   } else if (dtype == at::kChar) {
     w.packed = LargeTensor(PackedElements<Bf16>(w.k, w.n), dtype);
     w.scales_N = LargeTensor(RoundUp(w.n, kPanelWidth), at::kFloat);

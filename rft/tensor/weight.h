@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,10 @@ struct Parameter {
   std::string name;
   at::Tensor value;
   at::Tensor grad;
+  std::optional<at::Device> compute_device = std::nullopt;  // where that is not the value's
+
+  // Of the copies to compute with, and of the gradient.
+  at::Device device() const { return compute_device.value_or(value.device()); }
 };
 
 // Brings elements [begin, begin + count) of a parameter's value up to date: a step that is done where the values are read next,
@@ -27,7 +32,7 @@ using ValueUpdate = std::function<void(const Parameter&, int64_t begin, int64_t 
 // sampler and the trainer multiply with; its backward reads the parts' masters and adds to the parts' gradients.
 // Invariant: while a backward of a forward through this weight is pending, the parts' values do not change.
 struct Weight {
-  // 1-D, compute dtype, or int8 to be multiplied with bf16; see rft/tensor/gemm.h. Where the parts are not on the CPU: [N, K].
+  // 1-D, compute dtype, or int8 to be multiplied with bf16; see rft/tensor/gemm.h. Where the parts' device is not the CPU: [N, K].
   at::Tensor packed;
   at::Tensor scales_N;  // float32, of int8 only; N rounded up to whole panels
   int64_t n = 0, k = 0;

@@ -72,7 +72,8 @@ absl::StatusOr<std::optional<double>> CheckExport(Trainer& trainer, const Traine
   TrainerOptions scoring{.token_budget = options.token_budget,
                          .replay_routes = options.replay_routes,
                          .temperature = options.temperature};
-  RFT_RETURN_IF_ERROR(TryTorch([&] { saved->MoveTo(trained.device()); }));
+  RFT_RETURN_IF_ERROR(
+      TryTorch([&] { saved->MoveTo(trained.device(), trained.parameters().is_offloaded()); }));
   RFT_ASSIGN_OR_RETURN(scoring.frozen, TryTorch([&] { return saved->weights(); }));
   RFT_ASSIGN_OR_RETURN(const auto scorer, Trainer::Create(saved, scoring));
   RFT_ASSIGN_OR_RETURN(const ForwardResult theirs, scorer->Forward(datums));

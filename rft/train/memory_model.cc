@@ -21,7 +21,7 @@ struct Sizes {
   const ModelConfig& config;
   const LoraAdapter* adapter;
   int64_t c, h, i, w, q, heads, v;
-  bool qk_norm;
+  bool qk_norm, elsewhere;
 
   Sizes(const CausalLm& model, const LoraAdapter* lora)
       : config(model.config()),
@@ -34,7 +34,8 @@ struct Sizes {
         heads(config.num_heads + config.num_kv_heads),
         v(config.vocab_size),
         qk_norm(model.parameters().Find(config.LayerPrefix(0) + ".self_attn.q_norm.weight") !=
-                nullptr) {}
+                nullptr),
+        elsewhere(!model.device().is_cpu()) {}
 
   bool sparse(int64_t layer) const { return config.moe && config.moe->sparse_layers[layer]; }
 
@@ -53,6 +54,9 @@ struct Sizes {
     int64_t bytes = kFloat * h + kFloat + c * w + c * q + 2 * kFloat * config.num_heads +
                     IfAdapted({"q_proj", "k_proj", "v_proj"}, c * h);
     if (qk_norm) bytes += c * w + kFloat * heads;
+    // The projection's input; attention's result once more, packed; in float32 a key and value head for every query head.
+    if (elsewhere) bytes += c * (h + q) + (c == kFloat ? 2 * c * q : 0);
+    if (elsewhere && qk_norm) bytes += (kFloat - c) * w;  // normed in float32
     // Each latent in float32 and its norm; the values without their padding.
     if (const auto& latent = config.latent)
       bytes += (kFloat + c) * (latent->q_rank + latent->kv_rank) + 2 * kFloat +
@@ -63,6 +67,7 @@ struct Sizes {
   int64_t DenseHalf() const { return kFloat * h + kFloat + FeedForward(i); }
   // [gate | up]; the input and the activation are computed again.
   int64_t FeedForward(int64_t width) const {
+    if (elsewhere) return c * (2 * width + h + width);  // input and activation are kept
     return 2 * c * width + IfAdapted({"gate_proj", "up_proj"}, c * h) +
            IfAdapted({"down_proj"}, c * width);
   }
@@ -74,6 +79,8 @@ struct Sizes {
     int64_t bytes = kFloat * h + kFloat + c * h + (c == kFloat ? 0 : kFloat * h) + kFloat * e +
                     k * (kInt + 2 * kFloat + 2 * c * moe.expert_intermediate + kInt + kLong);
     if (moe.shared_intermediate > 0) bytes += kFloat * h + FeedForward(moe.shared_intermediate);
+    // Of each pair the input, the activation and the result in float32.
+    if (elsewhere) bytes += k * (c * h + c * moe.expert_intermediate + kFloat * h);
     return bytes;
   }
   // Each adapted projection keeps its low-rank middle.
@@ -108,7 +115,19 @@ int64_t SparseWorkspace(const Sizes& s, int64_t tokens, bool frozen) {
          2 * kFloat * tokens * s.h;
 }
 
+// Of torch's operations: the feed-forward's activation and its gradient in float32, made again; then a weight's gradient.
+int64_t WorkspaceElsewhere(const Sizes& s, int64_t tokens, bool frozen) {
+  int64_t width = s.i, rows = tokens;
+  if (s.config.moe) {
+    width = std::max(width, s.config.moe->expert_intermediate);
+    rows = std::max(rows, tokens * s.config.moe->router.top_k / s.config.moe->router.num_experts);
+  }
+  return rows * (7 * kFloat * width + 2 * s.c * width + 2 * kFloat * s.h) +
+         (frozen ? 0 : s.c * 2 * width * s.h);
+}
+
 int64_t LayerWorkspace(const Sizes& s, int64_t tokens, bool frozen) {
+  if (s.elsewhere) return WorkspaceElsewhere(s, tokens, frozen);
   return s.config.moe ? SparseWorkspace(s, tokens, frozen) : DenseWorkspace(s, tokens, frozen);
 }
 
@@ -120,6 +139,8 @@ int64_t LogitChunkBytes(const Sizes& s, int64_t predictions) {
 int64_t HeadWorkspace(const Sizes& s, const MicroBatchShape& shape, bool frozen) {
   const int64_t rows = std::min(shape.predictions, ops::LogitsChunkRows(s.v));
   const int64_t block = frozen ? 0 : std::min(rows, kTokenBlock);
+  if (s.elsewhere)  // logits, their log-softmax and both gradients; the head in float32, and its gradient
+    return kFloat * (4 * rows * s.v + (frozen ? 1 : 2) * s.v * s.h);
   return LogitChunkBytes(s, shape.predictions) +
          s.c * (s.v * s.h + block * (s.v + s.h) + shape.predictions * s.h);
 }
@@ -156,7 +177,8 @@ MicroBatchMemory MemoryOfMicroBatch(const CausalLm& model, const LoraAdapter* ad
                        shape.predictions * (s.c * s.h + 6 * kFloat);
   memory.logits = LogitChunkBytes(s, shape.predictions);
   peak = std::max(peak, memory.activations + HeadWorkspace(s, shape, frozen));
-  memory.workspace = peak - memory.activations + AttentionWorkspace(s, shape.longest_row);
+  memory.workspace = peak - memory.activations;
+  if (!s.elsewhere) memory.workspace += AttentionWorkspace(s, shape.longest_row);
   return memory;
 }
 
@@ -166,7 +188,8 @@ int64_t PackedBytes(const CausalLm& model) {
   for (const Parameter& p : model.parameters().all())
     if (p.value.dim() > 1) matrices += p.value.numel();
   // The embedding table is copied; where the head is tied it is packed from the same values once more.
-  if (s.config.tie_word_embeddings) matrices += s.v * s.h;
+  // On another device both are one matrix.
+  if (s.config.tie_word_embeddings && !s.elsewhere) matrices += s.v * s.h;
   return s.c * matrices;
 }
 

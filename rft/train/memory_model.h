@@ -1,6 +1,8 @@
 // How many bytes a forward and backward over a micro-batch takes: what autograd keeps of each layer, by counting the tensors
 // that the operations of rft/tensor save, and the largest workspace of the backward.
-// rft/train/memory_planner.h adds what lives longer. Compared with the process's real peak by `rft check memory`.
+// rft/train/memory_planner.h adds what lives longer. Compared with the process's real peak by `rft check memory`. Where the model is on
+// another device, of torch's operations (rft/tensor/composite.h) as they are with fused kernels for norms and attention; compared
+// with the allocations on tests/tensor/far_device.h, which has no such kernels, only roughly.
 #pragma once
 
 #include <cstdint>

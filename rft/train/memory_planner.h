@@ -13,8 +13,12 @@
 
 namespace rft {
 
-// The largest token budget up to options.token_budget whose predicted peak is within `limit_bytes` (0: what the machine or
-// the control group has left, less a tenth). REQUIRES: the model is loaded and nothing has been stepped.
+// A model on another device: what is there and what stays in the process's memory (offloaded values and state, the engine's copy);
+// the limit is of the device.
+//
+// The largest token budget up to options.token_budget whose predicted peak is within `limit_bytes` (0: what the machine, its
+// control group or the device has left, less a tenth; options.token_budget where a device doesn't say). REQUIRES: the model is
+// loaded and nothing has been stepped.
 // kResourceExhausted when even the longest row does not fit: says what takes how much, and what to change.
 absl::StatusOr<MemoryPlan> PlanMemory(CausalLm& model, const TrainerOptions& options,
                                       const MemoryWorkload& workload, int64_t limit_bytes);

@@ -15,6 +15,7 @@
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
 #include "rft/tensor/kernels.h"
+#include "rft/tensor/large_tensor.h"
 #include "rft/tensor/parallel.h"
 
 namespace rft {
@@ -121,7 +122,8 @@ Optimizer::Optimizer(const ParameterStore& parameters, OptimizerOptions options)
   const absl::Status valid = Check(options_);
   TORCH_CHECK(valid.ok(), valid.message());
   size_ = parameters.values().numel();
-  device_ = parameters.device();
+  device_ = parameters.values().device();
+  if (parameters.is_offloaded()) fetched_ = LargeTensor(size_, at::kFloat);
   Reset();
 }
 
@@ -174,44 +176,59 @@ ValueUpdate Optimizer::BeginStep(ParameterStore& parameters, double scale,
               "optimizer: arenas of different sizes");
   const bool muon = options_.kind == "muon", sgd = options_.kind == "sgd";
   if (muon) TryMemoryForMatrices(parameters);
+  const at::Tensor grads = GradientsBesideValues(parameters);
+  const ValueUpdate nothing_left = [](const Parameter&, int64_t, int64_t) {};
   const Constants c(params, scale, ++num_steps_);
   if (!m_.is_float()) {
-    StepLowBit(parameters, c);
-    return [](const Parameter&, int64_t, int64_t) {};
+    StepLowBit(parameters, grads, c);
+    return nothing_left;
   }
   for (Parameter& p : parameters.all()) {
     if (!muon || !IsHiddenMatrix(p)) continue;
-    const int64_t at = parameters.OffsetOf(p), count = p.value.numel();
-    StepMatrix(p, m_.values().narrow(0, at, count).view(p.value.sizes()), scale, params);
+    const auto of = [&](const at::Tensor& arena) {
+      return arena.narrow(0, parameters.OffsetOf(p), p.value.numel()).view(p.value.sizes());
+    };
+    StepMatrix(p, of(grads), of(m_.values()), scale, params);
   }
   if (!device_.is_cpu()) {
     StepElsewhere(parameters, c);
-    return [](const Parameter&, int64_t, int64_t) {};
+    return nothing_left;
   }
-  return [this, &parameters, c, muon, sgd](const Parameter& p, int64_t begin, int64_t count) {
+  const ValueUpdate step = [this, &parameters, grads, c, muon, sgd](const Parameter& p,
+                                                                    int64_t begin, int64_t count) {
     if (muon && IsHiddenMatrix(p)) return;
     const int64_t at = parameters.OffsetOf(p) + begin;
     const auto decay = static_cast<float>(DecayOf(p, c.params));
     float *w = Data<float>(parameters.values()) + at, *m = Data<float>(m_.values()) + at,
-          *g = Data<float>(parameters.grads()) + at;
+          *g = Data<float>(grads) + at;
     if (sgd)
       GetKernels().sgd(w, m, g, count, c.scale, c.lr, c.beta1, decay);
     else
       GetKernels().adamw(w, m, Data<float>(v_.values()) + at, g, count, c.scale, c.lr, c.beta1,
                          c.beta2, c.eps, decay, c.bias1, c.bias2_sqrt);
   };
+  if (!parameters.is_offloaded()) return step;
+  parameters.Update(step);
+  return nothing_left;
 }
 
-void Optimizer::StepMatrix(Parameter& p, at::Tensor momentum, double scale,
+at::Tensor Optimizer::GradientsBesideValues(ParameterStore& parameters) {
+  if (!parameters.is_offloaded()) return parameters.grads();
+  fetched_.copy_(parameters.grads());
+  parameters.ZeroGradients();
+  return fetched_;
+}
+
+void Optimizer::StepMatrix(Parameter& p, at::Tensor gradient, at::Tensor momentum, double scale,
                            const AdamParams& params) const {
-  const at::Tensor g = p.grad * scale;
+  const at::Tensor g = gradient * scale;
   momentum.mul_(params.beta1).add_(g, 1.0 - params.beta1);
   const at::Tensor direction = Orthogonalize(g * (1.0 - params.beta1) + momentum * params.beta1);
   const double size =
       0.2 * std::sqrt(static_cast<double>(std::max(p.value.size(0), p.value.size(1))));
   p.value.mul_(1.0 - params.learning_rate * DecayOf(p, params));
   p.value.add_(direction, -params.learning_rate * size);
-  p.grad.zero_();
+  gradient.zero_();
 }
 
 // What the kernels do of a range, in place: there is nothing to allocate, so nothing to fail half-way. The gradient's memory serves
@@ -242,8 +259,9 @@ void Optimizer::StepElsewhere(ParameterStore& parameters, const Constants& c) {
 }
 
 // AdamW, a chunk at a time: its moments are decoded, stepped range by range and encoded again.
-void Optimizer::StepLowBit(ParameterStore& parameters, const Constants& c) {
-  const at::Tensor &values = parameters.values(), &grads = parameters.grads();
+void Optimizer::StepLowBit(ParameterStore& parameters, const at::Tensor& grads,
+                           const Constants& c) {
+  const at::Tensor& values = parameters.values();
   std::vector<Range> ranges;
   for (const Parameter& p : parameters.all())  // with the padding, which is 0
     Append(ranges, parameters.OffsetOf(p), RoundUp(p.value.numel(), 16), DecayOf(p, c.params));

@@ -1,6 +1,7 @@
 // Optimizers over the arena of a ParameterStore: state, the global norm and the step are passes over memory in fixed chunks
-// and our own products, so that the bits don't depend on the thread count. Parameters that are not on the CPU: the same passes as
-// torch's operations in place, with moments in float32.
+// and our own products, so that the bits don't depend on the thread count. State lives where the values do. Values that are not on
+// the CPU: the same passes as torch's operations in place, with moments in float32. Values that are offloaded from another device
+// (ParameterStore::MoveTo): gradients are copied to the CPU, and the step is made there.
 #pragma once
 
 #include <string>
@@ -38,8 +39,8 @@ class Optimizer {
   static double Norm(const at::Tensor& grads);
   // Starts a step along grads * scale. What it returns moves a piece of a parameter, and clears its gradient on the way: it has to
   // be called for every element before the next call here, while optimizer and parameters live. What can't be done in
-  // any pieces (Muon's matrices, low-bit moments, another device) has been done on return, and is left alone by it. If memory runs out, nothing
-  // has changed.
+  // any pieces (Muon's matrices, low-bit moments, another device or offloaded values) has been done on return, and is left alone by
+  // it. If memory runs out, nothing has changed.
   ValueUpdate BeginStep(ParameterStore& parameters, double scale, const AdamParams& params);
   // A whole step.
   void Step(ParameterStore& parameters, double scale, const AdamParams& params) {
@@ -56,15 +57,19 @@ class Optimizer {
  private:
   // The constants of one step.
   struct Constants;
-  void StepMatrix(Parameter& p, at::Tensor momentum, double scale, const AdamParams& params) const;
-  void StepLowBit(ParameterStore& parameters, const Constants& c);
+  // The gradients where the values are; of offloaded ones a copy, and what it is a copy of is cleared.
+  at::Tensor GradientsBesideValues(ParameterStore& parameters);
+  void StepMatrix(Parameter& p, at::Tensor gradient, at::Tensor momentum, double scale,
+                  const AdamParams& params) const;
+  void StepLowBit(ParameterStore& parameters, const at::Tensor& grads, const Constants& c);
   void StepElsewhere(ParameterStore& parameters, const Constants& c);
   double DecayOf(const Parameter& p, const AdamParams& params) const;
 
   OptimizerOptions options_;
-  int64_t size_ = 0;  // of the arena
-  at::Device device_ = at::kCPU;
+  int64_t size_ = 0;              // of the arena
+  at::Device device_ = at::kCPU;  // of values and state
   Moment m_, v_;
+  at::Tensor fetched_;  // gradients of offloaded values, copied
   int64_t num_steps_ = 0;
 };
 

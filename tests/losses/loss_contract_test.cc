@@ -137,8 +137,9 @@ TEST_P(LossContractTest, AllMaskedIsZeroAndNotNan) {
     config.aggregation = aggregation;
     const LossResult result = RunLoss(rows, config);
     EXPECT_EQ(result.loss, 0.0);
-    if (config.row_denominator == RowDenominator::kActive)
+    if (config.row_denominator == RowDenominator::kActive) {
       EXPECT_EQ(result.output.denominator, 0.0);
+    }
     EXPECT_TRUE(result.output.metric_maxima.empty());
     for (const auto& row : result.gradient) EXPECT_EQ(row, std::vector<double>(row.size(), 0.0));
   }

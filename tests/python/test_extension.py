@@ -278,6 +278,17 @@ def test_bad_requests_name_what_is_wrong(model: rft.Model) -> None:
     assert repr(engine) == "<rft.Engine closed>"
 
 
+def test_datums_that_are_no_list_of_datums_are_a_type_error_that_says_so(model: rft.Model) -> None:
+    trainer, datum = rft.Trainer(model), rft.Datum([1, 2], [0.0, 1.0])
+    calls: list[tuple[Any, str]] = [(datum, r"got one Datum; a list is expected: \[datum\]"), ([datum, 3], r"datums\[1\]: expected a Datum, got int"),
+                                    (7, "expected a list of Datum, got int")]
+    for datums, words in calls:
+        for verb in (trainer.forward, trainer.forward_backward, trainer.describe, trainer.forward_backward_preference):
+            with pytest.raises(TypeError, match=words):
+                verb(datums)
+    assert len(trainer.forward((datum,))) == 1  # a tuple is as good
+
+
 def test_what_a_custom_loss_raises_comes_back_and_changes_nothing(model: rft.Model) -> None:
     trainer = EXTENSION.Trainer(model)
     datums = [rft.Datum([5, 6, 7], [0, 1, 1])]
@@ -293,7 +304,7 @@ def test_what_a_custom_loss_raises_comes_back_and_changes_nothing(model: rft.Mod
         trainer.optim_step()
     with pytest.raises(TypeError, match="must return"):
         trainer.forward_backward_custom(datums, lambda rows: 1.0)
-    with pytest.raises(rft.ConfigError, match="gradient 0 has 1 entries; its datum has 3"):
+    with pytest.raises(rft.ConfigError, match=r"dlogprobs\[0\] has 1 entries, the datum has 3 tokens"):
         trainer.forward_backward_custom(datums, lambda rows: (0.0, [np.zeros(1)]))
     with pytest.raises(rft.StateError, match="called the trainer"):
         trainer.forward_backward_custom(datums, lambda rows: trainer.forward(datums))

@@ -253,6 +253,35 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run(llama_dir: Path, tm
     assert saved.objective.evaluate(saved.heldout)["loss"] == pytest.approx(min(losses), rel=0.05)  # the folder is bf16
 
 
+@pytest.mark.parametrize("loss", ["dpo", "kto"])
+def test_preference_tuning_resumes_bit_for_bit_keeps_its_best_weights_and_stops(llama_dir: Path, tmp_path: Path, loss: str) -> None:
+    def tuned(run: str, resume: bool = False) -> FineTune:
+        rows = {part: [{"messages": [{"role": "user", "content": f"{i} + 1"}], "chosen": good, "rejected": bad} for i in range(8)]
+                for part, good, bad in (("train", "yes", "no"), ("heldout", "no", "yes"))}  # what is learned is held to be wrong
+        if loss == "kto":
+            rows = {part: [{"messages": row["messages"], "completion": row[side], "label": side == "chosen"}
+                           for row in some for side in ("chosen", "rejected")] for part, some in rows.items()}
+        return FineTune(rft.RunConfig.from_json(json.dumps({
+            "model": str(llama_dir), "run_dir": str(tmp_path / run), "eval": {"every": 1}, "stop": {"patience": 3}, "checkpoint": {"every": 1},
+            "data": {part: str(write(tmp_path / f"{part}.jsonl", some)) for part, some in rows.items()},
+            "preference": {"loss": loss, "rows_per_step": 8, "beta": 0.5},
+            "trainer": {"steps": 30, "learning_rate": 0.003, "dtype": "fp32", "threads": 1}})), "dpo", tmp_path / run if resume else None)
+
+    whole, losses = tuned("whole"), []
+    while (metrics := whole.step()) is not None:
+        losses.append(metrics["heldout/loss"])
+    assert losses == sorted(losses) and len(losses) == 4 and "in 3 evaluations" in whole.stop_reason
+    end = states(whole)
+    tuned("parts").step()
+    for _ in range(3):
+        part = tuned("parts", resume=True)
+        part.step()
+    assert part.step_index == 4 and part.stop_reason == whole.stop_reason and states(part) == end
+    summary = part.finish()
+    assert summary["best_step"] == 1 and summary["best_loss"] == losses[0]
+    assert part.objective.evaluate(part.heldout)["loss"] == losses[0]
+
+
 @pytest.mark.parametrize(("loss", "lora"), [("dpo", 4), ("simpo", 0), ("kto", 4)])
 def test_preference_tuning_learns_the_preference(llama_dir: Path, tmp_path: Path, loss: str, lora: int) -> None:
     prompt = [{"role": "user", "content": "1 + 1"}]

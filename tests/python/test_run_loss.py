@@ -77,3 +77,10 @@ def test_a_loss_that_breaks_a_property_is_a_warning_before_the_run(llama_dir: Pa
 
     with pytest.warns(UserWarning, match=r"careless does not keep .*\n.*BROKEN mask"):
         run(llama_dir, tmp_path / "run", careless)
+
+
+def test_knobs_that_only_registered_losses_read_are_refused_beside_a_loss_of_ones_own(llama_dir: Path, tmp_path: Path) -> None:
+    for knobs, key in (({"aggregation": "token-mean"}, "aggregation"), ({"correction": {"cap": 2.0}}, "correction.cap")):
+        with pytest.raises(rft.ConfigError, match=rf"losses\.{key}: is read by registered losses only"):
+            run(llama_dir, tmp_path / key, by_hand, kl_coef=0.1, **knobs)
+        assert not (tmp_path / key / "run").exists()

@@ -59,6 +59,7 @@ RunParts FakeRun::MakeParts() {
   RunParts parts;
   parts.trainer = std::move(fake_trainer);
   parts.engine = std::move(fake_engine);
+  parts.check_export = check_export;
   return parts;
 }
 

@@ -36,6 +36,7 @@ class FakeRun {
   FakeEngine* engine = nullptr;
 
   FakeEngine::Script script;  // replaces the learning model where it is set
+  decltype(RunParts::check_export) check_export;
   int64_t max_context = 64;
 
  private:

@@ -113,6 +113,19 @@ TEST_F(RunTest, MeasuresTheDifferenceBetweenSamplerAndTrainer) {
   EXPECT_NEAR(steps[0].kl_max, std::expm1(0.25) - 0.25, 1e-12);
 }
 
+TEST_F(RunTest, GivesNoNameToAModelThatIsNotWhatWasTrained) {
+  fake_.check_export = [](const std::string& dir, absl::Span<const Datum> datums) {
+    EXPECT_TRUE(FileSystem::Default().Exists(dir));
+    EXPECT_FALSE(datums.empty());  // the newest rollouts
+    return absl::DataLossError("model.norm.weight: differs");
+  };
+  Start({"trainer.steps=1"});
+  Train();
+  EXPECT_EQ(run_->Finish(), absl::DataLossError("model.norm.weight: differs"));
+  EXPECT_FALSE(Exists("model"));
+  EXPECT_FALSE(Exists("summary.json"));
+}
+
 TEST_F(RunTest, ResumesToTheMetricsOfAnUninterruptedRun) {
   Start({"checkpoint.every=2", "trainer.steps=6"});
   Train();

@@ -7,6 +7,7 @@
 #include "rft/config/config_reader.h"
 #include "rft/core/status_macros.h"
 #include "rft/io/json.h"
+#include "rft/io/manifest.h"
 #include "rft/models/causal_lm.h"
 #include "rft/run/local_parts.h"
 #include "rft/run/run.h"
@@ -111,6 +112,11 @@ TEST_F(TinyModelRunTest, RunsThreeStepsFromConfigurationToModel) {
   EXPECT_TRUE(summary.at("before").is_double());
   EXPECT_TRUE(summary.at("after").is_double());
   EXPECT_TRUE(LoadModel(dir_ / "run/model", at::kFloat).ok());
+  EXPECT_LT(GetDouble(summary, "export_difference").value(), 0.02);  // the folder is bf16
+  const std::string card = *FileSystem::Default().ReadFile(dir_ / "run/model/README.md");
+  EXPECT_THAT(card, HasSubstr(*Sha256OfFile(dir_ / "train.jsonl", FileSystem::Default())));
+  EXPECT_THAT(card, HasSubstr("\"steps\": 3"));
+  EXPECT_THAT(card, HasSubstr("\"learning_rate\": 0.01"));
 }
 
 TEST_F(TinyModelRunTest, SamplesAndTrainsOnTheSameLogprobs) {
@@ -125,27 +131,33 @@ TEST_F(TinyModelRunTest, TrainsOnAnotherDevice) {
   // With AdamW's eps well above the rounding of a gradient.
   const std::vector<std::string> knobs = {"losses.kl_coef=0.1", "trainer.eps=1e-3",
                                           "checkpoint.every=1"};
-  std::vector<std::string> device = knobs;
-  device.push_back("trainer.device=" + testing::OtherDevice().str());
-  RunFor(2, "run", device);
-  auto run = RunFor(1, "run", device, dir_ / "run");
-  ASSERT_NE(run, nullptr);
-  ASSERT_TRUE(run->Finish().ok());
-  EXPECT_TRUE(LoadModel(dir_ / "run/model", at::kFloat).ok());
-  const std::vector<json::object> lines = Metrics("run");
   RunFor(3, "cpu", knobs);
   const std::vector<json::object> expected = Metrics("cpu");
-  ASSERT_EQ(lines.size(), 3u);
-  for (size_t i = 0; i < 3; ++i) {
-    EXPECT_LE(GetDouble(lines[i], "logprob_diff_max").value(), 1e-4);
-    const double norm = GetDouble(expected[i], "grad_norm").value();
-    EXPECT_NEAR(GetDouble(lines[i], "grad_norm").value(), norm, 1e-4 * norm);
+  for (const std::string offload : {"false", "true"}) {
+    std::vector<std::string> device = knobs;
+    device.push_back("trainer.device=" + testing::OtherDevice().str());
+    device.push_back("trainer.offload=" + offload);
+    const std::string name = "offload-" + offload;
+    RunFor(2, name, device);
+    auto run = RunFor(1, name, device, dir_ / name);
+    ASSERT_NE(run, nullptr);
+    ASSERT_TRUE(run->Finish().ok());
+    EXPECT_TRUE(LoadModel(dir_ / (name + "/model"), at::kFloat).ok());
+    const std::vector<json::object> lines = Metrics(name);
+    ASSERT_EQ(lines.size(), 3u);
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_LE(GetDouble(lines[i], "logprob_diff_max").value(), 1e-4);
+      const double norm = GetDouble(expected[i], "grad_norm").value();
+      EXPECT_NEAR(GetDouble(lines[i], "grad_norm").value(), norm, 1e-4 * norm);
+    }
   }
 }
 
 TEST_F(TinyModelRunTest, RefusesADeviceThatIsNotThere) {
   EXPECT_THAT(std::string(Create("run", {"trainer.device=cuda:99"}).status().message()),
               HasSubstr("trainer.device: 'cuda:99': torch sees "));
+  EXPECT_THAT(std::string(Create("run", {"trainer.offload=true"}).status().message()),
+              HasSubstr("trainer.offload: is for another trainer.device than cpu"));
 }
 
 TEST_F(TinyModelRunTest, ChangesTheWeightsItSamplesFrom) {
@@ -156,13 +168,22 @@ TEST_F(TinyModelRunTest, ChangesTheWeightsItSamplesFrom) {
   EXPECT_EQ(GetDouble(line, "num_updates").value(), 1.0);
 }
 
-TEST_F(TinyModelRunTest, ResumesBitForBit) {
-  RunFor(3, "whole", {"checkpoint.every=1"});
-  RunFor(2, "halves", {"checkpoint.every=1"});
-  RunFor(1, "halves", {"checkpoint.every=1"}, dir_ / "halves");
-  const std::vector<json::object> whole = Metrics("whole"), halves = Metrics("halves");
-  ASSERT_EQ(halves.size(), 3u);
-  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(ToJson(halves[i]), ToJson(whole[i]));
+// Metrics, weights and optimizer.
+TEST_F(TinyModelRunTest, ResumesBitForBitAfterEachOfTwentySteps) {
+  constexpr size_t kSteps = 20;
+  const std::vector<std::string> knobs = {"checkpoint.every=1", "trainer.steps=20",
+                                          "rollout.prompts_per_step=2"};
+  RunFor(kSteps, "whole", knobs);
+  RunFor(1, "parts", knobs);
+  for (size_t i = 1; i < kSteps; ++i) RunFor(1, "parts", knobs, dir_ / "parts");
+  const std::vector<json::object> whole = Metrics("whole"), parts = Metrics("parts");
+  ASSERT_EQ(parts.size(), kSteps);
+  for (size_t i = 0; i < kSteps; ++i) EXPECT_EQ(ToJson(parts[i]), ToJson(whole[i]));
+  const auto state = [&](const std::string& run) {
+    return *FileSystem::Default().ReadFile(dir_ /
+                                           (run + "/checkpoints/step-20/trainer.safetensors"));
+  };
+  EXPECT_TRUE(state("parts") == state("whole"));
 }
 
 TEST_F(TinyModelRunTest, ResumesBitForBitWithAReferenceThatMoves) {

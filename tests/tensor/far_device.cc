@@ -1,5 +1,7 @@
 #include "tests/tensor/far_device.h"
 
+#include <malloc.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -31,11 +33,23 @@ void* Near(const void* p) {
   return reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(p) & ~kUnmapped);
 }
 
+// Reports what it gives and takes back, as torch's own allocators do.
+void Report(void* memory, int64_t sign) {
+  if (memory != nullptr)
+    c10::reportMemoryUsageToProfiler(
+        memory, sign * static_cast<int64_t>(malloc_usable_size(memory)), 0, 0, kFar);
+}
+void Free(void* memory) {
+  Report(memory, -1);
+  std::free(memory);
+}
+
 class FarAllocator : public c10::Allocator {
  public:
   at::DataPtr allocate(size_t bytes) override {
     void* memory = std::malloc(bytes);
-    return {Far(memory), memory, &std::free, kFar};
+    Report(memory, 1);
+    return {Far(memory), memory, &Free, kFar};
   }
   void copy_data(void* to, const void* from, size_t bytes) const override {
     std::memcpy(Near(to), Near(from), bytes);

@@ -181,8 +181,9 @@ TEST_P(ConversionKernelTest, RoundsToNearestEvenAndKeepsSpecialValues) {
   GetParam()->bf16.from_float(values.data(), values.size(), actual.data());
   for (size_t i = 0; i < values.size(); ++i) {
     const bool flushed = std::fpclassify(values[i]) == FP_SUBNORMAL && actual[i].bits == 0;
-    if (!flushed)  // a CPU's own conversion may make 0 of it
+    if (!flushed) {  // a CPU's own conversion may make 0 of it
       EXPECT_EQ(actual[i].bits, expected[i].bits) << values[i];
+    }
   }
   EXPECT_EQ(expected[3].bits, 0x3f80);  // a tie goes to the even neighbour: down ...
   EXPECT_EQ(expected[4].bits, 0x3f82);  // ... and up

@@ -1,10 +1,6 @@
 // What the planner predicts against what the allocator hands out, and what it does with a limit.
 #include "rft/train/memory_planner.h"
 
-#include <algorithm>
-
-#include <c10/core/Allocator.h>
-#include <c10/util/ThreadLocalDebugInfo.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,6 +8,8 @@
 #include "rft/core/process_memory.h"
 #include "rft/train/memory_model.h"
 #include "tests/models/tiny_model.h"
+#include "tests/tensor/far_device.h"
+#include "tests/tensor/live_bytes.h"
 #include "tests/tensor/thread_count.h"
 #include "tests/train/random_datums.h"
 
@@ -20,20 +18,6 @@ namespace {
 
 using testing::Family;
 using ::testing::HasSubstr;
-
-// Bytes of tensors that live at once, as the allocator reports them.
-class LiveBytes : public c10::MemoryReportingInfoBase {
- public:
-  void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override {
-    now_ += size;
-    peak_ = std::max(peak_, now_);
-  }
-  bool memoryProfilingEnabled() const override { return true; }
-  int64_t peak() const { return peak_; }
-
- private:
-  int64_t now_ = 0, peak_ = 0;
-};
 
 Datum LongRow(int64_t length) {
   Datum datum;
@@ -62,7 +46,7 @@ TEST_P(MemoryModelTest, PredictsThePeakOfAForwardAndBackward) {
   const std::vector<Datum> datums(16, LongRow(256));
   const LossConfig loss = FindLoss("grpo").DefaultConfig();
   ASSERT_TRUE(trainer->ForwardBackward(datums, loss).ok());  // gradients exist from now on
-  const auto live = std::make_shared<LiveBytes>();
+  const auto live = std::make_shared<testing::LiveBytes>(at::kCPU);
   {
     const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, live);
     ASSERT_TRUE(trainer->ForwardBackward(datums, loss).ok());
@@ -131,6 +115,51 @@ TEST_F(MemoryPlannerTest, AFrozenReferenceScoresAsBeforeWhileTheModelIsTrained) 
   EXPECT_NE(trainer_->Forward(datums)->logprobs, before);
   EXPECT_EQ(frozen->ForwardBackward(datums, FindLoss("grpo").DefaultConfig()).status().code(),
             absl::StatusCode::kFailedPrecondition);
+}
+
+// What stays is predicted closely; of what comes and goes, an upper bound of what fused kernels would need would be too much to
+// ask of a device that has none.
+TEST(DeviceMemoryPlanTest, SaysWhatIsOnTheDeviceAndWhatIsHere) {
+  const testing::ThreadCount one_thread(1);
+  const at::Device device = testing::OtherDevice();
+  for (const bool offload : {false, true}) {
+    const auto live = std::make_shared<testing::LiveBytes>(device);
+    const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, live);
+    const auto model = testing::MakeTinyModel(Family::kQwen3, at::kBFloat16);
+    model->MoveTo(device, offload);
+    const auto trainer = *Trainer::Create(model, {.token_budget = 4096});
+    const std::vector<Datum> datums(64, LongRow(17));
+    const auto plan = trainer->PlanMemory(
+        {.tokens_per_step = 64 * 16, .longest_row = 16, .sampled_from = true}, 0);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_EQ(plan->device, device.str());
+    EXPECT_EQ(plan->token_budget, 4096);
+    int64_t there = 0, here = 0, kept = 0;
+    for (const MemoryItem& item : plan->items) {
+      (item.on_device ? there : here) += item.bytes;
+      if (item.on_device && item.name != "activations" && item.name != "workspace")
+        kept += item.bytes;
+      if (item.name == "optimizer" || item.name == "weights") {
+        EXPECT_EQ(item.on_device, !offload);
+      }
+    }
+    EXPECT_EQ(plan->total_bytes, there);
+    EXPECT_EQ(plan->host_bytes, here);
+    ASSERT_TRUE(trainer->ForwardBackward(datums, FindLoss("grpo").DefaultConfig()).ok());
+    const double part = static_cast<double>(plan->total_bytes) / static_cast<double>(live->peak());
+    EXPECT_GT(part, 0.5);
+    EXPECT_LT(part, 1.2);
+    ASSERT_TRUE(trainer->OptimStep({.learning_rate = 0.01}).ok());
+    const int64_t tables = 4 * model->config().max_positions * model->config().head_dim;
+    EXPECT_NEAR(static_cast<double>(live->now() - tables) / static_cast<double>(kept), 1.0, 0.1);
+
+    const auto smaller = trainer->PlanMemory({.longest_row = 16}, kept + (there - kept) / 4);
+    ASSERT_TRUE(smaller.ok()) << smaller.status();
+    EXPECT_LT(smaller->token_budget, 1024);
+    EXPECT_THAT(MemoryPlanText(*smaller), HasSubstr(" on " + device.str() + " of "));
+    const std::string refusal(trainer->PlanMemory({.longest_row = 16}, 1000).status().message());
+    EXPECT_EQ(refusal.find("trainer.offload: true") == std::string::npos, offload) << refusal;
+  }
 }
 
 }  // namespace

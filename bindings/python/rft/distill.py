@@ -37,7 +37,8 @@ class Distill:
         self._config, self._trainer, self._codec = config, trainer, codec
         self._teachers = []
         for folder in get("distill.teachers"):
-            model = native.Model.load(folder, dtype=get("trainer.dtype"), device=get("trainer.device"))
+            model = native.Model.load(folder, dtype=get("trainer.dtype"), device=get("trainer.device"),
+                                      offload=get("trainer.offload"))
             if model.vocab_size != trainer.model.vocab_size:
                 raise ValueError(f"distill.teachers: {folder} has a vocabulary of {model.vocab_size}, the student of {trainer.model.vocab_size}")
             self._teachers.append(native.Trainer(model, frozen=True, token_budget=get("trainer.token_budget"),

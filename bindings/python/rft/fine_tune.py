@@ -145,7 +145,8 @@ class Preference:
 def load_trainer(config: RunConfig, temperature: float = 1.0) -> Trainer:
     """The trainer of a run file: its model, or a fresh adapter of it."""
     native, get = _native.load(), config.get
-    model = native.Model.load(get("model"), dtype=get("trainer.dtype"), threads=get("trainer.threads"), device=get("trainer.device"))
+    model = native.Model.load(get("model"), dtype=get("trainer.dtype"), threads=get("trainer.threads"), device=get("trainer.device"),
+                              offload=get("trainer.offload"))
     lora = dict(get("lora"))
     adapter = native.Adapter(model, seed=get("seed"), **lora) if lora["rank"] > 0 else None
     return native.Trainer(model, adapter, token_budget=get("trainer.token_budget"), checkpoint_every=get("trainer.checkpoint_every"),
@@ -196,8 +197,6 @@ class FineTune:
         total, longest, get = sum(lengths), max(lengths, default=0), self.config.get
         wanted = sum(int((datum.weights != 0).sum()) for datum in datums)
         samples = self.kind == "distill"
-        if get("trainer.device") != "cpu":
-            return {"text": "Memory is planned on the CPU only; trainer.token_budget is used as it is."}
         if samples:  # rows are prompts: completions, of unknown length, come to them
             wanted = len(datums) * get("rollout.group_size") * get("rollout.max_tokens")
             total, longest = total + wanted, longest + get("rollout.max_tokens")

@@ -29,7 +29,9 @@ class Run:
 
     def __init__(self, config: RunConfig, graders: Sequence[GraderLike] = (), resume: str | Path | None = None,
                  loss: Callable[..., Any] | None = None) -> None:
-        """`loss`: a function as `rft.check_loss` takes it, in place of losses.name. It is checked; what it breaks is a warning."""
+        """`loss`: a function as `rft.check_loss` takes it, in place of losses.name. It is checked; what it breaks is a warning.
+        Of `losses:`, only kl_coef and kl_target may be set beside it.
+        """
         native = _native.load()
         self.config = config
         self.codec = load_codec(config.get("model"))
