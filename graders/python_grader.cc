@@ -27,11 +27,10 @@
 #include "graders/worker_command.h"
 #include "re2/re2.h"
 #include "rft/core/status_macros.h"
+#include "rft/io/json.h"
 
 namespace rft {
 namespace {
-
-namespace json = boost::json;
 
 json::object ReadFunction(ParamReader& params, const GraderSpec& spec) {
   const std::string function = params.String("function", "");
@@ -72,10 +71,10 @@ json::object ReadFunction(ParamReader& params, const GraderSpec& spec) {
 }
 
 json::value ReadArgs(ParamReader& params) {
-  boost::system::error_code error;
-  json::value parsed = json::parse(params.String("args", "{}"), error);
-  if (error || !parsed.is_object()) params.AddError("args", "must be a map of keyword arguments");
-  return parsed;
+  absl::StatusOr<json::value> parsed = ParseJson(params.String("args", "{}"));
+  if (parsed.ok() && parsed->is_object()) return *std::move(parsed);
+  params.AddError("args", "must be a map of keyword arguments");
+  return {};
 }
 
 json::value ReadSysPath(ParamReader& params) {
@@ -109,6 +108,7 @@ class PythonGrader : public ProcessGrader {
     options.deadline_s = spec.deadline_s;
     options.num_workers = static_cast<int>(params.Int("workers", 1, 1, 1024));
     options.spawn.memory_limit_mb = params.Int("memory_limit_mb", 0, 0, int64_t{1} << 30);
+    options.spawn.num_cpus = static_cast<int>(params.Int("cpus", 0, 0, 4096));
     options.startup_deadline_s = params.Double("startup_deadline_s", 120.0, 0.001);
     options.batch_size = static_cast<int>(params.Int("batch_size", 32, 1, 1 << 16));
     options.spare_workers = static_cast<int>(params.Int("spare_workers", 2, 0, 64));

@@ -7,11 +7,10 @@
 #include "graders/grade_json.h"
 #include "graders/sample.h"
 #include "rft/core/text.h"
+#include "rft/io/json.h"
 
 namespace rft {
 namespace {
-
-namespace json = boost::json;
 
 std::string TextAt(const json::object& object, const char* key) {
   const json::value* value = object.if_contains(key);
@@ -51,14 +50,13 @@ std::string EncodeItems(absl::Span<const std::string> encoded_items) {
 }
 
 absl::StatusOr<WorkerMessage> ParseWorkerMessage(std::string_view payload) {
-  boost::system::error_code error;
-  const json::value parsed = json::parse(json::string_view(payload.data(), payload.size()), error);
-  if (error || !parsed.is_object()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("not a JSON object: ", std::string(payload.substr(0, 200)),
-                     error ? " (" + error.message() + ")" : ""));
+  const absl::StatusOr<json::value> parsed = ParseJson(payload);
+  if (!parsed.ok() || !parsed->is_object()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "not a JSON object: ", std::string(payload.substr(0, 200)),
+        parsed.ok() ? "" : absl::StrCat(" (", std::string(parsed.status().message()), ")")));
   }
-  const json::object& object = parsed.get_object();
+  const json::object& object = parsed->get_object();
   if (object.contains("ready")) {
     const json::value* batch = object.if_contains("batch");
     return WorkerReady{batch != nullptr && batch->is_bool() && batch->get_bool()};
@@ -66,7 +64,7 @@ absl::StatusOr<WorkerMessage> ParseWorkerMessage(std::string_view payload) {
   if (object.contains("failed")) return WorkerFailed{TextAt(object, "failed")};
   const json::value* id = object.if_contains("id");
   if (id == nullptr || !id->is_int64()) return absl::InvalidArgumentError("a reply without an id");
-  std::optional<Grade> grade = GradeFromJson(parsed);
+  std::optional<Grade> grade = GradeFromJson(*parsed);
   if (!grade.has_value())
     return absl::InvalidArgumentError("a reply without score, abstain or error");
   return ItemGraded{id->get_int64(), *std::move(grade)};

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "absl/strings/str_cat.h"
 
@@ -51,9 +53,27 @@ struct ChildPlan {
   const SpawnOptions* options;
   int requests, replies, output, exec_error;
   pid_t parent;
-  rlim_t memory_bytes;  // 0 = no limit
+  rlim_t memory_bytes;    // 0 = no limit
+  const cpu_set_t* cpus;  // null = all
   long max_fds;
 };
+
+// The next `count` of the CPUs that this thread may run on. False: all of them, or they can't be told.
+bool ChooseCpus(int count, cpu_set_t& chosen) {
+  static std::atomic<size_t> next{0};
+  CPU_ZERO(&chosen);
+  cpu_set_t ours;
+  if (count <= 0 || sched_getaffinity(0, sizeof ours, &ours) != 0) return false;
+  std::vector<size_t> cpus;
+  for (size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &ours)) cpus.push_back(cpu);
+  }
+  const auto wanted = static_cast<size_t>(count);
+  if (wanted >= cpus.size()) return false;
+  const size_t first = next.fetch_add(wanted);
+  for (size_t i = 0; i < wanted; ++i) CPU_SET(cpus[(first + i) % cpus.size()], &chosen);
+  return true;
+}
 
 void CloseOthersOnExec(long max_fds) {
   if (syscall(SYS_close_range, 3u, ~0u, kCloseRangeCloexec) == 0) return;
@@ -90,6 +110,7 @@ void CloseOthersOnExec(long max_fds) {
   sigprocmask(SIG_SETMASK, &none, nullptr);
   const rlimit no_core = {0, 0};
   setrlimit(RLIMIT_CORE, &no_core);
+  if (plan.cpus != nullptr) sched_setaffinity(0, sizeof *plan.cpus, plan.cpus);
   if (plan.memory_bytes > 0) {
     const rlimit memory = {plan.memory_bytes, plan.memory_bytes};
     setrlimit(RLIMIT_AS, &memory);
@@ -129,6 +150,8 @@ absl::StatusOr<SpawnedProcess> SpawnProcess(const SpawnOptions& options) {
   for (const std::string& argument : options.argv)
     argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
+  cpu_set_t cpus;
+  const bool some_cpus = ChooseCpus(options.num_cpus, cpus);
   const ChildPlan plan = {argv.data(),
                           &options,
                           requests.read,
@@ -137,6 +160,7 @@ absl::StatusOr<SpawnedProcess> SpawnProcess(const SpawnOptions& options) {
                           exec_error.write,
                           getpid(),
                           static_cast<rlim_t>(options.memory_limit_mb) << 20,
+                          some_cpus ? &cpus : nullptr,
                           std::clamp(sysconf(_SC_OPEN_MAX), 256L, 65536L)};
   // vfork, not fork: copying the page tables of a process that holds a model takes tens of milliseconds and may be
   // refused for lack of memory. Signals are blocked so that no handler runs in the child on our memory.

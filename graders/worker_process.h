@@ -23,6 +23,7 @@ inline constexpr int kStartsFd = 3;
 struct SpawnOptions {
   std::vector<std::string> argv;  // argv[0] is looked up in PATH; not empty
   int64_t memory_limit_mb = 0;    // RLIMIT_AS in MiB; 0 = none
+  int num_cpus = 0;  // CPUs of ours that it may run on, others for each process; 0 = all
   // What follows is for graders/sandbox.
   std::string executable;          // absolute path; argv[0] is then only the name that `ps` shows
   bool empty_environment = false;  // needs `executable`

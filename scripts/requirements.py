@@ -1,4 +1,4 @@
-"""Prints the requirement lists of pyproject.toml, one requirement a line: `requirements.py runtime|dev|structured|torch`.
+"""Prints the requirement lists of pyproject.toml, one requirement a line: `requirements.py runtime|dev|structured|adapters|torch`.
 
 pip can read them from there only together with a build of the project; scripts/setup.sh needs them before that.
 Standard library only: it runs before anything is installed.
@@ -17,6 +17,7 @@ def requirements(name: str) -> list[str]:
         "runtime": runtime,
         "structured": project["optional-dependencies"]["structured"],
         "dev": project["optional-dependencies"]["dev"],
+        "adapters": project["optional-dependencies"]["adapters"],
     }
     return lists[name]
 

@@ -106,7 +106,7 @@ check_disk() {
 
 # --- 6. .venv -------------------------------------------------------------------------------------------------------------
 stamp() {  # what .venv was made for: the requirement lists, the interpreter, this folder
-  { .venv/bin/python scripts/requirements.py torch runtime structured dev; .venv/bin/python --version; echo "$root"; } | sha256sum | cut -d' ' -f1
+  { .venv/bin/python scripts/requirements.py torch runtime structured dev adapters; .venv/bin/python --version; echo "$root"; } | sha256sum | cut -d' ' -f1
 }
 
 install_python_packages() {
@@ -130,6 +130,9 @@ install_python_packages() {
   say "installing the other Python packages into .venv"
   .venv/bin/python scripts/requirements.py runtime dev | "${pip[@]}" -r /dev/stdin || die "pip could not install the packages of pyproject.toml (see above)" "check the network, then run this again"
   .venv/bin/python scripts/requirements.py structured | "${pip[@]}" --no-deps -r /dev/stdin || die "pip could not install xgrammar (see above)" "check the network, then run this again"
+  # Apart from the rest: what these pin is not for us.
+  rm -rf .venv/adapters
+  .venv/bin/python scripts/requirements.py adapters | "${pip[@]}" --no-deps --target .venv/adapters -r /dev/stdin || die "pip could not install the packages that the adapters are tested with (see above)" "check the network, then run this again"
   stamp >"$stamp_file"
 }
 

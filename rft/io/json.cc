@@ -119,6 +119,32 @@ std::string Position(std::string_view text, size_t offset) {
                       column);
 }
 
+// Boost's parser gives up on exponents beyond 32 bits. The same numbers (infinite or 0) with exponents that it takes.
+std::string WithShortExponents(std::string_view text) {
+  constexpr size_t kMaxDigits =
+      9;  // texts are shorter than 10^9 digits, so that no mantissa makes up for them
+  const auto digit = [&](size_t i) { return i < text.size() && text[i] >= '0' && text[i] <= '9'; };
+  std::string out;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    out += text[i];
+    if (text[i] == '"') in_string = !in_string;
+    if (in_string) {
+      if (text[i] == '\\' && i + 1 < text.size()) out += text[++i];
+      continue;
+    }
+    if ((text[i] != 'e' && text[i] != 'E') || i == 0 || !digit(i - 1)) continue;
+    if (i + 1 < text.size() && (text[i + 1] == '+' || text[i + 1] == '-')) out += text[++i];
+    size_t begin = i + 1, end = i + 1;
+    while (digit(end)) ++end;
+    while (begin + 1 < end && text[begin] == '0') ++begin;
+    out += end - begin > kMaxDigits ? std::string(kMaxDigits, '9')
+                                    : std::string(text.substr(begin, end - begin));
+    i = end - 1;
+  }
+  return out;
+}
+
 const json::value* Member(const json::object& object, std::string_view key) {
   return object.if_contains(json::string_view(key.data(), key.size()));
 }
@@ -151,6 +177,10 @@ absl::StatusOr<json::value> ParseJson(std::string_view text, const JsonLimits& l
   if (handler.duplicate) {
     return absl::InvalidArgumentError(
         absl::StrCat("the key ", JsonQuote(*handler.duplicate), " is given twice"));
+  }
+  if (error == json::error::exponent_overflow) {
+    if (const std::string shorter = WithShortExponents(text); shorter != text)
+      return ParseJson(shorter, limits);
   }
   if (error == json::error::too_deep) {
     return absl::InvalidArgumentError(

@@ -24,6 +24,7 @@ struct JsonLimits {
   bool reject_duplicate_keys = false;  // false: the last one counts
 };
 
+// Numbers beyond a double's range are infinite or 0, as Python's json reads them.
 // kInvalidArgument: "line 1, column 17: syntax error", "not UTF-8 text (byte 12)", "nested deeper
 // than 64 levels", ... Nothing of a file name: the caller adds it.
 absl::StatusOr<json::value> ParseJson(std::string_view text, const JsonLimits& limits = {});

@@ -60,6 +60,24 @@ TEST(HttpGraderTest, SendsWhatWaitsInBatchesAndKeepsTheOrder) {
   EXPECT_LT(server.num_requests(), 20);
 }
 
+TEST(HttpGraderTest, AsksForNoMoreAtOnceThanItMay) {
+  std::atomic<int> num_running{0}, most{0};
+  const HttpTestServer server([&](const TestRequest& request) {
+    const int running = ++num_running;
+    for (int seen = most; seen < running && !most.compare_exchange_weak(seen, running);) {
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    --num_running;
+    return GradeByLength(request);
+  });
+  const auto grades = GradeAll(
+      Spec("http", {{"url", server.Url("/")}, {"batch_size", "1"}, {"max_concurrent", "3"}}),
+      std::vector<std::string>(12, "abc"));
+  for (const Grade& grade : grades) EXPECT_EQ(ScoreOf(grade), 3.0);
+  EXPECT_EQ(server.num_requests(), 12);
+  EXPECT_EQ(most, 3);
+}
+
 TEST(HttpGraderTest, TakesARefusedBatchApart) {
   const HttpTestServer server(GradeByLength);
   const auto grades = GradeAll(Spec("http", {{"url", server.Url("/")}, {"max_concurrent", "1"}}),

@@ -1,4 +1,5 @@
 // Python functions that hang, crash, print and lie, in real worker processes.
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -258,6 +259,15 @@ TEST_F(PythonGraderTest, LimitsTheMemoryOfAWorker) {
   Misbehaving(20, {{"memory_limit_mb", "1024"}});
   EXPECT_EQ(ScoreOf(Run("allocate 16")), 16 << 20);
   EXPECT_THAT(GradeReason(Run("allocate 2048")), HasSubstr("MemoryError"));
+}
+
+TEST_F(PythonGraderTest, LimitsTheCpusOfAWorker) {
+  cpu_set_t ours;
+  ASSERT_EQ(sched_getaffinity(0, sizeof ours, &ours), 0);
+  Misbehaving(20, {{"cpus", "1"}});
+  EXPECT_EQ(ScoreOf(Run("cpus")), 1.0);
+  Misbehaving(20);
+  EXPECT_EQ(ScoreOf(Run("cpus")), CPU_COUNT(&ours));
 }
 
 TEST_F(PythonGraderTest, SpreadsItemsOverItsWorkers) {

@@ -2,11 +2,14 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <string>
+#include <utility>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "rft/core/rng.h"
 #include "rft/core/text.h"
 
@@ -34,6 +37,28 @@ TEST(ParseJsonTest, ReadsDoublesExactly) {
     const auto parsed = ParseJson("[" + ShortestDouble(value) + "]");
     ASSERT_TRUE(parsed.ok());
     ASSERT_EQ(parsed->get_array()[0].get_double(), value) << ShortestDouble(value);
+  }
+}
+
+// Expected: json.loads of Python 3.11.
+TEST(ParseJsonTest, ReadsNumbersBeyondADoubleAsPythonDoes) {
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  const std::pair<const char*, double> cases[] = {{"1e400", kInf},
+                                                  {"-1e400", -kInf},
+                                                  {"1e-400", 0.0},
+                                                  {"9E72036854775808", kInf},
+                                                  {"-9e+72036854775808", -kInf},
+                                                  {"9e-72036854775808", 0.0},
+                                                  {"0e72036854775808", 0.0},
+                                                  {"0.0001e2147483648", kInf},
+                                                  {"1e00000000000000000000003", 1000.0},
+                                                  {"1e-99999999999999999999", 0.0}};
+  for (const auto& [text, expected] : cases) {
+    const auto parsed = ParseJson(absl::StrCat("{\"a\\\"e99999999999\": [", text, ", 1e2]}"));
+    ASSERT_TRUE(parsed.ok()) << text << ": " << parsed.status();
+    const json::array& list = parsed->at("a\"e99999999999").as_array();
+    EXPECT_EQ(list[0].get_double(), expected) << text;
+    EXPECT_EQ(list[1].get_double(), 100.0) << text;
   }
 }
 

@@ -1,11 +1,10 @@
-"""Graders written for other systems, unmodified. TRL's are TRL's own; eval-protocol's and verifiers' packages bring a web server,
-a model client and an experiment manager each, so theirs are copies of the published interfaces (named beside each)."""
+"""Graders written for other systems, unmodified: the packages' own, compared with the packages (`rft check adapters`)."""
 
 from __future__ import annotations
 
-import functools
-import math
-import types
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,13 @@ import pytest
 
 import rft
 from rft import _adapters, _native
+from rft.bench.check_adapters import ABSENT, difference
 from rft.graders import grader_spec
 
 CHAT = {"messages": [{"role": "user", "content": "2 + 3?"}]}
 
 
 def grade(spec: Any, completions: list[str], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    import json
-
     spec = spec if isinstance(spec, dict) else grader_spec(spec)
     return [given[0] for given in _native.load().grade_rows([spec], [json.dumps(row) for row in rows], completions)]
 
@@ -172,112 +170,65 @@ def test_a_class_is_made_once_per_worker(tmp_path: Path) -> None:
     assert scores(named(f"{file}:Judge", args={"start": 10}), ["a"], [{}]) == [11.0]
 
 
-# ---------------------------------------------------------------- eval-protocol
-# eval_protocol 0.3.33: typed_interface.reward_function (what the wrapper adds and asks for), models.EvaluateResult, MetricResult.
+# ---------------------------------------------------------------- eval-protocol and verifiers
 
 
-def metric(score: float, valid: bool = True) -> types.SimpleNamespace:
-    return types.SimpleNamespace(score=score, reason="because", is_score_valid=valid, data={})
+def test_rewards_of_eval_protocol_and_verifiers_give_what_the_packages_give() -> None:
+    """`rft check adapters` has all of eval-protocol's; here a few, since each worker takes seconds to import it. TRL's are above."""
+    only = "eval-protocol/length,together,verifiers"
+    command = [sys.executable, "-c", "import sys; from rft.cli import main; sys.exit(main())", "check", "adapters", "--only", only]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["name"], row["ours"]) for row in rows if row["ours"] != 0.0] == []
+    assert {row["name"].split("/")[1] for row in rows} == {"eval-protocol", "verifiers"} and len(rows) == 7
+    assert all(row["passed"] and row["scores"] > 1 for row in rows)
 
 
-def evaluate_result(score: float, **fields: Any) -> types.SimpleNamespace:
-    return types.SimpleNamespace(**{"score": score, "is_score_valid": True, "reason": None, "metrics": {}, "error": None, **fields})
+def test_the_check_of_adapters_notices_a_difference() -> None:
+    assert difference((0.5, {"a": 1.0}), (0.5, {"a": 1.0})) == 0.0
+    assert difference((0.5, {"a": 1.0}), (0.25, {"a": 1.0})) == 0.25
+    assert difference((0.5, {"a": 1.0}), (0.5, {"a": 3.0})) == 2.0
+    assert difference((None, {}), (0.0, {})) == difference((0.0, {"a": 0.0}), (0.0, {})) == ABSENT
 
 
-def reward_function(mode: str = "pointwise"):
-    def mark(function):
-        @functools.wraps(function)
-        def wrapper(*args, **kwargs):
-            return function(*args, **kwargs)
+@pytest.mark.parametrize(("result", "kind", "reason"), [
+    ({"score": 0.0, "error": "no network"}, "error", "no network"),
+    ({"score": 0.0, "is_score_valid": False, "reason": "empty"}, "abstain", "empty"),
+    ({"score": 1.0, "reason": "compared"}, "score", "compared"),
+])
+def test_an_eval_protocol_result_says_why(result: dict[str, Any], kind: str, reason: str) -> None:
+    def reward(messages, **kwargs):
+        return result
 
-        wrapper._reward_function_id = None
-        wrapper._reward_function_mode = mode
-        return wrapper
-
-    return mark
-
-
-@reward_function()
-def exact_match(messages, ground_truth, **kwargs):
-    answer = messages[-1]["content"]
-    if not answer:
-        return evaluate_result(0.0, is_score_valid=False, reason="empty")
-    if answer == "crash":
-        return evaluate_result(0.0, error="no network")
-    right = float(answer == ground_truth and kwargs["level"] == 1 and messages[0]["role"] == "user")
-    return evaluate_result(right, reason="compared", metrics={"exact": metric(right), "broken": metric(0.3, valid=False)})
-
-
-@reward_function(mode="batch")
-def ranked(rollouts_messages, ground_truth, **kwargs):
-    lengths = [len(talk[-1]["content"]) for talk in rollouts_messages]
-    return [{"score": length / max(lengths), "metrics": {"length": {"score": length, "reason": ""}}} for length in lengths]
-
-
-def test_an_eval_protocol_function_gives_score_reason_and_metrics() -> None:
-    row = {**CHAT, "ground_truth": "5", "level": 1}
-    given = grade(exact_match, ["5", "6", "", "crash"], [row] * 4)
-    assert [one["score"] for one in given] == [1.0, 0.0, None, None]
-    assert given[0]["reason"] == "compared" and given[0]["sub_scores"] == {"exact": 1.0}
-    assert (given[2]["kind"], given[2]["reason"]) == ("abstain", "empty")
-    assert (given[3]["kind"], given[3]["reason"]) == ("error", "no network")
-
-
-def test_an_eval_protocol_batch_function_is_called_with_lists() -> None:
-    given = grade(ranked, ["aa"], [{**CHAT, "ground_truth": "x"}])
-    assert given[0]["score"] == 1.0 and given[0]["sub_scores"] == {"length": 2.0}
-
-
-# ---------------------------------------------------------------- verifiers
-# verifiers 0.1: rubrics.rubric.Rubric (funcs, weights, parser, class_objects; functions called by parameter name, sync or async).
+    reward._reward_function_mode = "pointwise"  # what the package's decorator leaves
+    given = grade(reward, ["5"], [CHAT])[0]
+    assert (given["kind"], given["reason"]) == (kind, reason)
 
 
 class Rubric:
-    def __init__(self, funcs, weights, parser=None):
-        self.funcs, self.weights, self.parser = funcs, weights, parser
-        self.class_objects = {"parser": parser, "scale": 2.0}
+    """What a rubric of verifiers up to 0.1.5 has (0.1.6 and later: funcs, weights), which the check's version has not."""
+
+    def __init__(self, funcs, weights):
+        self.reward_funcs, self.reward_weights = funcs, weights
+        self.parser, self.class_objects = None, {"scale": 2.0}
 
 
-class Parser:
-    def parse_answer(self, completion):
-        return completion[-1]["content"].split()[-1]
+def test_a_rubric_of_an_older_verifiers_is_the_weighted_sum_of_its_functions() -> None:
+    def correct(completion, answer, **kwargs):
+        return float(completion[-1]["content"] == answer)
 
+    async def bonus(info, scale):
+        return scale * info["bonus"]
 
-def correct_answer(completion, answer, parser, **kwargs) -> float:
-    return float(parser.parse_answer(completion) == answer)
-
-
-async def length_bonus(prompt, completion, state, task, info, scale) -> float:
-    assert task == "default" and state["answer"] == "5" and prompt[0]["role"] == "user"
-    return scale * info["bonus"]
-
-
-def test_a_verifiers_rubric_is_the_weighted_sum_of_its_functions() -> None:
-    rubric = Rubric([correct_answer, length_bonus], [1.0, 0.25], Parser())
     row = {**CHAT, "answer": "5", "info": '{"bonus": 0.5}'}
-    given = grade(rubric, ["it is 5", "it is 6"], [row] * 2)
+    given = grade(Rubric([correct, bonus], [1.0, 0.25]), ["5", "6"], [row] * 2)
     assert [one["score"] for one in given] == [1.25, 0.25]
-    assert given[0]["sub_scores"] == {"correct_answer": 1.0, "length_bonus": 1.0}
-    group = types.SimpleNamespace(rubrics=[rubric, Rubric([correct_answer], [2.0], Parser())])
-    assert math.isclose(grade(group, ["it is 5"], [row])[0]["score"], 3.25)
+    assert given[0]["sub_scores"] == {"correct": 1.0, "bonus": 1.0}
 
 
-def shortest(completions, answers, states, parser) -> list[float]:
-    texts = [completion[-1]["content"] for completion in completions]
-    assert answers == ["5"] * len(texts) and [state["completion"] for state in states] == completions
-    return [float(len(text) == min(map(len, texts)) and parser.parse_answer(one) == "5") for text, one in zip(texts, completions)]
-
-
-async def spread(infos: list) -> list[float]:
-    return [info["bonus"] * i for i, info in enumerate(infos)]
-
-
-def test_a_rubrics_group_functions_see_the_rollouts_of_a_prompt_together() -> None:
-    rubric = Rubric([correct_answer, shortest, spread], [1.0, 0.5, 0.25], Parser())
-    row = {**CHAT, "answer": "5", "info": {"bonus": 2}}
-    given = grade(rubric, ["it is 5", "5", "it is 6"], [row] * 3)
-    assert [one["score"] for one in given] == [1.0, 1.0 + 0.5 + 0.5, 1.0]
-    assert given[2]["sub_scores"] == {"correct_answer": 0.0, "shortest": 0.0, "spread": 4.0}
+def shortest(completions, parser) -> list[float]:
+    return [float(len(one) == min(map(len, completions))) for one in completions]
 
 
 def test_a_rubrics_group_function_is_refused_when_called_one_by_one() -> None:

@@ -68,7 +68,7 @@ def test_a_second_setup_finds_everything_and_installs_nothing():
 
 def test_torch_is_pinned_and_the_lists_have_no_doubles():
     assert requirements.requirements("torch") == ["torch==2.13.0"]
-    names = [line.split("=")[0].split(">")[0] for which in ("runtime", "dev") for line in requirements.requirements(which)]
+    names = [line.split("=")[0].split(">")[0] for which in ("runtime", "dev", "adapters") for line in requirements.requirements(which)]
     assert sorted(set(names)) == sorted(names)
 
 

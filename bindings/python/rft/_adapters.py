@@ -232,8 +232,6 @@ def verifiers(target: Any, name: str, await_: Callable) -> Callable:
 
 
 def rubric(target: Any, name: str, await_: Callable) -> Callable:
-    functions = rubric_functions(target) or []
-
     def values_of(item: Item, row: Row) -> dict[str, Any]:
         chat = "messages" in row
         info = row.get("info", {})
@@ -248,20 +246,28 @@ def rubric(target: Any, name: str, await_: Callable) -> Callable:
         values.pop("messages", None)
         return values
 
+    def judge(rubric: Any, each: list[dict[str, Any]], together: dict[str, list[Any]]) -> list[tuple[float, dict[str, float]]]:
+        """The scores and their parts; added up over the rubrics of a group, as verifiers does, also where parts have one name."""
+        verdicts: list[tuple[float, dict[str, float]]] = [(0.0, {}) for _ in each]
+        if isinstance(getattr(rubric, "rubrics", None), list):
+            for part in rubric.rubrics:
+                for i, (score, parts) in enumerate(judge(part, each, together)):
+                    sums = {key: verdicts[i][1].get(key, 0.0) + value for key, value in parts.items()}
+                    verdicts[i] = (verdicts[i][0] + score, {**verdicts[i][1], **sums})
+            return verdicts
+        for function, weight, extra in rubric_functions(rubric) or []:
+            if judges_group(function):
+                results = as_list(await_(call(function, {**together, **extra})), len(each), function.__name__)
+            else:
+                results = [await_(call(function, {**values, **extra})) for values in each]
+            verdicts = [(score + weight * float(result), {**parts, function.__name__: float(result)})
+                        for (score, parts), result in zip(verdicts, results)]
+        return verdicts
+
     def grade(items: list[Item], rows: list[Row]) -> list[Any]:
         each = [values_of(item, row) for item, row in zip(items, rows)]
         together = {f"{key}s": [values[key] for values in each] for key in ("prompt", "completion", "answer", "state", "task", "info")}
-        parts: list[dict[str, float]] = [{} for _ in items]
-        scores = [0.0] * len(items)
-        for function, weight, extra in functions:
-            if judges_group(function):
-                results = as_list(await_(call(function, {**together, **extra})), len(items), function.__name__)
-            else:
-                results = [await_(call(function, {**values, **extra})) for values in each]
-            for i, result in enumerate(results):
-                parts[i][function.__name__] = float(result)
-                scores[i] += weight * float(result)
-        return [{"score": score, "sub_scores": part} for score, part in zip(scores, parts)]
+        return [{"score": score, "sub_scores": parts} for score, parts in judge(target, each, together)]
 
     return grade
 

@@ -74,6 +74,7 @@ def grader(
     deadline_s: float = 10.0,
     workers: int = 1,
     memory_limit_mb: int = 0,
+    cpus: int = 0,
     style: str = "auto",
     batch_size: int = 32,
     **policy: Any,
@@ -85,6 +86,7 @@ def grader(
     deadline_s       per completion; later answers don't count and the worker is replaced
     workers          processes
     memory_limit_mb  address space of a worker in MiB; 0 = no limit
+    cpus             CPUs that a worker may run on; 0 = all
     style            how it is called: "completion", "batch" (lists in, a list out), "group" (the same, all completions of one
                      row: for graders that compare), "trl", "eval_protocol" or "verifiers"; "auto" tells the last three by their
                      signatures
@@ -98,7 +100,7 @@ def grader(
     def mark(target: Callable) -> Callable:
         if not _can_grade(target):
             raise TypeError(f"@rft.grader marks functions, not {type(target).__name__}")
-        target.__rft_grader__ = _marks(target, name, weight, deadline_s, workers, memory_limit_mb, style, batch_size)
+        target.__rft_grader__ = _marks(target, name, weight, deadline_s, workers, memory_limit_mb, cpus, style, batch_size)
         target.__rft_grader__["policy"] = policy
         return target
 
@@ -119,7 +121,7 @@ def grader_spec(function: Callable) -> dict[str, Any]:
     if not _can_grade(function):
         raise TypeError(f"a grader must be a function, not {type(function).__name__}")
     marks = getattr(function, "__rft_grader__", None) or _marks(function)
-    params = {key: str(marks[key]) for key in ("workers", "memory_limit_mb", "style", "batch_size")}
+    params = {key: str(marks[key]) for key in ("workers", "memory_limit_mb", "cpus", "style", "batch_size")}
     for key, value in marks.get("policy", {}).items():
         params[key] = value if isinstance(value, str) else json.dumps(value)
     file = _importable_file(function)
@@ -144,6 +146,7 @@ def _marks(
     deadline_s: float = 10.0,
     workers: int = 1,
     memory_limit_mb: int = 0,
+    cpus: int = 0,
     style: str = "auto",
     batch_size: int = 32,
 ) -> dict[str, Any]:
@@ -154,6 +157,7 @@ def _marks(
         "deadline_s": float(deadline_s),
         "workers": int(workers),
         "memory_limit_mb": int(memory_limit_mb),
+        "cpus": int(cpus),
         "style": "group" if style in ("auto", "verifiers") and needs_group(function) else style,
         "batch_size": int(batch_size),
     }

@@ -17,6 +17,8 @@ def act(completion, row):
         return float(argument)
     if what == "pid":
         return float(os.getpid())
+    if what == "cpus":
+        return float(len(os.sched_getaffinity(0)))
     if what == "raise":
         print("about to raise")
         raise ValueError("no good")

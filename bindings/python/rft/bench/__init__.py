@@ -32,6 +32,7 @@ BENCHES = {
     "train": "rft.bench.train",
 }
 CHECKS = {
+    "adapters": "rft.bench.check_adapters",
     "http-peer": "rft.bench.check_http_peer",
     "losses": "rft.bench.check_losses",
     "memory": "rft.bench.check_memory",
