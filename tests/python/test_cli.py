@@ -64,7 +64,7 @@ def test_data_writes_both_files_and_says_where(tmp_path: Path) -> None:
     (["plot", "nowhere"], "nowhere/metrics.jsonl: missing or empty"),
     (["model", "get", "gpt5"], "unknown model 'gpt5'"),
     (["bench", "nothing"], "known are engine, "),
-    (["check", "nothing"], "known are http-peer, losses, memory, model, oracle, parity, trl"),
+    (["check", "nothing"], "known are adapters, http-peer, losses, memory, model, oracle, parity, trl"),
     (["eval", "nowhere"], "neither a model folder nor a run folder"),
 ])
 def test_a_mistake_is_one_clean_message_and_exit_code_1(arguments: list[str], message: str, tmp_path: Path,
