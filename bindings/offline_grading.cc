@@ -142,9 +142,7 @@ absl::StatusOr<std::shared_ptr<const Row>> ParseGradedRow(const std::string& lin
   row->index = index;
   row->json = line;
   for (const json::key_value_pair& member : value.get_object()) {
-    const json::value& column = member.value();
-    row->columns[std::string(member.key())] =
-        column.is_string() ? std::string(column.get_string()) : ToJson(column);
+    row->columns[std::string(member.key())] = ColumnText(member.value());
   }
   return row;
 }

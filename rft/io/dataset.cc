@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -48,6 +49,13 @@ absl::StatusOr<Message> ParseMessage(const json::value& value, const std::string
 
 }  // namespace
 
+std::string ColumnText(const json::value& value) {
+  if (value.is_string()) return std::string(value.get_string().data(), value.get_string().size());
+  if (value.is_double() && std::isinf(value.get_double()))
+    return value.get_double() > 0 ? "Infinity" : "-Infinity";
+  return ToJson(value);
+}
+
 absl::StatusOr<Row> ParseRow(std::string_view line, int64_t index) {
   line = Trim(line);
   RFT_ASSIGN_OR_RETURN(const json::value value, ParseJson(line, {.max_bytes = kMaxLineBytes,
@@ -72,10 +80,7 @@ absl::StatusOr<Row> ParseRow(std::string_view line, int64_t index) {
   for (const json::key_value_pair& member : value.get_object()) {
     const std::string key(member.key().data(), member.key().size());
     if (key == "messages") continue;
-    const json::value& column = member.value();
-    row.columns[key] = column.is_string()
-                           ? std::string(column.get_string().data(), column.get_string().size())
-                           : ToJson(column);
+    row.columns[key] = ColumnText(member.value());
   }
   return row;
 }

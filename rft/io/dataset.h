@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "rft/core/file_system.h"
 #include "rft/core/types.h"
+#include "rft/io/json.h"
 
 namespace rft {
 
@@ -26,5 +27,8 @@ absl::StatusOr<std::vector<std::shared_ptr<const Row>>> ReadDataset(
 
 // One line. kInvalidArgument says what is wrong, without file and line.
 absl::StatusOr<Row> ParseRow(std::string_view line, int64_t index);
+
+// A column's text: texts as they are, other values as JSON; numbers that are infinite (1e999) as Python's json.dumps writes them.
+std::string ColumnText(const json::value& value);
 
 }  // namespace rft

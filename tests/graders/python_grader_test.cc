@@ -84,6 +84,12 @@ class PythonGraderTest : public ::testing::Test {
     return Start(completion, json).get();
   }
 
+  // What hung is gone, and its replacement grades the next item.
+  void ExpectReplaced() {
+    EXPECT_TRUE(Eventually([pid = NotedPid()] { return IsDead(pid); }));
+    EXPECT_EQ(ScoreOf(Run("score 1")), 1);
+  }
+
   pid_t NotedPid() {
     pid_t pid = 0;
     EXPECT_TRUE(Eventually([&] { return static_cast<bool>(std::ifstream(pid_file_) >> pid); }));
@@ -191,6 +197,7 @@ TEST_F(PythonGraderTest, GivesItemsQueuedBehindAKilledOneToTheReplacement) {
                                                        : "score")
         << i;
   }
+  ExpectReplaced();
 }
 
 TEST_F(PythonGraderTest, GradesWhatWasSentBehindAHungCallWhileThatHangs) {
@@ -201,13 +208,16 @@ TEST_F(PythonGraderTest, GradesWhatWasSentBehindAHungCallWhileThatHangs) {
   for (int i = 0; i < 60; ++i)
     grades.push_back(Start(i % 20 == 5 ? "hang " + pid_file_ : "score 1"));
   for (int i = 0; i < 60; ++i) {
-    if (i % 20 != 5) EXPECT_STREQ(GradeKind(grades[i].get()), "score") << i;
+    if (i % 20 != 5) {
+      EXPECT_STREQ(GradeKind(grades[i].get()), "score") << i;
+    }
   }
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(4));
   for (int i = 5; i < 60; i += 20) EXPECT_STREQ(GradeKind(grades[i].get()), "timeout") << i;
   EXPECT_LT(std::chrono::steady_clock::now() - start,
             std::chrono::seconds(9));  // not three times 5
   EXPECT_EQ(grader_->stats().num_timeouts, 3);
+  ExpectReplaced();
 }
 
 TEST_F(PythonGraderTest, ReportsACrashAsKilledAndGradesOn) {
@@ -231,14 +241,14 @@ TEST_F(PythonGraderTest, KillsAForkedChildWithItsGroupWhenTheWorkerHangs) {
   Misbehaving(0.5);
   ASSERT_TRUE(grader_->Prepare().ok());
   EXPECT_STREQ(GradeKind(Run("fork_and_hang " + pid_file_)), "timeout");
-  EXPECT_TRUE(Eventually([pid = NotedPid()] { return IsDead(pid); }));
+  ExpectReplaced();
 }
 
 TEST_F(PythonGraderTest, NoticesAnExitEvenWhenAForkedChildHoldsThePipesAndKillsThatToo) {
   Misbehaving(5);
   ASSERT_TRUE(grader_->Prepare().ok());
   EXPECT_STREQ(GradeKind(Run("fork_and_exit " + pid_file_)), "killed");
-  EXPECT_TRUE(Eventually([pid = NotedPid()] { return IsDead(pid); }));
+  ExpectReplaced();
 }
 
 TEST_F(PythonGraderTest, TakesOneAnswerFromAFunctionThatForksAndReturnsTwice) {

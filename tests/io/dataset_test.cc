@@ -39,6 +39,15 @@ TEST_F(DatasetTest, ReadsMessagesColumnsAndTheWholeLine) {
   EXPECT_EQ(row.json, kGood);
 }
 
+// Expected: json.dumps(json.loads(...)) of Python 3.11.
+TEST_F(DatasetTest, ReadsNumbersBeyondADoubleAsPythonDoes) {
+  const auto rows = Read(
+      R"({"messages": [{"role": "user", "content": "x"}], "a": 9E72036854775808, "b": -1e400, "c": 1e-99999999999})");
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  EXPECT_EQ(rows->at(0)->columns, (std::map<std::string, std::string>{
+                                      {"a", "Infinity"}, {"b", "-Infinity"}, {"c", "0.0"}}));
+}
+
 TEST_F(DatasetTest, AllowsByteOrderMarkBlankLinesCarriageReturnsAndNoLastLineBreak) {
   const auto rows = Read(std::string("\xEF\xBB\xBF") + kGood + "\r\n\r\n  \n" + kGood);
   ASSERT_TRUE(rows.ok()) << rows.status();

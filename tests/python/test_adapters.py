@@ -141,14 +141,17 @@ def test_a_batch_function_gets_what_waits_up_to_its_size() -> None:
 
 
 @pytest.mark.parametrize(("act", "kind"), [
-    ("raise ValueError('bad')", "error"), ("import os; os._exit(3)", "killed"), ("import time; time.sleep(60)", "timeout"),
+    ("raise ValueError('bad')", "error"), ("os._exit(3)", "killed"), ("import time; time.sleep(60)", "timeout"),
 ])
 def test_one_bad_item_of_a_batch_costs_only_itself(act: str, kind: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
-    file.write_text(f"def f(completions):\n    if 'bad' in completions:\n        {act}\n    return [1.0] * len(completions)\n")
+    note = tmp_path / "pid"
+    file.write_text(f"import os\ndef f(completions):\n    if 'bad' in completions:\n        open({str(note)!r}, 'w').write(str(os.getpid()))\n"
+                    f"        {act}\n    return [1.0] * len(completions)\n")
     spec = {**named(f"{file}:f"), "deadline_s": 1.0}
     given = grade(spec, ["a", "b", "c", "bad", "d", "e"], [{}] * 6)
     assert [one["kind"] for one in given] == ["score", "score", "score", kind, "score", "score"]
+    assert not Path("/proc", note.read_text()).exists()
 
 
 @pytest.mark.parametrize(("returned", "why"), [

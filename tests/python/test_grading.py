@@ -77,12 +77,14 @@ def test_mutate_finds_a_grader_that_looks_for_the_answer_anywhere() -> None:
     assert {"all_candidates", "all_numbers", "boxed_spam"} <= paying and "empty" not in paying and "very_long" not in paying
 
 
-def test_mutate_finds_a_grader_that_pays_for_length_and_one_that_pays_for_silence(tmp_path: Path) -> None:
+def test_mutate_finds_graders_that_pay_for_length_silence_echoes_and_tags(tmp_path: Path) -> None:
     def paying(body: str) -> set[str]:
         return {result.name for result in mutate([python(tmp_path, body)], examples("5")) if result.is_hack}
 
     assert "very_long" in paying("return min(len(completion) / 1000, 1.0)")
     assert paying("return 1.0 - min(len(completion) / 10, 1.0)") >= {"empty", "blank"}
+    assert "prompt_echoed" in paying("return float('+ 2?' in completion)")
+    assert "tag_spam" in paying("return float('<answer>' in completion)")
     assert paying("return float(completion.strip() == answer)") == set()
 
 

@@ -126,12 +126,13 @@ def test_a_grade_says_no_opinion_with_a_reason() -> None:
 
 # As text, so that workers start quickly: a function of this module brings pytest with it.
 BUSY = """
+import os
 import time
 
 def grade(sample, item):
     if sample["output_text"] == "hang":
         with open(item["note"], "a") as file:
-            file.write(f"{time.monotonic()}\\n")
+            file.write(f"{time.monotonic()} {os.getpid()}\\n")
         while True:
             pass
     return 1.0
@@ -144,14 +145,17 @@ def test_calls_that_hang_wait_for_their_deadline_side_by_side(tmp_path: Path) ->
     spec = {"name": "busy", "type": "python", "deadline_s": 8, "params": {"source": BUSY}}
     kinds = [one["kind"] for (one,) in rft.grade_rows([spec], [row] * 150, completions)]
     assert [i for i, kind in enumerate(kinds) if kind == "timeout"] == [20, 70] and kinds.count("score") == 148
-    first, second = map(float, (tmp_path / "note").read_text().split())
-    assert second - first < 8  # one after the other: the second starts when the first one's time is over
+    (first, one), (second, other) = (line.split() for line in (tmp_path / "note").read_text().splitlines())
+    assert float(second) - float(first) < 8  # one after the other: the second starts when the first one's time is over
+    assert not any(Path(f"/proc/{pid}").exists() for pid in (one, other))
 
 
 LISTED = """
+import os
+
 def listed(completions, note):
     with open(note[0], "a") as file:
-        file.write(f"{len(completions)}\\n")
+        file.write(f"{len(completions)} {os.getpid()}\\n")
     while "hang" in completions:
         pass
     return [0.5] * len(completions)
@@ -168,5 +172,7 @@ def test_the_items_of_a_call_that_hangs_are_tried_alone_before_its_deadline(tmp_
     kinds = [one["kind"] for (one,) in rft.grade_rows([spec], [row] * 200, completions)]
     assert time.monotonic() - start < 15  # not twice the deadline
     assert [i for i, kind in enumerate(kinds) if kind == "timeout"] == [170] and kinds.count("score") == 199
-    sizes = [int(line) for line in (tmp_path / "note").read_text().split()]
+    calls = [line.split() for line in (tmp_path / "note").read_text().splitlines()]
+    sizes = [int(size) for size, _ in calls]
     assert max(sizes) > 1 and sizes.count(1) >= 2
+    assert not any(Path(f"/proc/{pid}").exists() for _, pid in calls)
