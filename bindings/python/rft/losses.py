@@ -77,9 +77,6 @@ def compute(name: str, logprobs: Rows, *, old_logprobs: Rows | None = None, adva
     from rft import _native
 
     native = _native.load()
-    for knob in knobs:
-        if wrong := get_close_matches(knob, _TENSORS, 1, 0.8):
-            raise native.ConfigError(f"loss {name}: there is no argument {knob!r}; did you mean {wrong[0]}?")
     packed, offsets, shape = _pack(logprobs, row_offsets, native)
     work = packed.float() if packed.dtype in (torch.float16, torch.bfloat16) else packed
 
@@ -96,7 +93,13 @@ def compute(name: str, logprobs: Rows, *, old_logprobs: Rows | None = None, adva
         given["old_logprobs_T"] = work.detach()
     if given["mask_T"] is None:
         given["mask_T"] = torch.ones_like(work, requires_grad=False)
-    out = native.loss_forward(name, work, row_offsets=offsets, **given, **knobs)
+    try:
+        out = native.loss_forward(name, work, row_offsets=offsets, **given, **knobs)
+    except native.ConfigError as error:
+        for knob in knobs:  # not a knob, but one of the tensors
+            if f" {knob}: unknown key" in str(error) and (meant := get_close_matches(knob, _TENSORS, 1, 0.8)):
+                raise native.ConfigError(f"loss {name}: there is no argument {knob!r}; did you mean {meant[0]}?") from None
+        raise
     divisor = out["denominator"] if denominator is None else denominator
     return LossResult(loss=out["sum"] / divisor if divisor else out["sum"], sum=out["sum"], denominator=out["denominator"],
                       metrics=out["metrics"], num_tokens=int(out["num_tokens"]), num_rows=int(out["num_rows"]))
