@@ -3,14 +3,18 @@
 #include <cmath>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include <pybind11/stl.h>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "bindings/arrays.h"
 #include "bindings/errors.h"
 #include "bindings/python_grammar.h"
+#include "rft/core/text.h"
 
 namespace rft::python {
 namespace {
@@ -90,6 +94,15 @@ const std::map<std::string, Setter>& Setters() {
   return *setters;
 }
 
+std::string UnknownArgument(const std::string& name) {
+  std::vector<std::string> known = {"echo", "deadline_s", "on_token", "seed"};
+  for (const auto& [key, setter] : Setters()) known.push_back(key);
+  const std::optional<std::string> meant = DidYouMean(name, known);
+  return absl::StrCat("generate() got an unexpected keyword argument '", name, "'; ",
+                      meant ? absl::StrCat("did you mean ", *meant, "?")
+                            : absl::StrCat("known are ", absl::StrJoin(known, ", ")));
+}
+
 }  // namespace
 
 GenerateRequest ReadRequest(const py::kwargs& keywords, bool* echo) {
@@ -103,9 +116,7 @@ GenerateRequest ReadRequest(const py::kwargs& keywords, bool* echo) {
         continue;
       }
       const auto it = Setters().find(name);
-      if (it == Setters().end())
-        throw py::type_error(
-            absl::StrCat("generate() got an unexpected keyword argument '", name, "'"));
+      if (it == Setters().end()) throw py::type_error(UnknownArgument(name));
       it->second(request, value);
     } catch (const py::cast_error&) {
       throw StatusException(absl::InvalidArgumentError(

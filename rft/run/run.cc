@@ -243,7 +243,7 @@ absl::StatusOr<EvalReport> Run::Evaluate() {
   }
   if (graders_->names().empty()) {
     return absl::FailedPreconditionError(
-        "there is no grader: add one under graders: or with AddGrader");
+        "there is no grader: add one under graders: or with AddGrader (Python: graders=[...])");
   }
   if (latest_eval_ && latest_eval_->first == state_.step) return latest_eval_->second;
   RFT_ASSIGN_OR_RETURN(EvalReport report,

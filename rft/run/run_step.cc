@@ -76,7 +76,7 @@ bool Run::IsOver() {
 absl::Status Run::Begin() {
   if (graders_->names().empty()) {
     return absl::InvalidArgumentError(
-        "there is no grader: add one under graders: or with AddGrader");
+        "there is no grader: add one under graders: or with AddGrader (Python: graders=[...])");
   }
   if (state_.step > 0 || before_ || heldout_.empty()) return absl::OkStatus();
   return Evaluate().status();

@@ -121,6 +121,16 @@ def test_grade_uses_the_graders_of_a_run_file_and_a_python_grader(tmp_path: Path
     assert json.loads(out)["reward"] == pytest.approx(0.25)
 
 
+def test_a_grader_that_fails_everywhere_is_quoted_in_full_and_ends_with_code_1(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def typo(completion, anwser):\n    return 1.0\n\n\n"
+                                      "def half(completion, answer):\n    return 1.0 / len(completion)\n")
+    path = grade_file(tmp_path, [{"answer": "7", "completion": "7"}, {"answer": "8", "completion": ""}])
+    text = invoke("grade", path, "--grader", f"python:function={tmp_path}/mine.py:typo", code=1).replace("\n", "")
+    assert "python: 2 of 2 not scored: error: typo asks for 'anwser'" in text and "columns" in text
+    text = invoke("grade", path, "--grader", f"python:function={tmp_path}/mine.py:half")
+    assert "python: 1 of 2 not scored: error: half raised ZeroDivisionError" in text.replace("\n", "")
+
+
 def test_an_unknown_grader_lists_the_known_ones(tmp_path: Path) -> None:
     assert "number_match" in invoke("grade", grade_file(tmp_path, [{"completion": ""}]), "--grader", "nomber_match", code=1)
 

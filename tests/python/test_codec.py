@@ -75,6 +75,17 @@ def test_chat_ends_where_the_assistant_begins(llama_dir: Path) -> None:
     assert codec.render([{"role": "user", "content": "hi"}]) == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
 
 
+def test_a_codec_is_shown_in_one_short_line(llama_dir: Path) -> None:
+    shown = repr(load_codec(llama_dir))
+    assert shown.startswith("<rft.Codec of ") and len(shown) < 300 and "b'" not in shown
+
+
+@pytest.mark.parametrize("messages", ["2 + 2", {"role": "user", "content": "2 + 2"}, ["2 + 2"]])
+def test_a_chat_that_is_no_list_of_messages_is_refused_with_an_example(llama_dir: Path, messages: object) -> None:
+    with pytest.raises(TypeError, match=r'expected a list such as \[\{"role": "user"'):
+        load_codec(llama_dir).encode_chat(messages)  # type: ignore[arg-type]
+
+
 def test_a_last_assistant_message_is_continued(llama_dir: Path) -> None:
     rendered = load_codec(llama_dir).render([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "<answer>"}])
     assert rendered.endswith("<|im_start|>assistant\n<answer>")

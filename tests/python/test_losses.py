@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -179,3 +181,28 @@ def test_check_losses_compares_every_preset_of_the_oracle(tmp_path: Path, scale:
     rows = list(check_losses.run(BenchOptions(oracle=path, seed=3), lambda _: None))
     assert [row["name"] for row in rows] == ["loss/tiny/reinforce", "loss_f32/tiny/reinforce"]
     assert [row["ours"] <= row["limit"] for row in rows] == [passes, passes]
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({"advantage": [1.0, 1.0]}, "loss grpo: there is no argument 'advantage'; did you mean advantages\\?"),
+    ({"old_logprob": torch.zeros(2, 5)}, "did you mean old_logprobs\\?"),
+    ({"clip_hihg": 0.3}, "did you mean clip_high\\?"),
+    ({"old_logprobs": torch.zeros(2, 3)}, r"old_logprobs: expected the shape of logprobs, \[2, 5\], got \[2, 3\]"),
+    ({"mask": torch.zeros(5, 2)}, r"mask: expected the shape of logprobs, \[2, 5\], got \[5, 2\]"),
+    ({"logprobs": torch.zeros(2, 5, 3)}, r"logprobs: expected a tensor \[B, T\].*got a tensor of shape \(2, 5, 3\)"),
+    ({"logprobs": [1.0, 2.0]}, "logprobs: expected .*got float in a list"),
+    ({"logprobs": []}, "logprobs: expected .*got an empty list"),
+    ({"logprobs": torch.zeros(2, 5).numpy()}, "logprobs: expected .*got ndarray"),
+    ({"logprobs": torch.zeros(10), "row_offsets": [0, 5, 11]}, r"row_offsets: must rise from 0 to the 10 tokens .*got \[0, 5, 11\]"),
+    ({"logprobs": torch.zeros(10), "row_offsets": [0, 7, 5, 10]}, "row_offsets: must rise"),
+])
+def test_arguments_that_do_not_fit_are_named(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(rft.ConfigError, match=message):
+        rft.losses.grpo(**{"logprobs": torch.zeros(2, 5), "advantages": [1.0, -1.0], **given})
+
+
+def test_every_loss_has_a_name_a_signature_and_a_documentation() -> None:
+    for name in ("grpo", "dr_grpo", "cross_entropy"):
+        loss = getattr(rft.losses, name)
+        assert loss.__name__ == name and "advantages: Rows" in str(inspect.signature(loss)).replace("'", "")
+        assert "[B, T]" in loss.__doc__

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,32 @@ def test_the_ten_lines_run_and_save_a_model_transformers_loads(run_file: Path, t
 
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "final")
     assert model.config.vocab_size >= len(AutoTokenizer.from_pretrained(tmp_path / "final"))
+
+
+@pytest.mark.parametrize(("given", "error", "message"), [
+    ({"graders": digits}, TypeError, r"graders: expected a list such as graders=\[digits\], got one function"),
+    ({"overrides": "trainer.steps=1"}, TypeError, r'overrides: expected a list such as \["trainer.steps=10"\]'),
+    ({"overrides": {"trainer.steps": 1}}, TypeError, "overrides: expected a list"),
+    ({"overrides": ["graders=[]"]}, rft.ConfigError, r"graders: there is none; .*graders=\[function\]"),
+])
+def test_a_run_that_can_not_start_says_why_and_leaves_no_folder(
+        given: dict[str, Any], error: type[Exception], message: str, run_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(error, match=message):
+        rft.Run.from_file(run_file, **given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_marked_grader_is_checked_where_it_is_marked() -> None:
+    with pytest.raises(ValueError, match="style: 'grp' is not one of auto, completion, batch, group"):
+        rft.grader(style="grp")(lambda completion: 1.0)
+    for deadline in (0, -1, math.nan):
+        with pytest.raises(ValueError, match="deadline_s: .*seconds above 0"):
+            rft.grader(deadline_s=deadline)(lambda completion: 1.0)
+
+
+def test_a_misspelt_name_of_the_package_suggests_the_right_one() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Trainerr'; did you mean Trainer"):
+        rft.Trainerr  # noqa: B018
 
 
 def test_repr_says_where_the_run_is(run_file: Path) -> None:

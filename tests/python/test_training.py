@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,6 +130,29 @@ def test_a_device_that_is_not_there_is_refused(llama_dir: Path) -> None:
     config = {"model": str(llama_dir), "data": {"train": str(llama_dir)}, "trainer": {"device": "cuda:99"}}
     with pytest.raises(rft.ConfigError, match="torch sees [0-9]+ such devices here"):
         load_trainer(rft.RunConfig.from_json(json.dumps(config)))
+
+
+@pytest.mark.parametrize(("verb", "arguments", "message"), [
+    ("forward", lambda row: ((row,), {}), r"^forward\(\): datums: is one rft.Datum; write a list, \[datum\]$"),
+    ("forward", lambda row: (([row.ids],), {}), r"datums\[0\]: is a ndarray, not an rft.Datum$"),
+    ("forward_backward", lambda row: (([row],), {"loss": print}), r"loss: is a function; forward_backward_custom"),
+    ("forward_backward", lambda row: (([row],), {"loss": None}), r"loss: is None; expected a name of rft.losses.names"),
+    ("forward_backward_custom", lambda row: (([row], "grpo"), {}), r"fn: is 'grpo', not a function"),
+    ("forward_backward_custom", lambda row: ((row, lambda rows: rows[0].sum()), {}), r"write a list"),
+    ("optim_step", lambda row: ((), {"lr": 1e-5}), r"no argument 'lr'; did you mean learning_rate\? \(arguments: learning_rate, beta1"),
+    ("optim_step", lambda row: ((), {"weight_deacy": 0.1}), r"did you mean weight_decay\?"),
+    ("optim_step", lambda row: (("fast",), {}), r"learning_rate: is 'fast'; expected a number$"),
+    ("forward_backward_preference", lambda row: (([row],), {"bta": 0.1}), r"did you mean beta\?"),
+])
+def test_a_call_that_fits_no_parameters_says_what_to_write(verb: str, arguments: Any, message: str, llama_dir: Path) -> None:
+    args, kwargs = arguments(rft.Datum([1, 2, 3], [0.0, 1.0, 1.0]))
+    with pytest.raises(TypeError, match=message):
+        getattr(rft.Trainer(rft.Model.load(str(llama_dir))), verb)(*args, **kwargs)
+
+
+def test_the_verbs_keep_their_documentation() -> None:
+    for verb in ("forward", "forward_backward", "optim_step", "describe"):
+        assert len(getattr(rft.Trainer, verb).__doc__) > 100
 
 
 def test_a_state_keeps_where_the_data_loop_was(llama_dir: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ _RESERVED = {"conversation", "tools", "documents", "chat_template", "add_generat
              "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Codec:
     """Everything `rft.TextCodec` is made from. Index of the two tables = token id; as long as the model's vocabulary."""
 
@@ -32,6 +32,10 @@ class Codec:
     token_bytes: list[bytes]
     is_special: list[bool]
     end_ids: list[int]
+
+    def __repr__(self) -> str:
+        name = getattr(self.tokenizer, "name_or_path", "") or type(self.tokenizer).__name__
+        return f"<rft.Codec of {name}: {len(self.token_bytes)} tokens, end ids {self.end_ids}>"
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text; special tokens written out in it are recognised, none are added."""
@@ -45,7 +49,10 @@ class Codec:
         return self.encode(self.render(messages))
 
     def render(self, messages: Messages) -> str:
-        """The text that :meth:`encode_chat` tokenises."""
+        """The text that :meth:`encode_chat` tokenises. TypeError: not a list of messages."""
+        if isinstance(messages, str | dict) or not all(isinstance(message, dict) for message in messages):
+            raise TypeError('messages: expected a list such as [{"role": "user", "content": "2 + 2"}], '
+                            f"got {type(messages).__name__}; encode(text) takes plain text")
         continued = bool(messages) and messages[-1].get("role") == "assistant"
         return self._apply(messages, add_generation_prompt=not continued, continue_final_message=continued)
 

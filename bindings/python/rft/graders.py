@@ -32,6 +32,7 @@ from rft._adapters import needs_group, rubric_functions
 
 __all__ = ["Grade", "grader", "grader_spec", "judge"]
 
+STYLES = ("auto", "completion", "batch", "group", "trl", "eval_protocol", "verifiers")
 POLICY = {"retries", "on_failure", "on_abstain", "max_failure_rate", "deterministic"}
 
 
@@ -82,6 +83,7 @@ def grader(
     """Marks a function (or class, or object that can be called) as a grader, with or without parentheses. It is
     returned itself, callable as before.
 
+    name             in tables, metrics and rollouts.jsonl; default: the function's
     weight           in the weighted sum that makes the reward; 0 = reported only
     deadline_s       per completion; later answers don't count and the worker is replaced
     workers          processes
@@ -96,6 +98,11 @@ def grader(
     unknown = sorted(set(policy) - POLICY)
     if unknown:
         raise TypeError(f"@rft.grader has no {', '.join(unknown)}; what failures mean is said with {', '.join(sorted(POLICY))}")
+
+    if style not in STYLES:
+        raise ValueError(f"@rft.grader: style: {style!r} is not one of {', '.join(STYLES)}")
+    if not deadline_s > 0:
+        raise ValueError(f"@rft.grader: deadline_s: {deadline_s!r}; seconds above 0")
 
     def mark(target: Callable) -> Callable:
         if not _can_grade(target):

@@ -16,15 +16,20 @@ Formulas and knobs: docs/losses.md.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
     Rows = torch.Tensor | Sequence[torch.Tensor]
+
+
+_TENSORS = ("old_logprobs", "advantages", "mask", "sampling_logprobs", "ref_logprobs", "entropy", "sft_weights", "row_offsets",
+            "held_logprobs", "denominator")
 
 
 @dataclass(frozen=True)
@@ -59,18 +64,20 @@ def compute(name: str, logprobs: Rows, *, old_logprobs: Rows | None = None, adva
             sampling_logprobs: Rows | None = None, ref_logprobs: Rows | None = None, entropy: Rows | None = None,
             sft_weights: Rows | None = None, row_offsets: Sequence[int] | torch.Tensor | None = None,
             held_logprobs: Rows | None = None, denominator: float | None = None, **knobs: Any) -> LossResult:
-    """The loss or preset `name`; a knob left out has that loss's own default.
+    """The loss or preset `name` of current `logprobs` (nats); a knob left out has that loss's own default.
 
+    logprobs: [B, T], a list of B 1-D tensors, or T packed tokens with row_offsets. The other tensors: the same shape; advantages
+    also one per row. mask: 1 = trained on; None: every token. Any floating dtype; the gradient goes into logprobs only.
     old_logprobs None: on-policy (the current values, held constant). sampling_logprobs None: equal to old_logprobs.
     denominator: what the sum is divided by when these rows are only a part of a step; None: this call's own; 0: nothing.
-    ConfigError: unknown name or knob, shapes that do not fit.
+    ConfigError: unknown name or knob, shapes that do not fit. NaN in an active token comes out as NaN.
     """
     import torch
 
     from rft import _native
 
     native = _native.load()
-    packed, offsets, shape = _pack(logprobs, row_offsets)
+    packed, offsets, shape = _pack(logprobs, row_offsets, native)
     work = packed.float() if packed.dtype in (torch.float16, torch.bfloat16) else packed
 
     def like(value: Any, what: str) -> torch.Tensor | None:
@@ -86,26 +93,43 @@ def compute(name: str, logprobs: Rows, *, old_logprobs: Rows | None = None, adva
         given["old_logprobs_T"] = work.detach()
     if given["mask_T"] is None:
         given["mask_T"] = torch.ones_like(work, requires_grad=False)
-    out = native.loss_forward(name, work, row_offsets=offsets, **given, **knobs)
+    try:
+        out = native.loss_forward(name, work, row_offsets=offsets, **given, **knobs)
+    except native.ConfigError as error:
+        for knob in knobs:  # not a knob, but one of the tensors
+            if f" {knob}: unknown key" in str(error) and (meant := get_close_matches(knob, _TENSORS, 1, 0.8)):
+                raise native.ConfigError(f"loss {name}: there is no argument {knob!r}; did you mean {meant[0]}?") from None
+        raise
     divisor = out["denominator"] if denominator is None else denominator
     return LossResult(loss=out["sum"] / divisor if divisor else out["sum"], sum=out["sum"], denominator=out["denominator"],
                       metrics=out["metrics"], num_tokens=int(out["num_tokens"]), num_rows=int(out["num_rows"]))
 
 
-def _pack(logprobs: Any, row_offsets: Any) -> tuple[Any, Any, tuple[int, ...] | None]:
+def _pack(logprobs: Any, row_offsets: Any, native: Any) -> tuple[Any, Any, tuple[int, ...] | None]:
     """Packed tokens, their row offsets, and the padded shape if there was one."""
     import torch
 
+    shapes = "expected a tensor [B, T], a list of 1-D tensors (rows), or a 1-D tensor with row_offsets"
     if not isinstance(logprobs, torch.Tensor):
-        rows = list(logprobs)
+        rows = list(logprobs) if isinstance(logprobs, list | tuple) else [logprobs]
+        for row in rows or [None]:
+            if not isinstance(row, torch.Tensor) or row.dim() != 1:
+                what = f"a tensor of shape {tuple(row.shape)}" if isinstance(row, torch.Tensor) else type(row).__name__
+                raise native.ConfigError(f"logprobs: {shapes}, got {what if rows else 'an empty list'}"
+                                         + (" in a list" if rows and rows[0] is not logprobs else ""))
         lengths = torch.tensor([0] + [row.numel() for row in rows])
         return torch.cat(rows), lengths.cumsum(0), None
+    if logprobs.dim() not in (1, 2):
+        raise native.ConfigError(f"logprobs: {shapes}, got a tensor of shape {tuple(logprobs.shape)}")
     if logprobs.dim() == 2:
         count, width = logprobs.shape
         return logprobs.reshape(-1), torch.arange(count + 1) * width, (count, width)
     if row_offsets is None:
         row_offsets = [0, logprobs.numel()]
-    return logprobs, torch.as_tensor(row_offsets, dtype=torch.int64), None
+    offsets = torch.as_tensor(row_offsets, dtype=torch.int64)
+    if offsets.dim() != 1 or len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != logprobs.numel() or (offsets.diff() < 0).any():
+        raise native.ConfigError(f"row_offsets: must rise from 0 to the {logprobs.numel()} tokens of logprobs, got {offsets.tolist()}")
+    return logprobs, offsets, None
 
 
 def _spread(value: Any, offsets: Any, shape: tuple[int, ...] | None, like: Any, native: Any, what: str) -> Any:
@@ -117,6 +141,8 @@ def _spread(value: Any, offsets: Any, shape: tuple[int, ...] | None, like: Any, 
         value = torch.cat(list(value)) if isinstance(first, torch.Tensor) and first.dim() == 1 else torch.as_tensor(value)
     rows = len(offsets) - 1
     if shape is not None and value.dim() == 2:
+        if any(have not in (1, want) for have, want in zip(value.shape, shape, strict=True)):
+            raise native.ConfigError(f"{what}: expected the shape of logprobs, {list(shape)}, got {list(value.shape)}")
         value = value.expand(shape)
     value = value.reshape(-1).to(device=like.device, dtype=like.dtype)
     if what == "advantages" and value.numel() == rows != like.numel():
@@ -133,7 +159,20 @@ def __getattr__(name: str) -> Callable[..., LossResult]:
     known = names()
     if name.replace("_", "-") not in known:
         raise AttributeError(f"module 'rft.losses' has no loss {name!r}; known are {', '.join(known)}")
-    return partial(compute, name)
+
+    def loss(logprobs: Rows, **given: Any) -> LossResult:
+        return compute(name, logprobs, **given)
+
+    loss.__name__ = loss.__qualname__ = name
+    loss.__doc__ = f"compute({name.replace('_', '-')!r}, logprobs, ...). {compute.__doc__}"
+    loss.__signature__ = _signature()  # type: ignore[attr-defined]
+    return loss
+
+
+def _signature() -> inspect.Signature:
+    """That of `compute` without the loss's name."""
+    whole = inspect.signature(compute)
+    return whole.replace(parameters=[found for name, found in whole.parameters.items() if name != "name"])
 
 
 def __dir__() -> list[str]:

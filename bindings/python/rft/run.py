@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,11 @@ class Run:
         Of `losses:`, only kl_coef and kl_target may be set beside it.
         """
         native = _native.load()
+        if isinstance(graders, dict) or not isinstance(graders, Iterable):
+            raise TypeError(f"graders: expected a list such as graders=[{getattr(graders, '__name__', '...')}], "
+                            f"got one {type(graders).__name__}")
+        if not graders and not config.get("graders"):  # before a folder is made
+            raise native.ConfigError("graders: there is none; add one under graders: in the run file or give graders=[function]")
         self.config = config
         self.codec = load_codec(config.get("model"))
         self._run = native.Run(config, self.codec.native(), [as_spec(item) for item in graders],
@@ -49,6 +54,8 @@ class Run:
         with @rft.grader (or plain ones), used in addition to those of the file; `resume` is a run folder to go on with;
         `loss` is a function in place of losses.name.
         """
+        if isinstance(overrides, str | dict):
+            raise TypeError(f'overrides: expected a list such as ["trainer.steps=10"], got {overrides!r}')
         return cls(_native.load().RunConfig.from_file(str(path), list(overrides)), graders, resume, loss)
 
     @classmethod

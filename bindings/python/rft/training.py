@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rft import _native, loss_check
+from rft.arguments import explained
 from rft.losses import LossResult
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Trainer(NativeTrainer):
 
     trainer.forward_backward_custom(datums, loss)
     trainer.optim_step(learning_rate=1e-4)
+
+    `datums` is always a list. Errors: ConfigError names the datum and the field, TypeError the argument.
     """
 
     def forward_backward_custom(self, datums: Sequence[Datum], fn: Callable[..., Any], backend: str = "torch") -> FBResult:
@@ -49,7 +52,10 @@ class Trainer(NativeTrainer):
         """
         if backend not in ("torch", "numpy"):
             raise ValueError(f"backend is {backend!r}; it can be 'torch' or 'numpy'")
-        return super().forward_backward_custom(datums, with_autograd(by_name(fn, datums)) if backend == "torch" else fn)
+        if not callable(fn):
+            raise TypeError(f"fn: is {fn!r}, not a function; forward_backward(datums, loss=NAME) takes a loss's name")
+        result: FBResult = _custom(self, datums, with_autograd(by_name(fn, datums)) if backend == "torch" else fn)
+        return result
 
     def save_state(self, dir: str | Path, cursor: Any = None, shard: tuple[int, int] = (0, 1)) -> None:  # noqa: A002 - the verb's own word
         """Weights, optimizer state and step count into a folder, and where your data loop is: anything that JSON can hold.
@@ -107,6 +113,12 @@ class Trainer(NativeTrainer):
             pool = self.__dict__.setdefault("_pool", None) or ThreadPoolExecutor(1, thread_name_prefix="rft-trainer")
             self.__dict__["_pool"] = pool
         return pool.submit(getattr(self, verb), *args, **kwargs)
+
+
+_custom = explained(NativeTrainer.forward_backward_custom)
+for _verb in ("forward", "describe", "forward_backward", "forward_backward_preference", "forward_backward_distillation", "optim_step",
+              "follow", "plan_memory"):
+    setattr(Trainer, _verb, explained(getattr(NativeTrainer, _verb)))
 
 
 def forward_backward_custom(trainer: NativeTrainer, datums: Sequence[Datum], fn: TorchLoss) -> FBResult:

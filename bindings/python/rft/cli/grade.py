@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -39,8 +40,8 @@ def grade(
     rows: Annotated[int, typer.Option(min=0, help="Completions shown one by one.")] = 20,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0: all cores.")] = 0,
 ) -> None:
-    """Grade completions: scores, reasons, distribution, and the time each grader takes. Exit code 1 if --preflight refuses a
-    grader or --mutate finds a trick that pays."""
+    """Grade completions: scores, reasons, distribution, and the time each grader takes. Exit code 1 if a grader with weight
+    fails on every completion, --preflight refuses a grader or --mutate finds a trick that pays."""
     specs = [*(specs_of_file(run_yaml) if run_yaml else []), *(parse_grader(text) for text in grader)]
     if not specs:
         raise ValueError("which graders? give --run RUN.yaml or --grader TYPE:KEY=VALUE")
@@ -63,8 +64,26 @@ def grade(
     if json_:
         for example, given in zip(examples, grades, strict=True):
             typer.echo(json.dumps({"completion": example.completion, "reward": reward(specs, given), "grades": given}))
-        return
-    show(specs, examples, grades, rows)
+    else:
+        show(specs, examples, grades, rows)
+        show_failures(specs, grades)
+    weighted = [i for i, spec in enumerate(specs) if spec["weight"] != 0]
+    if weighted and any(all(given[i]["kind"] not in ("score", "abstain") for given in grades) for i in weighted):
+        raise typer.Exit(1)
+
+
+def show_failures(specs: Sequence[Spec], grades: Sequence[Grades]) -> None:
+    """What kept each grader from a score, in full, every cause once: the table has no room for it."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for index, spec in enumerate(specs):
+        causes = Counter(f"{given[index]['kind']}: {given[index]['reason']}" for given in grades
+                         if given[index]["kind"] not in ("score", "abstain"))
+        for cause, count in causes.most_common(3):
+            console.print(f"{spec['name']}: {count} of {len(grades)} not scored: {cause}", markup=False)
+        if len(causes) > 3:
+            console.print(f"{spec['name']}: and {len(causes) - 3} other causes (--json has all)", markup=False)
 
 
 def show_preflight(specs: Sequence[Spec], examples: Sequence[Example], grades: Sequence[Grades], json_: bool, threads: int) -> int:
