@@ -103,11 +103,17 @@ std::vector<std::vector<Completion>> Generate(PyEngine& self, const py::iterable
                                               uint64_t seed,
                                               const std::optional<py::function>& on_token,
                                               double deadline_s, py::kwargs keywords) {
+  if (!(deadline_s >= 0.0))
+    throw StatusException(absl::InvalidArgumentError("deadline_s: must be at least 0"));
   bool echo = false;
   const std::vector<int32_t> limits = TakeLimits(keywords);
   GenerateRequest request = ReadRequest(keywords, &echo);
   std::vector<GenerateRequest> requests;
   for (const py::handle prompt : prompts) {
+    if (py::isinstance<py::str>(prompt) || py::isinstance<py::int_>(prompt))
+      throw py::type_error(
+          "prompts: expected a list of prompts, each a list of token ids: generate([ids, ...]); "
+          "codec.encode makes ids of text");
     request.prompt = ToTokenIds(prompt, absl::StrCat("prompts[", requests.size(), "]"));
     request.rng = {.run_seed = seed, .row = requests.size()};
     if (!limits.empty())

@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
@@ -5,6 +6,7 @@
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -80,8 +82,8 @@ double TimeGraderOn(const py::dict& spec, const std::vector<std::string>& rows_j
       WithoutGil([&] { return TimeGrader(parsed, ParseRows(rows_json), completions, repeats); }));
 }
 
-py::list ReadRows(const std::string& path) {
-  const auto rows = ValueOrThrow(WithoutGil([&] { return ReadDataset(path); }));
+py::list ReadRows(const std::filesystem::path& path) {
+  const auto rows = ValueOrThrow(WithoutGil([&] { return ReadDataset(path.string()); }));
   py::list list;
   for (const auto& row : rows) list.append(RowToDict(*row));
   return list;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
@@ -7,6 +8,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
 
 #include <ATen/Parallel.h>
 
@@ -53,8 +55,8 @@ SaveDtype ParseSaveDtype(const CausalLm& model, const std::string& name) {
   return SaveDtype::kFloat32;
 }
 
-std::shared_ptr<CausalLm> Load(const std::string& dir, const std::string& dtype, int threads,
-                               const std::string& device, bool offload) {
+std::shared_ptr<CausalLm> Load(const std::filesystem::path& dir, const std::string& dtype,
+                               int threads, const std::string& device, bool offload) {
   const auto where = ParseDevice(device);
   if (!where.ok())
     throw StatusException(
@@ -77,7 +79,7 @@ std::shared_ptr<CausalLm> Create(const std::string& config_json, const std::stri
   return ValueOrThrow(WithoutGil([&] { return CreateRandomModel(config_json, compute, seed); }));
 }
 
-void Save(const CausalLm& model, const std::string& dir, const std::string& dtype) {
+void Save(const CausalLm& model, const std::filesystem::path& dir, const std::string& dtype) {
   const SaveDtype save_dtype = ParseSaveDtype(model, dtype);
   ThrowIfError(WithoutGil([&] { return SaveModel(model, dir, save_dtype); }));
 }
@@ -181,7 +183,7 @@ void BindAdapters(py::module_& m) {
            "Raises ConfigError (a target no module has, a bad rank).")
       .def_static(
           "load",
-          [](std::shared_ptr<CausalLm> model, const std::string& dir) {
+          [](std::shared_ptr<CausalLm> model, const std::filesystem::path& dir) {
             return ValueOrThrow(
                 WithoutGil([&] { return LoraAdapter::Load(std::move(model), dir); }));
           },
@@ -191,13 +193,13 @@ void BindAdapters(py::module_& m) {
           "not supported, another model's tensors).")
       .def(
           "save",
-          [](const LoraAdapter& self, const std::string& dir) {
+          [](const LoraAdapter& self, const std::filesystem::path& dir) {
             ThrowIfError(WithoutGil([&] { return self.Save(dir); }));
           },
           py::arg("dir"), "Such a folder: peft.PeftModel.from_pretrained loads it.")
       .def(
           "save_merged",
-          [](const LoraAdapter& self, const std::string& dir, const std::string& dtype) {
+          [](const LoraAdapter& self, const std::filesystem::path& dir, const std::string& dtype) {
             const SaveDtype save_dtype = ParseSaveDtype(*self.base(), dtype);
             ThrowIfError(WithoutGil([&] { return self.SaveMerged(dir, save_dtype); }));
           },

@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -8,6 +9,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
 
 #include "absl/strings/str_cat.h"
 #include "bindings/arrays.h"
@@ -180,7 +182,7 @@ void BindRun(py::module_& m) {
           "StateError without data.heldout.")
       .def(
           "save",
-          [](PyRun& self, const std::string& dir) {
+          [](PyRun& self, const std::filesystem::path& dir) {
             ThrowIfError(self.Call([&](Run& run) { return run.Save(dir); }));
           },
           py::arg("dir"), "The current model as a Hugging Face folder.")

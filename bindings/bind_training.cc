@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -7,6 +8,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
 
 #include "absl/strings/str_cat.h"
 #include "bindings/arrays.h"
@@ -139,7 +141,8 @@ OptimStepResult OptimStep(PyTrainer& self, double learning_rate, double beta1, d
   return ValueOrThrow(self.Call([&](Trainer& t) { return t.OptimStep(params); }));
 }
 
-void SaveState(PyTrainer& self, const std::string& dir, std::pair<int64_t, int64_t> shard) {
+void SaveState(PyTrainer& self, const std::filesystem::path& dir,
+               std::pair<int64_t, int64_t> shard) {
   ThrowIfError(self.Call([&](Trainer& t) {
     const absl::Status made = FileSystem::Default().CreateDirs(dir);
     return made.ok() ? t.SaveStateShard(dir, shard.first, shard.second) : made;
@@ -209,7 +212,7 @@ void BindTraining(py::module_& m) {
           "Raises ConfigError for an unknown loss and as forward.")
       .def(
           "check_export",
-          [](PyTrainer& self, const std::string& dir, const DatumList& datums) {
+          [](PyTrainer& self, const std::filesystem::path& dir, const DatumList& datums) {
             return ValueOrThrow(self.Call([&](Trainer& t) { return t.CheckExport(dir, datums); }));
           },
           py::arg("dir"), py::arg("datums") = py::tuple(),
@@ -249,7 +252,7 @@ void BindTraining(py::module_& m) {
            "such calls, or processes, have left.")
       .def(
           "load_state",
-          [](PyTrainer& self, const std::string& dir) {
+          [](PyTrainer& self, const std::filesystem::path& dir) {
             ThrowIfError(self.Call([&](Trainer& t) { return t.LoadState(dir); }));
           },
           py::arg("dir"),
@@ -257,14 +260,14 @@ void BindTraining(py::module_& m) {
           "model).")
       .def(
           "save_model",
-          [](PyTrainer& self, const std::string& dir) {
+          [](PyTrainer& self, const std::filesystem::path& dir) {
             ThrowIfError(self.Call([&](Trainer& t) { return t.SaveModel(dir); }));
           },
           py::arg("dir"),
           "A Hugging Face folder that transformers and rft load; a trained adapter is merged in.")
       .def(
           "save_adapter",
-          [](PyTrainer& self, const std::string& dir) {
+          [](PyTrainer& self, const std::filesystem::path& dir) {
             ThrowIfError(self.Call([&](Trainer& t) { return t.SaveAdapter(dir); }));
           },
           py::arg("dir"),
@@ -272,7 +275,7 @@ void BindTraining(py::module_& m) {
           "trained.")
       .def(
           "save_delta",
-          [](PyTrainer& self, const std::string& dir) {
+          [](PyTrainer& self, const std::filesystem::path& dir) {
             ThrowIfError(self.Call([&](Trainer& t) { return t.SaveDelta(dir); }));
           },
           py::arg("dir"),

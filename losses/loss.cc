@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include <c10/util/Exception.h>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "losses/presets.h"
+#include "rft/core/text.h"
 
 namespace rft {
 namespace {
@@ -18,12 +22,15 @@ std::string Canonical(std::string_view name) {
   return text;
 }
 
-std::string KnownNames() {
-  std::string text;
-  for (const std::string& name : LossRegistry::Get().Names()) {
-    text += (text.empty() ? "" : ", ") + name;
-  }
-  return text;
+// "unknown loss 'dapoo'; did you mean 'dapo'?"
+std::string Unknown(std::string_view name) {
+  const std::vector<std::string> losses = LossRegistry::Get().Names();
+  std::vector<std::string> known = LossPresetNames();
+  known.insert(known.begin(), losses.begin(), losses.end());
+  const std::string text = absl::StrCat("unknown loss '", std::string(name), "'; ");
+  if (const std::optional<std::string> meant = DidYouMean(name, known))
+    return absl::StrCat(text, "did you mean '", *meant, "'?");
+  return absl::StrCat(text, "known losses: ", absl::StrJoin(losses, ", "));
 }
 
 }  // namespace
@@ -36,8 +43,7 @@ const Loss& FindLoss(std::string_view name) {
   std::unique_ptr<Loss>& loss = (*losses)[key];
   if (loss == nullptr) {
     const auto* factory = LossRegistry::Get().Find(key);
-    TORCH_CHECK(factory != nullptr, "unknown loss '", std::string(name),
-                "'; known losses: ", KnownNames());
+    TORCH_CHECK(factory != nullptr, Unknown(name));
     loss = (*factory)();
   }
   return *loss;

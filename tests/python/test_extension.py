@@ -204,7 +204,7 @@ def test_an_unknown_knob_suggests_the_right_one() -> None:
         EXTENSION.loss_forward("grpo", **packed(), clip_hihg=0.3)
     with pytest.raises(rft.ConfigError, match=r"correction.level.*did you mean token"):
         EXTENSION.loss_forward("grpo", **packed(), correction={"level": "tokn"})
-    with pytest.raises(rft.ConfigError, match="unknown loss 'grop'"):
+    with pytest.raises(rft.ConfigError, match="unknown loss 'grop'; did you mean 'grpo'"):
         EXTENSION.loss_forward("grop", **packed())
 
 
@@ -338,3 +338,27 @@ def test_build_info_and_registered_say_what_is_there() -> None:
     assert info["threads"] >= 1 and info["kernel"] in ("avx512bf16", "avx512", "avx2", "portable")
     assert {"grpo", "dapo", "gspo-token"} <= set(known["losses"]) and {"regex_match", "python"} <= set(known["graders"])
     assert "LlamaForCausalLM" in known["models"] and {"http", "local"} <= set(known["engines"])
+
+
+@pytest.mark.parametrize("prompts", ["hello", [3, 4]])
+def test_prompts_that_are_not_lists_of_ids_are_a_type_error(model: rft.Model, prompts: Any) -> None:
+    with pytest.raises(TypeError, match=r"a list of prompts, each a list of token ids: generate\(\[ids, \.\.\.\]\)"):
+        rft.Engine(model).generate(prompts)
+
+
+def test_a_misspelt_argument_of_generate_is_told_what_was_meant(model: rft.Model) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'temperatur'; did you mean temperature?"):
+        rft.Engine(model).generate([[3]], temperatur=0.5)  # type: ignore[call-arg]
+    with pytest.raises(rft.ConfigError, match="deadline_s: must be at least 0"):
+        rft.Engine(model).generate([[3]], deadline_s=-1.0)
+
+
+def test_folders_may_be_paths(model: rft.Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "copy", dtype="fp32")
+    assert rft.Model.load(tmp_path / "copy", dtype="fp32").vocab_size == model.vocab_size
+    trainer = rft.Trainer(model)
+    trainer.save_state(tmp_path / "state")
+    trainer.load_state(tmp_path / "state")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"messages": [{"role": "user", "content": "a"}]}\n')
+    assert len(_native.load().read_dataset(rows)) == 1
