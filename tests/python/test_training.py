@@ -133,8 +133,6 @@ def test_a_device_that_is_not_there_is_refused(llama_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(("verb", "arguments", "message"), [
-    ("forward", lambda row: ((row,), {}), r"^forward\(\): datums: is one rft.Datum; write a list, \[datum\]$"),
-    ("forward", lambda row: (([row.ids],), {}), r"datums\[0\]: is a ndarray, not an rft.Datum$"),
     ("forward_backward", lambda row: (([row],), {"loss": print}), r"loss: is a function; forward_backward_custom"),
     ("forward_backward", lambda row: (([row],), {"loss": None}), r"loss: is None; expected a name of rft.losses.names"),
     ("forward_backward_custom", lambda row: (([row], "grpo"), {}), r"fn: is 'grpo', not a function"),

@@ -46,16 +46,9 @@ def complaint(known: list[str], numbers: set[str], open_ended: bool, args: tuple
     for key in kwargs if not open_ended else ():
         if key not in known:
             return f"there is no argument {key!r}{meant(key, known)} (arguments: {', '.join(known)})"
-    datums, loss = given.get("datums", []), given.get("loss", "")
+    loss = given.get("loss", "")
     if "datums" in known and "datums" not in given:
         return "datums: is missing; a list of rft.Datum"
-    if type(datums).__name__ == "Datum":
-        return "datums: is one rft.Datum; write a list, [datum]"
-    if not isinstance(datums, list | tuple):
-        return f"datums: is a {type(datums).__name__}; expected a list of rft.Datum"
-    for i, datum in enumerate(datums):
-        if type(datum).__name__ != "Datum":
-            return f"datums[{i}]: is a {type(datum).__name__}, not an rft.Datum"
     if callable(loss):
         return "loss: is a function; forward_backward_custom(datums, function) takes one"
     if not isinstance(loss, str):
