@@ -136,7 +136,6 @@ def test_a_device_that_is_not_there_is_refused(llama_dir: Path) -> None:
     ("forward_backward", lambda row: (([row],), {"loss": print}), r"loss: is a function; forward_backward_custom"),
     ("forward_backward", lambda row: (([row],), {"loss": None}), r"loss: is None; expected a name of rft.losses.names"),
     ("forward_backward_custom", lambda row: (([row], "grpo"), {}), r"fn: is 'grpo', not a function"),
-    ("forward_backward_custom", lambda row: ((row, lambda rows: rows[0].sum()), {}), r"write a list"),
     ("optim_step", lambda row: ((), {"lr": 1e-5}), r"no argument 'lr'; did you mean learning_rate\? \(arguments: learning_rate, beta1"),
     ("optim_step", lambda row: ((), {"weight_deacy": 0.1}), r"did you mean weight_decay\?"),
     ("optim_step", lambda row: (("fast",), {}), r"learning_rate: is 'fast'; expected a number$"),
