@@ -15,6 +15,9 @@
 namespace rft {
 namespace {
 
+// With fewer, products wait for memory themselves and take nothing of the list (FullTiles in gemm_impl.h).
+constexpr int64_t kRowsToReadAhead = 48;
+
 int64_t KeyElements(const HeadLayout& l, at::ScalarType dtype) {
   return dtype == at::kBFloat16 ? KeyBlockElements<Bf16>(l.head_dim)
                                 : KeyBlockElements<float>(l.head_dim);
@@ -168,7 +171,9 @@ PagedAttention::PagedAttention(PagedCache& cache, std::vector<PagedSequence> seq
 
 void PagedAttention::ReadAhead(int64_t layer, const HeadLayout& layout) const {
   std::vector<MemoryRange> ranges;
-  int64_t left = layer < cache_.num_layers() ? ReadAheadBytes() : 0;
+  int64_t rows = 0;
+  for (const PagedSequence& s : sequences_) rows += s.count;
+  int64_t left = layer < cache_.num_layers() && rows >= kRowsToReadAhead ? ReadAheadBytes() : 0;
   const std::vector<PageId>* before = nullptr;
   for (const PagedSequence& s : sequences_) {
     const std::vector<PageId>& pages = *s.pages;

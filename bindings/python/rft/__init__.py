@@ -85,10 +85,9 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     home = _EXPORTS.get(name)
     if home is None:
-        from difflib import get_close_matches
+        from rft.arguments import meant
 
-        meant = get_close_matches(name, _EXPORTS, 1)
-        raise AttributeError(f"module 'rft' has no attribute {name!r}" + (f"; did you mean {meant[0]}?" if meant else ""))
+        raise AttributeError(f"module 'rft' has no attribute {name!r}{meant(name, _EXPORTS)}")
     module = importlib.import_module(home)
     value = module if home == f"rft.{name}" else getattr(module, name)
     globals()[name] = value
