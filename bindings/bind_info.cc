@@ -43,6 +43,8 @@ std::vector<std::string> CpuFlags() {
   RFT_ADD_FLAG("avx512dq");
   RFT_ADD_FLAG("avx512bf16");
   RFT_ADD_FLAG("avx512vnni");
+  RFT_ADD_FLAG("amx-tile");
+  RFT_ADD_FLAG("amx-bf16");
 #undef RFT_ADD_FLAG
 #endif
   return flags;

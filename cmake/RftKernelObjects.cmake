@@ -4,7 +4,7 @@
 # (rft::isa_avx512, ...), whose symbols no other object has, and let nothing of std out of line.
 set(checked 0)
 foreach(object IN LISTS OBJECTS)
-  if(object MATCHES "kernels_avx")
+  if(object MATCHES "kernels_a[mv]x")
     execute_process(COMMAND ${NM} -C --defined-only ${object} OUTPUT_VARIABLE symbols RESULT_VARIABLE result)
     if(NOT result EQUAL 0)
       message(FATAL_ERROR "nm could not read ${object}")

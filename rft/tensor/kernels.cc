@@ -1,19 +1,41 @@
 #include "rft/tensor/kernels.h"
 
 #include <cstdlib>
+#include <cstring>
 #include <string_view>
 
 namespace rft {
 
 #if defined(__x86_64__)
+const Kernels* Kernels_amx();
 const Kernels& Kernels_avx512bf16();
 const Kernels& Kernels_avx512();
 const Kernels& Kernels_avx2();
 #endif
 const Kernels& Kernels_portable();
 
+namespace {
+
+// Both tables multiply small whole numbers, whose sums have no rounding. A table that is wrong on this CPU is never chosen: the
+// tiles have been built where no CPU had them.
+bool MultiplyAlike(const Kernels& a, const Kernels& b) {
+  constexpr int64_t kRows = 35, kK = 70, kColumns = 45;
+  Bf16 x[kRows * kK], w[kColumns * kK], panel[PanelElements<Bf16>(kK)];
+  for (int64_t i = 0; i < kRows * kK; ++i) x[i] = FromFloat<Bf16>(static_cast<float>(i % 7 - 3));
+  for (int64_t i = 0; i < kColumns * kK; ++i)
+    w[i] = FromFloat<Bf16>(static_cast<float>(i % 11 - 5));
+  a.bf16.pack_panel(w, 1, kK, kK, kColumns, panel);
+  float c[2][kRows * kColumns];
+  const Kernels* const tables[2] = {&a, &b};
+  for (int t = 0; t < 2; ++t)
+    tables[t]->bf16.gemm_panel_float(x, kK, panel, kK, kRows, kColumns, c[t], kColumns, false);
+  return std::memcmp(c[0], c[1], sizeof c[0]) == 0;
+}
+
+}  // namespace
+
 const Kernels* const* RunnableKernels(int* count) {
-  static const Kernels* tables[4];
+  static const Kernels* tables[5];
   static const int num_tables = [] {
     int n = 0;
 #if defined(__x86_64__)
@@ -21,7 +43,13 @@ const Kernels* const* RunnableKernels(int* count) {
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                         __builtin_cpu_supports("avx512dq");
-    if (avx512 && __builtin_cpu_supports("avx512bf16")) tables[n++] = &Kernels_avx512bf16();
+    if (avx512 && __builtin_cpu_supports("avx512bf16")) {
+      const bool tiles = __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16");
+      if (const Kernels* amx = tiles ? Kernels_amx() : nullptr;
+          amx != nullptr && MultiplyAlike(*amx, Kernels_avx512bf16()))
+        tables[n++] = amx;
+      tables[n++] = &Kernels_avx512bf16();
+    }
     if (avx512) tables[n++] = &Kernels_avx512();
     if (avx2) tables[n++] = &Kernels_avx2();
 #endif

@@ -131,7 +131,7 @@ struct RowStats {
 };
 
 struct Kernels {
-  const char* name;  // "avx512bf16", "avx512", "avx2", "portable"
+  const char* name;  // "amx", "avx512bf16", "avx512", "avx2", "portable"
   TypedKernels<float> f32;
   TypedKernels<Bf16> bf16;
 
@@ -173,7 +173,7 @@ inline const TypedKernels<Bf16>& Kernels::typed<Bf16>() const {
   return bf16;
 }
 
-// The best table for this CPU. The environment variable RFT_KERNELS=avx512bf16|avx512|avx2|portable picks a lesser one
+// The best table for this CPU. The environment variable RFT_KERNELS=amx|avx512bf16|avx512|avx2|portable picks a lesser one
 // (for tests and for comparing); one that this CPU can't run is ignored.
 const Kernels& GetKernels();
 // Every table that this CPU can run, best first.

@@ -39,36 +39,51 @@ struct DropoutOfRows {
   }
 };
 
-// Calls body(first row, row count, logits [count, V] float32) for one chunk after another.
+// Rows [first, first + rows) of the logits, in the first rows of `logits`.
+void ComputeLogits(const at::Tensor& hidden, const Weight& head, HeadAdapter adapter, int64_t first,
+                   int64_t rows, const at::Tensor& logits) {
+  DispatchFloat(hidden.scalar_type(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    MultiplyToFloat(Data<T>(hidden) + first * head.k, rows, head, Data<float>(logits), false);
+  });
+  if (adapter.low_rank != nullptr)
+    LowRankForward(logits.narrow(0, 0, rows), hidden.narrow(0, first, rows),
+                   {adapter.low_rank, 0, rows}, DropoutOfRows(adapter.dropout, first, rows).get);
+}
+
+int64_t ChunkRows(const at::Tensor& hidden, const Weight& head) {
+  return std::max<int64_t>(1, std::min(hidden.size(0), LogitsChunkRows(head.n)));
+}
+// Float32 [rows of a chunk, V].
+at::Tensor LogitsBuffer(const at::Tensor& hidden, const Weight& head) {
+  return at::empty({ChunkRows(hidden, head), head.n}, hidden.options().dtype(at::kFloat));
+}
+
+// Calls body(first row, row count, logits [count, V] float32) for one chunk after another. Returns the buffer, in which the last
+// chunk is left.
 template <typename Body>
-void ForLogitChunks(const at::Tensor& hidden, const Weight& head, HeadAdapter adapter,
-                    const Body& body) {
-  const int64_t n = hidden.size(0), chunk = std::min(n, LogitsChunkRows(head.n));
-  if (n == 0) return;
-  at::Tensor logits = at::empty({chunk, head.n}, hidden.options().dtype(at::kFloat));
+at::Tensor ForLogitChunks(const at::Tensor& hidden, const Weight& head, HeadAdapter adapter,
+                          const Body& body) {
+  const int64_t n = hidden.size(0), chunk = ChunkRows(hidden, head);
+  const at::Tensor logits = LogitsBuffer(hidden, head);
   for (int64_t r0 = 0; r0 < n; r0 += chunk) {
     const int64_t rows = std::min(chunk, n - r0);
-    DispatchFloat(hidden.scalar_type(), [&](auto tag) {
-      using T = typename decltype(tag)::type;
-      MultiplyToFloat(Data<T>(hidden) + r0 * head.k, rows, head, Data<float>(logits), false);
-    });
-    if (adapter.low_rank != nullptr)
-      LowRankForward(logits.narrow(0, 0, rows), hidden.narrow(0, r0, rows),
-                     {adapter.low_rank, 0, rows}, DropoutOfRows(adapter.dropout, r0, rows).get);
+    ComputeLogits(hidden, head, adapter, r0, rows, logits);
     body(r0, rows, Data<float>(logits));
   }
+  return logits;
 }
 
 at::Tensor Forward(const at::Tensor& hidden, const Weight& head, HeadAdapter adapter,
                    const at::Tensor& targets, double temperature, at::Tensor* log_sum_exp,
-                   at::Tensor* entropy) {
+                   at::Tensor* entropy, at::Tensor* last_logits) {
   const int64_t n = hidden.size(0), k = targets.dim() == 2 ? targets.size(1) : 1;
   const auto options = hidden.options().dtype(at::kFloat);
   at::Tensor logprobs = at::empty(targets.sizes(), options);
   if (log_sum_exp) *log_sum_exp = at::empty({n}, options);
   if (entropy) *entropy = at::empty({n}, options);
   const float scale = static_cast<float>(1.0 / temperature);
-  ForLogitChunks(hidden, head, adapter, [&](int64_t r0, int64_t rows, const float* logits) {
+  const auto of_chunk = [&](int64_t r0, int64_t rows, const float* logits) {
     ParallelFor(rows, GrainFor(4 * head.n), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         const float* row = logits + r * head.n;
@@ -79,7 +94,9 @@ at::Tensor Forward(const at::Tensor& hidden, const Weight& head, HeadAdapter ada
         if (log_sum_exp) Data<float>(*log_sum_exp)[r0 + r] = stats.log_sum_exp;
       }
     });
-  });
+  };
+  const at::Tensor logits = ForLogitChunks(hidden, head, adapter, of_chunk);
+  if (last_logits) *last_logits = logits;
   return logprobs;
 }
 
@@ -112,15 +129,29 @@ HeadAdapter AdapterAt(int64_t low_rank, int64_t dropout) {
           reinterpret_cast<const LowRankDropout*>(dropout)};
 }
 
+// The forward leaves its last chunk of logits to the backward, which starts with it: the buffer is needed there anyway, and a
+// micro-batch of one chunk makes that product once.
+constexpr char kLastLogits[] = "last_logits";
+
+// Undefined for a second backward of a graph that was kept: the first one has written over them.
+at::Tensor TakeLastLogits(AutogradContext* ctx) {
+  const auto found = ctx->saved_data.find(kLastLogits);
+  if (found == ctx->saved_data.end()) return {};
+  at::Tensor logits = found->second.toTensor();
+  ctx->saved_data.erase(found);
+  return logits;
+}
+
 struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
   // Log-probabilities, and entropies when wanted.
   static variable_list forward(AutogradContext* ctx, const at::Tensor& hidden,
                                const at::Tensor& targets, int64_t head, double temperature,
                                bool wants_entropy, int64_t low_rank, int64_t dropout) {
-    at::Tensor log_sum_exp, entropy;
-    at::Tensor y =
-        Forward(hidden, *reinterpret_cast<const Weight*>(head), AdapterAt(low_rank, dropout),
-                targets, temperature, &log_sum_exp, wants_entropy ? &entropy : nullptr);
+    at::Tensor log_sum_exp, entropy, last_logits;
+    at::Tensor y = Forward(hidden, *reinterpret_cast<const Weight*>(head),
+                           AdapterAt(low_rank, dropout), targets, temperature, &log_sum_exp,
+                           wants_entropy ? &entropy : nullptr, &last_logits);
+    ctx->saved_data[kLastLogits] = last_logits;
     ctx->saved_data["low_rank"] = low_rank;
     ctx->saved_data["dropout"] = dropout;
     ctx->save_for_backward({hidden, targets, log_sum_exp, entropy});
@@ -145,9 +176,16 @@ struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
     const float scale = static_cast<float>(1.0 / ctx->saved_data["temperature"].toDouble());
     at::Tensor dhidden = at::empty_like(hidden);
     const at::Tensor transposed = PackTransposed(head, hidden.scalar_type());
-    at::Tensor dlogits =
-        at::empty({std::min(hidden.size(0), LogitsChunkRows(head.n)), head.n}, hidden.options());
-    ForLogitChunks(hidden, head, adapter, [&](int64_t r0, int64_t rows, const float* logits) {
+    const int64_t n = hidden.size(0), chunk = ChunkRows(hidden, head);
+    const at::Tensor dlogits = at::empty({chunk, head.n}, hidden.options());
+    at::Tensor buffer = TakeLastLogits(ctx);
+    bool computed = buffer.defined();
+    if (!computed) buffer = LogitsBuffer(hidden, head);
+    const float* logits = Data<float>(buffer);
+    for (int64_t r0 = n > 0 ? (n - 1) / chunk * chunk : -1; r0 >= 0; r0 -= chunk) {
+      const int64_t rows = std::min(chunk, n - r0);
+      if (!computed) ComputeLogits(hidden, head, adapter, r0, rows, buffer);
+      computed = false;
       DispatchFloat(hidden.scalar_type(), [&](auto tag) {
         using T = typename decltype(tag)::type;
         const auto kernel = GetKernels().typed<T>().softmax_gradient;
@@ -175,7 +213,7 @@ struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
         dx += LowRankBackward(part, /*h=*/{}, x, {adapter.low_rank, 0, rows},
                               DropoutOfRows(adapter.dropout, r0, rows).get);
       dhidden.narrow(0, r0, rows).copy_(dx);
-    });
+    }
     return {dhidden,      at::Tensor(), at::Tensor(), at::Tensor(),
             at::Tensor(), at::Tensor(), at::Tensor()};
   }
@@ -230,7 +268,7 @@ at::Tensor TokenLogprobs(const at::Tensor& hidden_NH, const Weight& head,
   if (!hidden_NH.is_cpu())
     return composite::TokenLogprobs(hidden_NH, head, targets_N, temperature, entropy_N, adapter);
   if (!Recording(hidden_NH))
-    return Forward(hidden_NH, head, adapter, targets_N, temperature, nullptr, entropy_N);
+    return Forward(hidden_NH, head, adapter, targets_N, temperature, nullptr, entropy_N, nullptr);
   const variable_list outputs = LogprobsFunction::apply(
       hidden_NH, targets_N, reinterpret_cast<int64_t>(&head), temperature, entropy_N != nullptr,
       reinterpret_cast<int64_t>(adapter.low_rank), reinterpret_cast<int64_t>(adapter.dropout));

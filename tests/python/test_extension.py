@@ -335,7 +335,7 @@ def test_a_wrong_dtype_lists_the_right_ones(llama_dir: Path) -> None:
 def test_build_info_and_registered_say_what_is_there() -> None:
     info, known = rft.build_info(), rft.registered()
     assert info["version"] == rft.__version__ and info["torch"].split("+")[0] == torch.__version__.split("+")[0]
-    assert info["threads"] >= 1 and info["kernel"] in ("avx512bf16", "avx512", "avx2", "portable")
+    assert info["threads"] >= 1 and info["kernel"] in ("amx", "avx512bf16", "avx512", "avx2", "portable")
     assert {"grpo", "dapo", "gspo-token"} <= set(known["losses"]) and {"regex_match", "python"} <= set(known["graders"])
     assert "LlamaForCausalLM" in known["models"] and {"http", "local"} <= set(known["engines"])
 

@@ -267,27 +267,51 @@ TEST_F(TokenLogprobsTest, RefusesATemperatureThatIsNotPositive) {
 }
 
 // A vocabulary so large that 17 rows take two chunks of logits.
-TEST(LargeVocabularyTest, GivesARowTheSameBitsInEveryChunk) {
-  constexpr int64_t kVocab = 1 << 20, kRows = 17;
+class LargeVocabularyTest : public ::testing::Test {
+ protected:
+  static constexpr int64_t kVocab = 1 << 20, kRows = 17;
+
+  LargeVocabularyTest() {
+    head_.value.narrow(0, 0, 1000).copy_(RandomTensor({1000, 4}, 1));
+    weight_.Repack();
+  }
+  at::Tensor Logprobs(const at::Tensor& hidden) {
+    return ops::TokenLogprobs(hidden, weight_, Ids(std::vector<int64_t>(hidden.size(0), 7)), 1.0);
+  }
+
+  Parameter head_{"head", at::zeros({kVocab, 4}), at::Tensor()};
+  Weight weight_ = Weight::Create({&head_}, at::kFloat);
+  const at::Tensor hidden_ = RandomTensor({kRows, 4}, 2, 3.0);
+};
+
+TEST_F(LargeVocabularyTest, GivesARowTheSameBitsInEveryChunk) {
   ASSERT_EQ(ops::LogitsChunkRows(kVocab), 16);
-  Parameter head{"head", at::zeros({kVocab, 4}), at::Tensor()};
-  head.value.narrow(0, 0, 1000).copy_(RandomTensor({1000, 4}, 1));
-  const Weight w = Weight::Create({&head}, at::kFloat);
   auto pass = [&](const at::Tensor& hidden) {
     at::Tensor leaf = hidden.clone().requires_grad_(true);
-    const at::Tensor y =
-        ops::TokenLogprobs(leaf, w, Ids(std::vector<int64_t>(hidden.size(0), 7)), 1.0);
+    const at::Tensor y = Logprobs(leaf);
     y.sum().backward();
     return std::pair(y.detach(), leaf.grad());
   };
-  const at::Tensor hidden = RandomTensor({kRows, 4}, 2, 3.0);
-  const auto together = pass(hidden), last = pass(hidden.narrow(0, kRows - 1, 1));
-  EXPECT_TRUE(at::equal(together.first.narrow(0, kRows - 1, 1), last.first));
-  EXPECT_TRUE(at::equal(together.second.narrow(0, kRows - 1, 1), last.second));
-  const at::Tensor logits =
-      hidden[kRows - 1].to(at::kDouble).matmul(head.value.to(at::kDouble).t());
-  EXPECT_NEAR(last.first.item<double>(), at::log_softmax(logits, 0)[7].item<double>(),
-              5e-4);  // 2^20 terms in float32
+  const auto together = pass(hidden_);
+  for (int64_t row : {int64_t{0}, kRows - 1}) {
+    const auto alone = pass(hidden_.narrow(0, row, 1));
+    EXPECT_TRUE(at::equal(together.first.narrow(0, row, 1), alone.first));
+    EXPECT_TRUE(at::equal(together.second.narrow(0, row, 1), alone.second));
+    const at::Tensor logits = hidden_[row].to(at::kDouble).matmul(head_.value.to(at::kDouble).t());
+    EXPECT_NEAR(alone.first.item<double>(), at::log_softmax(logits, 0)[7].item<double>(),
+                5e-4);  // 2^20 terms in float32
+  }
+}
+
+TEST_F(LargeVocabularyTest, GivesASecondBackwardOfAKeptGraphTheSameGradient) {
+  at::Tensor leaf = hidden_.clone().requires_grad_(true);
+  const at::Tensor loss = Logprobs(leaf).sum();
+  loss.backward({}, /*retain_graph=*/true);
+  const at::Tensor first = leaf.grad().clone();
+  leaf.mutable_grad().zero_();
+  loss.backward();
+  EXPECT_TRUE(at::equal(leaf.grad(), first));
+  EXPECT_GT(first.abs().sum().item<double>(), 0.0);
 }
 
 }  // namespace
