@@ -1,8 +1,8 @@
 // Matrix product over packed panels in matrix tiles (Intel AMX): one instruction adds the products of 16 x 32 by 32 x 16 values.
 // A bf16 panel keeps pairs of k together, which is how such an instruction reads its right side, so panels stay as they are.
 //
-// `Tiles` are the eight tile registers: the CPU's (kernels_amx.cc), or a test's model of them. Every element of the product is one
-// chain of the same instructions over k, whatever rows and columns come along, so a row's bits don't depend on its batch.
+// Every element of the product is one chain of the same instructions over k, whatever rows and columns come along, so a row's bits
+// don't depend on its batch. Included by kernels_amx.cc.
 // Source: Intel 64 and IA-32 Architectures Software Developer's Manual, vol. 1, ch. 18 (tiles), vol. 2, TDPBF16PS.
 #pragma once
 
@@ -36,6 +36,26 @@ struct alignas(64) TileShapes {
 };
 static_assert(sizeof(TileShapes) == 64);
 
+// The instructions, by a register's number. Not the compiler's intrinsics: GCC 12's don't say that they read and write memory.
+inline void ConfigureTiles(const TileShapes& shapes) { asm volatile("ldtilecfg %0" ::"m"(shapes)); }
+inline void ReleaseTiles() { asm volatile("tilerelease"); }
+template <int T>
+inline void ZeroTile() {
+  asm volatile("tilezero %%tmm%c0" ::"i"(T));
+}
+template <int T>
+inline void LoadTile(const void* from, int64_t stride) {
+  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(T) : "memory");
+}
+template <int T>
+inline void StoreTile(void* to, int64_t stride) {
+  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(stride), "i"(T) : "memory");
+}
+template <int C, int A, int B>
+inline void MultiplyAddTiles() {
+  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(C), "i"(A), "i"(B));
+}
+
 // What k leaves over after whole tiles, filled up with zeros, which add nothing.
 struct TileRest {
   alignas(64) Bf16 a[2 * kTileRows * kTileK];
@@ -53,45 +73,45 @@ struct TileRest {
 };
 
 // Adds one step over k: R row blocks by V column blocks.
-template <typename Tiles, int R, int V>
+template <int R, int V>
 inline void TileStep(const Bf16* a, int64_t lda, const Bf16* panel) {
-  Tiles::template Load<4>(a, lda * 2);
-  if constexpr (R == 2) Tiles::template Load<5>(a + kTileRows * lda, lda * 2);
-  Tiles::template Load<6>(panel, kPanelStride);
-  Tiles::template MultiplyAdd<0, 4, 6>();
-  if constexpr (R == 2) Tiles::template MultiplyAdd<2, 5, 6>();
+  LoadTile<4>(a, lda * 2);
+  if constexpr (R == 2) LoadTile<5>(a + kTileRows * lda, lda * 2);
+  LoadTile<6>(panel, kPanelStride);
+  MultiplyAddTiles<0, 4, 6>();
+  if constexpr (R == 2) MultiplyAddTiles<2, 5, 6>();
   if constexpr (V == 2) {
-    Tiles::template Load<7>(panel + kTileK, kPanelStride);
-    Tiles::template MultiplyAdd<1, 4, 7>();
-    if constexpr (R == 2) Tiles::template MultiplyAdd<3, 5, 7>();
+    LoadTile<7>(panel + kTileK, kPanelStride);
+    MultiplyAddTiles<1, 4, 7>();
+    if constexpr (R == 2) MultiplyAddTiles<3, 5, 7>();
   }
 }
 
 // Rows [0, rows) by column blocks [first, first + V) of the panel. `ahead` is what this asks memory for meanwhile.
-template <typename Tiles, int R, int V, typename C>
+template <int R, int V, typename C>
 void TileBlock(const Bf16* a, int64_t lda, const Bf16* panel, int64_t k, int64_t rows,
                const TileRest& rest, int first, int64_t n, C* c, int64_t ldc, bool add,
                const char* ahead) {
   constexpr int kStepBytes = kTilePairs * kPanelStride;
-  Tiles::template Zero<0>();
-  if constexpr (V == 2) Tiles::template Zero<1>();
-  if constexpr (R == 2) Tiles::template Zero<2>();
-  if constexpr (R == 2 && V == 2) Tiles::template Zero<3>();
+  ZeroTile<0>();
+  if constexpr (V == 2) ZeroTile<1>();
+  if constexpr (R == 2) ZeroTile<2>();
+  if constexpr (R == 2 && V == 2) ZeroTile<3>();
   const Bf16* b = panel + first * kTileK;
   int64_t i = 0;
   for (; i + kTileK <= k; i += kTileK, b += kTilePairs * 2 * kPanelWidth) {
     if (ahead != nullptr)
       for (int line = 0; line < kStepBytes; line += 64)
         __builtin_prefetch(ahead + i / kTileK * kStepBytes + line, 0, 2);
-    TileStep<Tiles, R, V>(a + i, lda, b);
+    TileStep<R, V>(a + i, lda, b);
   }
-  if (i < k) TileStep<Tiles, R, V>(rest.a, kTileK, rest.panel + first * kTileK);
+  if (i < k) TileStep<R, V>(rest.a, kTileK, rest.panel + first * kTileK);
   alignas(64) float sums[R * kTileRows][V * kLanes];
   constexpr int64_t kStride = sizeof sums[0];
-  Tiles::template Store<0>(sums[0], kStride);
-  if constexpr (V == 2) Tiles::template Store<1>(sums[0] + kLanes, kStride);
-  if constexpr (R == 2) Tiles::template Store<2>(sums[kTileRows], kStride);
-  if constexpr (R == 2 && V == 2) Tiles::template Store<3>(sums[kTileRows] + kLanes, kStride);
+  StoreTile<0>(sums[0], kStride);
+  if constexpr (V == 2) StoreTile<1>(sums[0] + kLanes, kStride);
+  if constexpr (R == 2) StoreTile<2>(sums[kTileRows], kStride);
+  if constexpr (R == 2 && V == 2) StoreTile<3>(sums[kTileRows] + kLanes, kStride);
   for (int64_t r = 0; r < rows; ++r)
     for (int v = 0; v < V; ++v)
       Emit(c + r * ldc + (first + v) * kLanes, Load(sums[r] + v * kLanes), n - (first + v) * kLanes,
@@ -99,21 +119,20 @@ void TileBlock(const Bf16* a, int64_t lda, const Bf16* panel, int64_t k, int64_t
 }
 
 // R row blocks by all columns.
-template <typename Tiles, int R, typename C>
+template <int R, typename C>
 void TileRowBlocks(const Bf16* a, int64_t lda, const Bf16* panel, int64_t k, int64_t rows,
                    TileRest& rest, int64_t n, C* c, int64_t ldc, bool add, const char* ahead) {
   if (const int64_t left = k % kTileK; left > 0) rest.TakeRows(a + k - left, lda, left, rows);
   if (n <= kLanes) {
-    TileBlock<Tiles, R, 1>(a, lda, panel, k, rows, rest, 0, n, c, ldc, add, ahead);
+    TileBlock<R, 1>(a, lda, panel, k, rows, rest, 0, n, c, ldc, add, ahead);
     return;
   }
-  TileBlock<Tiles, R, 2>(a, lda, panel, k, rows, rest, 0, n, c, ldc, add, ahead);
-  if (n > 2 * kLanes)
-    TileBlock<Tiles, R, 1>(a, lda, panel, k, rows, rest, 2, n, c, ldc, add, nullptr);
+  TileBlock<R, 2>(a, lda, panel, k, rows, rest, 0, n, c, ldc, add, ahead);
+  if (n > 2 * kLanes) TileBlock<R, 1>(a, lda, panel, k, rows, rest, 2, n, c, ldc, add, nullptr);
 }
 
 // TypedKernels<Bf16>::gemm_panel_float and gemm_panel.
-template <typename Tiles, typename C>
+template <typename C>
 void GemmPanelTiles(const Bf16* a, int64_t lda, const Bf16* panel, int64_t k, int64_t rows,
                     int64_t n, C* c, int64_t ldc, bool add) {
   constexpr int64_t kBlock = 2 * kTileRows;
@@ -124,21 +143,18 @@ void GemmPanelTiles(const Bf16* a, int64_t lda, const Bf16* panel, int64_t k, in
   const char* ahead = reinterpret_cast<const char*>(panel + PanelElements<Bf16>(k));
   int64_t r = 0;
   if (rows >= kBlock) {
-    Tiles::Configure(TileShapes(kTileRows, kTileRows));
+    ConfigureTiles(TileShapes(kTileRows, kTileRows));
     for (; r + kBlock <= rows; r += kBlock, ahead = nullptr)
-      TileRowBlocks<Tiles, 2>(a + r * lda, lda, panel, k, kBlock, rest, n, c + r * ldc, ldc, add,
-                              ahead);
+      TileRowBlocks<2>(a + r * lda, lda, panel, k, kBlock, rest, n, c + r * ldc, ldc, add, ahead);
   }
   if (const int left = static_cast<int>(rows - r); left > kTileRows) {
-    Tiles::Configure(TileShapes(kTileRows, left - kTileRows));
-    TileRowBlocks<Tiles, 2>(a + r * lda, lda, panel, k, left, rest, n, c + r * ldc, ldc, add,
-                            ahead);
+    ConfigureTiles(TileShapes(kTileRows, left - kTileRows));
+    TileRowBlocks<2>(a + r * lda, lda, panel, k, left, rest, n, c + r * ldc, ldc, add, ahead);
   } else if (left > 0) {
-    Tiles::Configure(TileShapes(left, 0));
-    TileRowBlocks<Tiles, 1>(a + r * lda, lda, panel, k, left, rest, n, c + r * ldc, ldc, add,
-                            ahead);
+    ConfigureTiles(TileShapes(left, 0));
+    TileRowBlocks<1>(a + r * lda, lda, panel, k, left, rest, n, c + r * ldc, ldc, add, ahead);
   }
-  Tiles::Release();
+  ReleaseTiles();
 }
 
 }  // namespace

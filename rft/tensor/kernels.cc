@@ -4,20 +4,26 @@
 #include <cstring>
 #include <string_view>
 
+#if defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace rft {
 
 #if defined(__x86_64__)
-const Kernels* Kernels_amx();
+const Kernels& Kernels_amx();
 const Kernels& Kernels_avx512bf16();
 const Kernels& Kernels_avx512();
 const Kernels& Kernels_avx2();
 #endif
 const Kernels& Kernels_portable();
 
+#if defined(__x86_64__)
 namespace {
 
 // Both tables multiply small whole numbers, whose sums have no rounding. A table that is wrong on this CPU is never chosen: the
-// tiles have been built where no CPU had them.
+// tiles' kernels were written where no CPU had them.
 bool MultiplyAlike(const Kernels& a, const Kernels& b) {
   constexpr int64_t kRows = 35, kK = 70, kColumns = 45;
   Bf16 x[kRows * kK], w[kColumns * kK], panel[PanelElements<Bf16>(kK)];
@@ -32,7 +38,15 @@ bool MultiplyAlike(const Kernels& a, const Kernels& b) {
   return std::memcmp(c[0], c[1], sizeof c[0]) == 0;
 }
 
+// Linux gives a process the tile registers when it asks for them (its Documentation/arch/x86/xstate.rst).
+bool AskForTiles() {
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+         syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
 }  // namespace
+#endif
 
 const Kernels* const* RunnableKernels(int* count) {
   static const Kernels* tables[5];
@@ -43,13 +57,10 @@ const Kernels* const* RunnableKernels(int* count) {
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                         __builtin_cpu_supports("avx512dq");
-    if (avx512 && __builtin_cpu_supports("avx512bf16")) {
-      const bool tiles = __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16");
-      if (const Kernels* amx = tiles ? Kernels_amx() : nullptr;
-          amx != nullptr && MultiplyAlike(*amx, Kernels_avx512bf16()))
-        tables[n++] = amx;
-      tables[n++] = &Kernels_avx512bf16();
-    }
+    const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+    if (bf16 && AskForTiles() && MultiplyAlike(Kernels_amx(), Kernels_avx512bf16()))
+      tables[n++] = &Kernels_amx();
+    if (bf16) tables[n++] = &Kernels_avx512bf16();
     if (avx512) tables[n++] = &Kernels_avx512();
     if (avx2) tables[n++] = &Kernels_avx2();
 #endif

@@ -1,6 +1,9 @@
 // gemm_panel of every table against sums in double, and the threaded products against themselves, bit for bit.
 #include "rft/tensor/gemm.h"
 
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
 #include "rft/tensor/parallel.h"
 #include "tests/tensor/kernel_testing.h"
 
@@ -75,6 +78,36 @@ TEST_P(GemmKernelTest, MultipliesBf16IntoFloatsForEveryNumberOfRows) {
     }
 }
 
+// Tiles of matrix registers are 16 rows by 32 k: blocks of two, and every kind of rest.
+TEST_P(GemmKernelTest, MultipliesBf16AroundTheSizesOfMatrixTiles) {
+  for (int64_t rows : {16, 31, 32, 33, 48, 49, 70})
+    for (int64_t k : {2, 30, 32, 34, 64, 96})
+      for (int64_t n : {16, 17, 32, 33}) {
+        const Problem<Bf16> p(rows, k, n);
+        std::vector<float> c(rows * n, NAN);
+        p.Multiply(GetParam()->bf16, c, false);
+        testing::ExpectClose(c, p.Expected(), 4.0, absl::StrCat(rows, " x ", k, " x ", n));
+      }
+}
+
+// Rows lie among NaNs, and so does the panel: what is read beside them, or written beside c, shows.
+TEST_P(GemmKernelTest, ReadsAndWritesBf16NowhereElse) {
+  constexpr int64_t kRows = 37, kK = 70, kN = 21, kLda = 90, kLdc = 30;
+  const Problem<Bf16> p(kRows, kK, kN);
+  std::vector<Bf16> a(kRows * kLda, FromFloat<Bf16>(NAN)),
+      panel(PanelElements<Bf16>(kK) + 4096, FromFloat<Bf16>(NAN));
+  for (int64_t r = 0; r < kRows; ++r) std::copy_n(p.a.begin() + r * kK, kK, a.begin() + r * kLda);
+  GetParam()->bf16.pack_panel(p.w.data(), 1, kK, kK, kN, panel.data());
+  std::vector<float> c(kRows * kLdc, 7.0f), product(kRows * kN);
+  GetParam()->bf16.gemm_panel_float(a.data(), kLda, panel.data(), kK, kRows, kN, c.data(), kLdc,
+                                    false);
+  for (int64_t r = 0; r < kRows; ++r) {
+    std::copy_n(c.begin() + r * kLdc, kN, product.begin() + r * kN);
+    for (int64_t j = kN; j < kLdc; ++j) ASSERT_EQ(c[r * kLdc + j], 7.0f) << r << ", " << j;
+  }
+  testing::ExpectClose(product, p.Expected(), 4.0, "in the middle of NaNs");
+}
+
 TEST_P(GemmKernelTest, RoundsBf16ProductsToNearest) {
   const Problem<Bf16> p(5, 64, 70);
   std::vector<Bf16> c(5 * 70);
@@ -123,10 +156,11 @@ TEST_P(GemmKernelTest, PacksRowsAndColumnsAlike) {
 
 template <typename T>
 void ExpectRowsAloneEqualRowsTogether(const TypedKernels<T>& kernels, int64_t k) {
-  const Problem<T> p(17, k, 61);
-  std::vector<float> together(17 * 61), alone(61);
+  constexpr int64_t kRows = 35;
+  const Problem<T> p(kRows, k, 61);
+  std::vector<float> together(kRows * 61), alone(61);
   p.Multiply(kernels, together, false);
-  for (int64_t r = 0; r < 17; ++r) {
+  for (int64_t r = 0; r < kRows; ++r) {
     Problem<T> one = p;
     one.rows = 1;
     one.a = {p.a.begin() + r * k, p.a.begin() + (r + 1) * k};

@@ -1,4 +1,4 @@
-// Reference values for kernel tests: random rows, and a suite that runs over every table this CPU can run.
+// Reference values for kernel tests: random rows, and a suite that runs over every table this CPU can run or emulate.
 #pragma once
 
 #include <cmath>
@@ -12,6 +12,7 @@
 
 #include "rft/core/rng.h"
 #include "rft/tensor/kernels.h"
+#include "tests/tensor/tile_emulator.h"
 
 namespace rft::testing {
 
@@ -61,7 +62,9 @@ bool SameBits(const T* a, const T* b, int64_t count) {
 inline std::vector<const Kernels*> AllKernels() {
   int count = 0;
   const Kernels* const* tables = RunnableKernels(&count);
-  return {tables, tables + count};
+  std::vector<const Kernels*> all(tables, tables + count);
+  if (const Kernels* amx = AmxKernels(); amx != nullptr && amx != all[0]) all.push_back(amx);
+  return all;
 }
 
 // TEST_P suites: GetParam() is one table.
