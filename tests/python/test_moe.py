@@ -223,6 +223,20 @@ def test_a_replay_of_the_routers_own_choice_changes_nothing(tmp_path: Path) -> N
     assert all(np.array_equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
+def test_layers_that_are_computed_again_attend_to_the_same_keys(tmp_path: Path) -> None:
+    make_reference("sigmoid-selected-keys-shared", tmp_path, first_k_dense_replace=2)  # one that chooses, one that shares
+    model = rft.Model.load(str(tmp_path), dtype="bf16")
+    prompt, gradients = ids_of(96, 30, 11), []
+    rows = [datum(prompt + ids_of(96, n, 12 + n)) for n in (9, 21)]  # in training, too, their prefix is computed once
+    for every in (0, 1):
+        trainer = EXTENSION.Trainer(model, checkpoint_every=every)
+        trainer.forward_backward(rows, loss="cross-entropy")
+        gradients.append([trainer.gradient(name).copy() for name in model.parameter_names()])
+        trainer.zero_grad()
+    different = [name for name, a, b in zip(model.parameter_names(), *gradients, strict=True) if not np.array_equal(a, b)]
+    assert not different and np.abs(gradients[0][0]).max() > 0
+
+
 def test_the_auxiliary_losses_have_the_gradient_of_transformers(tmp_path: Path) -> None:
     from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 
