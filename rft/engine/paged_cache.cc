@@ -18,9 +18,14 @@ namespace {
 // With fewer, products wait for memory themselves and take nothing of the list (FullTiles in gemm_impl.h).
 constexpr int64_t kRowsToReadAhead = 48;
 
-int64_t KeyElements(const HeadLayout& l, at::ScalarType dtype) {
-  return dtype == at::kBFloat16 ? KeyBlockElements<Bf16>(l.head_dim)
-                                : KeyBlockElements<float>(l.head_dim);
+int64_t KeyElements(int64_t head_dim, at::ScalarType dtype) {
+  return dtype == at::kBFloat16 ? KeyBlockElements<Bf16>(head_dim)
+                                : KeyBlockElements<float>(head_dim);
+}
+
+int64_t LayerElements(const HeadLayout& l, at::ScalarType dtype) {
+  return l.num_kv_heads * (KeyElements(l.head_dim, dtype) + ValueBlockElements(l.head_dim)) +
+         KeyElements(l.index_dim, dtype);
 }
 
 // Attention of one layer for runs of (sequence, kv head) tasks. While a task computes, memory is asked for what the next
@@ -29,11 +34,13 @@ template <typename T>
 class PagedAttend {
  public:
   PagedAttend(const PagedCache& cache, const std::vector<PagedSequence>& sequences, int64_t layer,
-              const HeadLayout& layout, const T* qkv, float scale, T* out)
+              const HeadLayout& layout, const SelectedKeys& selected, const T* qkv, float scale,
+              T* out)
       : cache_(cache),
         sequences_(sequences),
         layer_(layer),
         layout_(layout),
+        selected_(selected),
         qkv_(qkv),
         scale_(scale),
         out_(out) {}
@@ -115,7 +122,8 @@ class PagedAttend {
         const int64_t head = kv_head * heads_per_kv + h;
         rows.push_back({qkv_ + (s.begin + t) * l.width() + head * d,
                         out_ + ((s.begin + t) * l.num_heads + head) * d, s.start + t + 1, nullptr,
-                        nullptr, layout_.FirstKey(s.start + t)});
+                        nullptr, layout_.FirstKey(s.start + t),
+                        selected_.Of(s.begin + t, s.start + t + 1)});
       }
     scratch.resize(AttendScratch(keys, d));
     GetKernels().typed<T>().attend(rows.data(), static_cast<int64_t>(rows.size()), k_blocks.data(),
@@ -126,6 +134,7 @@ class PagedAttend {
   const std::vector<PagedSequence>& sequences_;
   int64_t layer_;
   const HeadLayout& layout_;  // this layer's window with it
+  const SelectedKeys& selected_;
   const T* qkv_;
   float scale_;
   T* out_;
@@ -137,18 +146,16 @@ PagedCache::PagedCache(int64_t num_pages, int64_t num_layers, const HeadLayout& 
                        at::ScalarType dtype, int64_t route_bytes)
     : layout_(layout),
       num_layers_(num_layers),
-      k_elements_(KeyElements(layout, dtype)),
+      k_elements_(KeyElements(layout.head_dim, dtype)),
       v_elements_(ValueBlockElements(layout.head_dim)),
-      layer_elements_(layout.num_kv_heads * (k_elements_ + v_elements_)),
+      layer_elements_(LayerElements(layout, dtype)),
       page_elements_(num_layers * layer_elements_),
       storage_(LargeTensor(num_pages * page_elements_, dtype)),
       route_bytes_(route_bytes),
       routes_(num_pages * kBlockKeys * route_bytes) {}
 
 int64_t PagedCache::PageBytes(int64_t num_layers, const HeadLayout& layout, at::ScalarType dtype) {
-  return num_layers * layout.num_kv_heads *
-         (KeyElements(layout, dtype) + ValueBlockElements(layout.head_dim)) *
-         static_cast<int64_t>(c10::elementSize(dtype));
+  return num_layers * LayerElements(layout, dtype) * static_cast<int64_t>(c10::elementSize(dtype));
 }
 
 MemoryRange PagedCache::LayerOf(PageId page, int64_t layer) const {
@@ -199,13 +206,40 @@ at::Tensor PagedAttention::Attend(int64_t layer, const at::Tensor& qkv_TX, const
     for (const PagedSequence& s : sequences_) pairs += s.count * (s.start + s.count);
     const int64_t work = 2 * pairs * layout.num_heads * layout.head_dim;
     const int64_t tasks = static_cast<int64_t>(sequences_.size()) * layout.num_kv_heads;
-    const PagedAttend<T> attend(cache_, sequences_, layer, layout, Data<T>(qkv_TX),
+    const PagedAttend<T> attend(cache_, sequences_, layer, layout, selected_, Data<T>(qkv_TX),
                                 static_cast<float>(scale), Data<T>(out));
     ParallelFor(tasks, GrainFor(work / std::max<int64_t>(tasks, 1)),
                 [&](int64_t begin, int64_t end) { attend.Run(begin, end); });
   });
   ReadAhead(layer + 1, layout);
   return out;
+}
+
+void PagedAttention::Select(int64_t layer, const Indexer& indexer) {
+  TORCH_CHECK(cache_.layout().index_dim == indexer.dim, "paged cache: keys to select by have ",
+              indexer.dim, " dims, there is room for ", cache_.layout().index_dim);
+  const at::Tensor keys_TD = indexer.keys_TD();
+  selected_ = SelectedKeys{};
+  selected_.top_k = indexer.top_k;
+  DispatchFloat(keys_TD.scalar_type(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    std::vector<std::vector<const T*>> blocks(sequences_.size());
+    std::vector<SelectingToken<T>> tokens;
+    for (size_t i = 0; i < sequences_.size(); ++i) {
+      const PagedSequence& s = sequences_[i];
+      for (int64_t t = 0; t < s.count; ++t)
+        StoreKey(Data<T>(keys_TD) + (s.begin + t) * indexer.dim, indexer.dim,
+                 (s.start + t) % kBlockKeys,
+                 cache_.IndexKeys<T>((*s.pages)[(s.start + t) / kBlockKeys], layer));
+      if (s.start + s.count <= indexer.top_k) continue;
+      for (int64_t b = 0; b * kBlockKeys < s.start + s.count; ++b)
+        blocks[i].push_back(cache_.IndexKeys<T>((*s.pages)[b], layer));
+      for (int64_t limit = std::max(s.start, indexer.top_k) + 1; limit <= s.start + s.count;
+           ++limit)
+        tokens.push_back({s.begin + limit - 1 - s.start, limit, blocks[i].data()});
+    }
+    if (!tokens.empty()) selected_.words_TW = SelectKeys<T>(indexer, indexer.queries(), tokens);
+  });
 }
 
 }  // namespace rft

@@ -14,7 +14,7 @@
 namespace rft {
 
 // Storage. A page holds 16 positions of all layers: per layer a K block of each kv head, then a V block of each
-// (rft/tensor/key_blocks.h).
+// (rft/tensor/key_blocks.h); then, where layout.index_dim is not 0, a K block of the keys that tokens select by.
 class PagedCache {
  public:
   // `route_bytes`: of the packed routing that is kept beside each position (mixtures of experts).
@@ -30,6 +30,10 @@ class PagedCache {
   template <typename T>
   T* Values(PageId page, int64_t layer, int64_t kv_head) const {
     return Keys<T>(page, layer, 0) + layout_.num_kv_heads * k_elements_ + kv_head * v_elements_;
+  }
+  template <typename T>
+  T* IndexKeys(PageId page, int64_t layer) const {
+    return Values<T>(page, layer, layout_.num_kv_heads);
   }
   // A page's keys and values of one layer.
   MemoryRange LayerOf(PageId page, int64_t layer) const;
@@ -62,6 +66,7 @@ class PagedAttention : public AttentionContext {
   PagedAttention(PagedCache& cache, std::vector<PagedSequence> sequences);
   at::Tensor Attend(int64_t layer, const at::Tensor& qkv_TX, const HeadLayout& layout,
                     double scale) override;
+  void Select(int64_t layer, const Indexer& indexer) override;
 
  private:
   // Keys and values of `layer` are read after the products before it: they may come into the cache meanwhile.
@@ -69,6 +74,7 @@ class PagedAttention : public AttentionContext {
 
   PagedCache& cache_;
   std::vector<PagedSequence> sequences_;
+  SelectedKeys selected_;
 };
 
 }  // namespace rft

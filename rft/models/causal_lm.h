@@ -22,6 +22,7 @@
 #include "rft/core/published_weights.h"
 #include "rft/core/registry.h"
 #include "rft/core/routes.h"
+#include "rft/models/indexer.h"
 #include "rft/models/latent_attention.h"
 #include "rft/models/model_config.h"
 #include "rft/models/parameter_store.h"
@@ -44,6 +45,7 @@ struct ModelWeights : PublishedWeights {
     at::Tensor q_norm_D, k_norm_D;         // undefined where the family has none
     Weight qkv, output;                    // qkv: [q; kv] of latent attention
     LatentWeights latent;                  // empty otherwise
+    IndexerWeights indexer;                // of layers that choose the keys they attend to
     Weight gate_up, down;                  // dense layers, and the shared expert of sparse ones
     // Sparse layers only. The router is float32 whatever the compute dtype.
     Weight router;
@@ -111,7 +113,10 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
   ParameterStore& parameters() { return *parameters_; }
   const ParameterStore& parameters() const { return *parameters_; }
   HeadLayout head_layout() const {
-    return {config_.num_heads, config_.num_kv_heads, config_.head_dim};
+    return {.num_heads = config_.num_heads,
+            .num_kv_heads = config_.num_kv_heads,
+            .head_dim = config_.head_dim,
+            .index_dim = config_.indexer ? config_.indexer->dim : 0};
   }
   // Whether the checkpoint had its experts stacked (stacked_experts.h): SaveModel writes them back that way.
   bool stacked_experts() const { return stacked_experts_; }

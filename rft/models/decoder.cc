@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string>
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
@@ -91,9 +92,11 @@ std::string CorrectionBiasName(const ModelConfig& c, int64_t layer) {
 
 std::vector<ParameterStore::Spec> Buffers(const ModelConfig& c) {
   std::vector<ParameterStore::Spec> specs;
-  for (int64_t l = 0; l < c.num_layers; ++l)
+  for (int64_t l = 0; l < c.num_layers; ++l) {
     if (IsSparse(c, l) && c.moe->router.correction_bias)
       specs.push_back({CorrectionBiasName(c, l), {c.moe->router.num_experts}});
+    if (c.indexer && c.indexer->choosing[l]) AddIndexerSpecs(AttentionName(c, l), c, specs);
+  }
   return specs;
 }
 
@@ -183,6 +186,7 @@ Decoder::LayerParameters Decoder::FindLayer(int64_t l) {
                         p("self_attn.q_proj"), p("self_attn.k_proj"),
                         p("self_attn.v_proj"), p("self_attn.o_proj")};
   if (config_.latent) layer.latent = FindLatent(AttentionName(config_, l), *parameters_);
+  if (config_.indexer) layer.indexer = FindIndexer(AttentionName(config_, l), *parameters_);
   if (features_.qk_norm != QkNorm::kNone) {
     layer.q_norm = p("self_attn.q_norm");
     layer.k_norm = p("self_attn.k_norm");
@@ -225,6 +229,7 @@ void Decoder::Pack(ModelWeights& weights, const ValueUpdate& update) {
       PackLatent(p.latent, weight_dtype_, update, w);
     else
       PackWeight({p.q, p.k, p.v}, weight_dtype_, update, w.qkv);
+    if (p.indexer.q) PackIndexer(p.indexer, dtype_, device(), w.indexer);
     PackWeight({p.o}, weight_dtype_, update, w.output);
     if (p.shared_gate) {
       PackExperts({{p.gate, p.up}}, {p.down}, weight_dtype_, update, w.gated_shared);
@@ -291,7 +296,9 @@ at::Tensor Decoder::Attention(size_t l, const LayerParameters& p, const ModelWei
   const double eps = config_.rms_norm_eps;
   const ops::HeadNorm head_norm{w.q_norm_D, w.k_norm_D, p.q_norm, p.k_norm, eps};
   at::Tensor qkv = LoraNormLinear(in_TH, w.input_norm_H, p.input_norm, eps, w.qkv, weights);
-  if (config_.latent) qkv = ExpandLatent(config_, p.latent, w.latent, qkv, weights);
+  at::Tensor q_latent_TR;
+  if (config_.latent) qkv = ExpandLatent(config_, p.latent, w.latent, qkv, weights, &q_latent_TR);
+  if (p.indexer.q) SelectKeys(l, w, in_TH, q_latent_TR, positions_T, attention);
   qkv = ops::RotateHeads(qkv, layout_, head_norm, positions_T, rope_.cos(), rope_.sin());
   HeadLayout layout = layout_;
   if (!config_.layer_windows.empty()) layout.window = config_.layer_windows[l];
@@ -300,6 +307,27 @@ at::Tensor Decoder::Attention(size_t l, const LayerParameters& p, const ModelWei
   at::Tensor attended = attention.Attend(static_cast<int64_t>(l), qkv, layout, scale);
   if (config_.latent) attended = TakeValues(*config_.latent, attended);
   return LoraLinearAdd(attended, w.output, in_TH, weights);
+}
+
+void Decoder::SelectKeys(size_t l, const ModelWeights::Layer& w, const at::Tensor& in_TH,
+                         const at::Tensor& q_latent_TR, const at::Tensor& positions_T,
+                         AttentionContext& attention) const {
+  const at::NoGradGuard no_gradient;
+  at::Tensor normed_TH;  // once, if at all
+  const auto hidden = [&]() -> const at::Tensor& {
+    if (!normed_TH.defined())
+      normed_TH =
+          ops::RmsNorm(in_TH, w.input_norm_H, layers_[l].input_norm, config_.rms_norm_eps, dtype_);
+    return normed_TH;
+  };
+  const IndexerConfig& c = *config_.indexer;
+  attention.Select(static_cast<int64_t>(l),
+                   {c.heads, c.dim, c.top_k,
+                    [&] { return IndexerKeys(config_, w.indexer, hidden(), positions_T, rope_); },
+                    [&] {
+                      return IndexerQueries(config_, w.indexer, hidden(), q_latent_TR, positions_T,
+                                            rope_);
+                    }});
 }
 
 at::Tensor Decoder::FeedForward(const LayerParameters& p, const ModelWeights& weights,

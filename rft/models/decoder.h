@@ -28,6 +28,7 @@ class Decoder : public CausalLm {
   struct LayerParameters {
     Parameter *input_norm, *post_norm, *q, *k, *v, *o;
     LatentParameters latent;  // in place of q, k and v
+    IndexerParameters indexer;
     Parameter *q_norm = nullptr, *k_norm = nullptr;
     Parameter *gate = nullptr, *up = nullptr, *down = nullptr;  // dense, or the shared expert
     // Sparse layers only.
@@ -42,6 +43,10 @@ class Decoder : public CausalLm {
   at::Tensor Attention(size_t l, const LayerParameters& p, const ModelWeights& weights,
                        const ModelWeights::Layer& w, const at::Tensor& in_TH,
                        const at::Tensor& positions_T, AttentionContext& attention) const;
+  // Tells `attention` which keys the tokens of layer `l` attend to. q_latent_TR: ExpandLatent's.
+  void SelectKeys(size_t l, const ModelWeights::Layer& w, const at::Tensor& in_TH,
+                  const at::Tensor& q_latent_TR, const at::Tensor& positions_T,
+                  AttentionContext& attention) const;
   // x_TH + the feed-forward of its norm. `sparse_index` counts the sparse layers before this one.
   at::Tensor FeedForward(const LayerParameters& p, const ModelWeights& weights,
                          const ModelWeights::Layer& w, at::Tensor x_TH, int64_t sparse_index,

@@ -39,6 +39,10 @@ absl::StatusOr<std::unique_ptr<SamplerCopy>> SamplerCopy::Create(
   copy->model_->set_source_dir(model.source_dir());
   copy->trained_adapter_ = std::move(adapter);
   copy->trained_ = &model.parameters();
+  // They never change, and are on the CPU.
+  auto& buffers = copy->model_->parameters().buffers();
+  for (size_t i = 0; i < buffers.size(); ++i)
+    buffers[i].value = model.parameters().buffers()[i].value;
   RFT_RETURN_IF_ERROR(TryTorch([&] {
     if (copy->trained_->is_offloaded()) copy->model_->parameters().ShareValuesOf(*copy->trained_);
     if (copy->trained_adapter_ == nullptr) return;

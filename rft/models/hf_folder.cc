@@ -8,6 +8,7 @@
 #include <ATen/ops/empty.h>
 #include <c10/util/Half.h>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "rft/core/file_system.h"
@@ -218,18 +219,18 @@ absl::StatusOr<std::shared_ptr<CausalLm>> CreateRandomModel(const std::string& c
   RFT_ASSIGN_OR_RETURN(const ModelConfig config, ParseModelConfig(config_json));
   RFT_ASSIGN_OR_RETURN(auto model, CreateModel(config, dtype));
   uint64_t index = 0;
-  for (const Parameter& p : model->parameters().all()) {
+  const auto fill = [&](const Parameter& p) {
     float* out = Data<float>(p.value);
     const uint64_t salt = ++index;
-    for (int64_t i = 0; i < p.value.numel(); ++i) {
-      if (p.value.dim() == 1) {
-        out[i] = 1.0f;
-        continue;
-      }
-      out[i] = static_cast<float>(
-          NormalFrom(BitsAt(seed, salt, static_cast<uint64_t>(i)), config.initializer_range));
-    }
-  }
+    for (int64_t i = 0; i < p.value.numel(); ++i)
+      out[i] = p.value.dim() == 1
+                   ? 1.0f
+                   : static_cast<float>(NormalFrom(BitsAt(seed, salt, static_cast<uint64_t>(i)),
+                                                   config.initializer_range));
+  };
+  for (const Parameter& p : model->parameters().all()) fill(p);
+  for (const Parameter& p : model->parameters().buffers())  // biases stay 0
+    if (!absl::EndsWith(p.name, "bias")) fill(p);
   return model;
 }
 

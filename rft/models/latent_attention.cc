@@ -209,12 +209,16 @@ LatentParameters FindLatent(const std::string& attention, ParameterStore& parame
 
 at::Tensor ExpandLatent(const ModelConfig& config, const LatentParameters& p,
                         const LatentWeights& w, const at::Tensor& projected_TX,
-                        const ModelWeights& weights) {
+                        const ModelWeights& weights, at::Tensor* q_latent_TR) {
   const LatentConfig& l = *config.latent;
   const int64_t heads = config.num_heads,
                 q_width = p.q_b != nullptr ? l.q_rank : heads * config.head_dim;
   at::Tensor q = projected_TX.narrow(1, 0, q_width);
-  if (p.q_b != nullptr) q = LoraLinear(Norm(q, w.q_norm_R, p.q_norm), w.q_b, weights);
+  if (p.q_b != nullptr) {
+    const at::Tensor q_latent = Norm(q, w.q_norm_R, p.q_norm);
+    if (q_latent_TR != nullptr) *q_latent_TR = q_latent;
+    q = LoraLinear(q_latent, w.q_b, weights);
+  }
   const at::Tensor latent = projected_TX.narrow(1, q_width, l.kv_rank);
   const at::Tensor kv = LoraLinear(Norm(latent, w.kv_norm_R, p.kv_norm), w.kv_b, weights);
   const at::Tensor shared = projected_TX.narrow(1, q_width + l.kv_rank, l.rope);

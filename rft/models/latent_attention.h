@@ -44,10 +44,11 @@ struct LatentWeights {
   at::Tensor q_norm_R, kv_norm_R;  // float32
 };
 
-// From projected_TX = h [q; kv]^T to [q heads | k heads | v heads], [T, 3 A D], not rotated yet.
+// From projected_TX = h [q; kv]^T to [q heads | k heads | v heads], [T, 3 A D], not rotated yet. `q_latent_TR`, if not null, receives
+// the queries' latent, normed; undefined without one.
 at::Tensor ExpandLatent(const ModelConfig& config, const LatentParameters& p,
                         const LatentWeights& w, const at::Tensor& projected_TX,
-                        const ModelWeights& weights);
+                        const ModelWeights& weights, at::Tensor* q_latent_TR = nullptr);
 
 // [T, A D] of padded values -> [T, A V].
 at::Tensor TakeValues(const LatentConfig& latent, const at::Tensor& attended_TX);

@@ -47,6 +47,15 @@ struct LatentConfig {
   double scale = 0.0;       // of the scores
 };
 
+// Of attention to selected keys: set by the families that have it (rft/models/indexer.h).
+struct IndexerConfig {
+  int64_t heads = 0, dim = 0;
+  int64_t top_k = 0;        // keys that a token attends to, at most
+  bool interleaved = true;  // as LatentConfig's, of the indexer's own heads
+  std::vector<bool>
+      choosing;  // [num_layers]: false = a layer attends to what the one before it chose
+};
+
 struct ModelConfig {
   std::string architecture;  // architectures[0]
   std::string model_type;
@@ -62,6 +71,7 @@ struct ModelConfig {
   std::vector<TokenId> end_ids;  // eos of generation_config.json, else of config.json
   std::optional<MoeConfig> moe;  // nullopt: dense
   std::optional<LatentConfig> latent;
+  std::optional<IndexerConfig> indexer;
   std::optional<StoredQuantization> quantization;  // of the checkpoint's linear layers
   std::string json;  // the file as it was read: SaveModel writes it back
   // What the language model reads of it: all, or, of a model that sees, too, its text_config over what the outer part says.

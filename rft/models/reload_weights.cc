@@ -46,6 +46,10 @@ absl::StatusOr<std::shared_ptr<const ModelWeights>> ReloadWeights(CausalLm& mode
       std::memcpy(Data<float>(mine.value), Data<float>(theirs->value),
                   static_cast<size_t>(mine.value.numel()) * sizeof(float));
     }
+    auto& buffers =
+        model.parameters().buffers();  // the same ones: of the same architecture and shapes
+    for (size_t i = 0; i < buffers.size(); ++i)
+      buffers[i].value.copy_(other->parameters().buffers()[i].value);
     return model.PackNewVersion();
   });
 }

@@ -1,6 +1,7 @@
 #include "rft/tensor/attention.h"
 
 #include <algorithm>
+#include <iterator>
 #include <vector>
 
 #include <ATen/ops/empty.h>
@@ -43,8 +44,8 @@ int64_t AttentionWork(const Sequences& sequences, const HeadLayout& layout) {
 
 template <typename T>
 void AttendGroup(const T* qkv, const Sequences& sequences, std::pair<size_t, size_t> range,
-                 int64_t kv_head, const HeadLayout& layout, float scale, T* out, float* max,
-                 float* sum) {
+                 int64_t kv_head, const HeadLayout& layout, const SelectedKeys& selected,
+                 float scale, T* out, float* max, float* sum) {
   const Columns c(layout);
   const int64_t k_block = KeyBlockElements<T>(c.d), v_block = ValueBlockElements(c.d);
   Buffer<T> first_k, first_v, own_k, own_v;  // blocks of the group's first run, and of the current
@@ -75,11 +76,11 @@ void AttendGroup(const T* qkv, const Sequences& sequences, std::pair<size_t, siz
     for (int64_t t = 0; t < s.count; ++t)
       for (int64_t h = 0; h < c.heads_per_kv; ++h) {
         const int64_t token = s.begin + t, head = kv_head * c.heads_per_kv + h;
-        const int64_t stat = token * layout.num_heads + head;
+        const int64_t stat = token * layout.num_heads + head, limit = s.prefix_count + t + 1;
         rows.push_back({qkv + token * c.width + c.q(kv_head, h),
-                        out + token * layout.num_heads * c.d + head * c.d, s.prefix_count + t + 1,
+                        out + token * layout.num_heads * c.d + head * c.d, limit,
                         max ? max + stat : nullptr, sum ? sum + stat : nullptr,
-                        layout.FirstKey(s.prefix_count + t)});
+                        layout.FirstKey(limit - 1), selected.Of(token, limit)});
       }
     scratch.resize(AttendScratch(keys, c.d));
     GetKernels().typed<T>().attend(rows.data(), static_cast<int64_t>(rows.size()), k_blocks.data(),
@@ -88,7 +89,8 @@ void AttendGroup(const T* qkv, const Sequences& sequences, std::pair<size_t, siz
 }
 
 at::Tensor AttendForward(const at::Tensor& qkv, const Sequences& sequences,
-                         const HeadLayout& layout, double scale, at::Tensor* max, at::Tensor* sum) {
+                         const HeadLayout& layout, const SelectedKeys& selected, double scale,
+                         at::Tensor* max, at::Tensor* sum) {
   const int64_t t = qkv.size(0);
   at::Tensor out = at::empty({t, layout.num_heads * layout.head_dim}, qkv.options());
   if (max) {
@@ -101,8 +103,9 @@ at::Tensor AttendForward(const at::Tensor& qkv, const Sequences& sequences,
     ParallelTasks(static_cast<int64_t>(groups.size()) * layout.num_kv_heads,
                   AttentionWork(sequences, layout), [&](int64_t task) {
                     AttendGroup(Data<T>(qkv), sequences, groups[task / layout.num_kv_heads],
-                                task % layout.num_kv_heads, layout, static_cast<float>(scale),
-                                Data<T>(out), max ? Data<float>(*max) : nullptr,
+                                task % layout.num_kv_heads, layout, selected,
+                                static_cast<float>(scale), Data<T>(out),
+                                max ? Data<float>(*max) : nullptr,
                                 sum ? Data<float>(*sum) : nullptr);
                   });
   });
@@ -112,17 +115,19 @@ at::Tensor AttendForward(const at::Tensor& qkv, const Sequences& sequences,
 // Keeps the runs alive for the backward: saved_data holds tensors and numbers only.
 struct SequencesHolder : torch::CustomClassHolder {
   std::shared_ptr<const Sequences> sequences;
+  SelectedKeys selected;
 };
 
 struct AttendFunction : torch::autograd::Function<AttendFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv,
                             std::shared_ptr<const Sequences> sequences, HeadLayout layout,
-                            double scale) {
+                            SelectedKeys selected, double scale) {
     at::Tensor max, sum;
-    at::Tensor out = AttendForward(qkv, *sequences, layout, scale, &max, &sum);
+    at::Tensor out = AttendForward(qkv, *sequences, layout, selected, scale, &max, &sum);
     ctx->save_for_backward({qkv, out, max, sum});
     auto holder = c10::make_intrusive<SequencesHolder>();
     holder->sequences = std::move(sequences);
+    holder->selected = std::move(selected);
     ctx->saved_data["sequences"] = c10::IValue::make_capsule(std::move(holder));
     ctx->saved_data["heads"] = layout.num_heads;
     ctx->saved_data["kv_heads"] = layout.num_kv_heads;
@@ -135,7 +140,8 @@ struct AttendFunction : torch::autograd::Function<AttendFunction> {
     const auto saved = ctx->get_saved_variables();
     const at::Tensor &qkv = saved[0], &out = saved[1], &max = saved[2], &sum = saved[3];
     const auto capsule = ctx->saved_data["sequences"].toCapsule();
-    const Sequences& sequences = *static_cast<SequencesHolder*>(capsule.get())->sequences;
+    const auto* holder = static_cast<SequencesHolder*>(capsule.get());
+    const Sequences& sequences = *holder->sequences;
     const HeadLayout layout{ctx->saved_data["heads"].toInt(), ctx->saved_data["kv_heads"].toInt(),
                             ctx->saved_data["head_dim"].toInt(), ctx->saved_data["window"].toInt()};
     const auto scale = static_cast<float>(ctx->saved_data["scale"].toDouble());
@@ -144,7 +150,8 @@ struct AttendFunction : torch::autograd::Function<AttendFunction> {
     const auto groups = GroupRanges(sequences);
     DispatchFloat(qkv.scalar_type(), [&](auto tag) {
       using T = typename decltype(tag)::type;
-      const AttentionSaved<T> held{Data<T>(qkv), Data<T>(out), Data<float>(max), Data<float>(sum)};
+      const AttentionSaved<T> held{Data<T>(qkv), Data<T>(out), Data<float>(max), Data<float>(sum),
+                                   &holder->selected};
       ParallelTasks(static_cast<int64_t>(groups.size()) * layout.num_kv_heads,
                     AttentionWork(sequences, layout), [&](int64_t task) {
                       AttendGroupBackward(held, Data<T>(dout), sequences,
@@ -152,7 +159,7 @@ struct AttendFunction : torch::autograd::Function<AttendFunction> {
                                           task % layout.num_kv_heads, layout, scale, Data<T>(dqkv));
                     });
     });
-    return {dqkv, at::Tensor(), at::Tensor(), at::Tensor()};
+    return {dqkv, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -173,14 +180,24 @@ PackedAttention::PackedAttention(std::vector<PackedSequence> sequences) {
   sequences_ = std::make_shared<const Sequences>(std::move(sequences));
 }
 
-at::Tensor PackedAttention::Attend(int64_t, const at::Tensor& qkv_TX, const HeadLayout& layout,
-                                   double scale) {
+void PackedAttention::Select(int64_t layer, const Indexer& indexer) {
+  const auto [place, first_time] = selected_.try_emplace(layer);
+  if (first_time) place->second = SelectKeysOfRuns(indexer, *sequences_);
+}
+
+at::Tensor PackedAttention::Attend(int64_t layer, const at::Tensor& qkv_TX,
+                                   const HeadLayout& layout, double scale) {
   TORCH_CHECK(qkv_TX.is_contiguous() && qkv_TX.size(1) == layout.width() &&
                   layout.num_heads % layout.num_kv_heads == 0,
               "attention: expected a contiguous [T, ", layout.width(), "], got ", qkv_TX.sizes());
-  if (!qkv_TX.is_cpu()) return ops::composite::Attend(qkv_TX, *sequences_, layout, scale);
-  if (ops::Recording(qkv_TX)) return AttendFunction::apply(qkv_TX, sequences_, layout, scale);
-  return AttendForward(qkv_TX, *sequences_, layout, scale, nullptr, nullptr);
+  const auto after = selected_.upper_bound(layer);
+  const SelectedKeys selected =
+      after == selected_.begin() ? SelectedKeys{} : std::prev(after)->second;
+  if (!qkv_TX.is_cpu())
+    return ops::composite::Attend(qkv_TX, *sequences_, layout, selected.visible, scale);
+  if (ops::Recording(qkv_TX))
+    return AttendFunction::apply(qkv_TX, sequences_, layout, selected, scale);
+  return AttendForward(qkv_TX, *sequences_, layout, selected, scale, nullptr, nullptr);
 }
 
 }  // namespace rft

@@ -81,10 +81,10 @@ void AttendGroupBackward(const AttentionSaved<T>& saved, const T* dout,
         CopyPadded(qkv + token * c.width + c.q(kv_head, h), c, b.q.get() + at);
         CopyPadded(dout + position, c, b.dout.get() + at);
         const float delta = kernels.dot(dout + position, out + position, c.d);
-        const int64_t stat = token * layout.num_heads + head;
+        const int64_t stat = token * layout.num_heads + head, limit = s.prefix_count + t + 1;
         b.rows.push_back({b.q.get() + at, b.dout.get() + at, delta, saved.max[stat],
-                          saved.sum[stat], s.prefix_count + t + 1, b.dq.get() + at,
-                          layout.FirstKey(s.prefix_count + t)});
+                          saved.sum[stat], limit, b.dq.get() + at, layout.FirstKey(limit - 1),
+                          saved.selected->Of(token, limit)});
       }
     AttentionBackwardArgs<T> args;
     args.head_dim = c.d;

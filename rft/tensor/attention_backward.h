@@ -14,6 +14,7 @@ template <typename T>
 struct AttentionSaved {
   const T *qkv, *out;      // [T, width], [T, heads * head_dim]
   const float *max, *sum;  // [T, heads]: of the scaled scores, of exp(score - max)
+  const SelectedKeys* selected;
 };
 
 // Gradients of one kv head of the runs [range.first, range.second), which share a prefix, into their rows of dqkv

@@ -137,6 +137,14 @@ inline int64_t KeysBeforeWindows(const Row* rows) {
   return first / kBlockKeys * kBlockKeys;
 }
 
+// Calls hide(j) for every key j of [0, keys), a multiple of 16, that isn't selected; words: of the first of them.
+template <typename Hide>
+inline void ForUnselected(const uint16_t* words, int64_t keys, const Hide& hide) {
+  for (int64_t b = 0; b < keys / kBlockKeys; ++b)
+    for (uint32_t left = words[b] ^ 0xffffu; left != 0; left &= left - 1)
+      hide(b * kBlockKeys + __builtin_ctz(left));
+}
+
 // `prefetch`: the blocks come from memory (decode); false when an earlier tile has just read them.
 template <int R, typename T>
 inline void AttendTile(const AttentionRow<T>* rows, const T* const* k_blocks,
@@ -167,6 +175,10 @@ inline void AttendTile(const AttentionRow<T>* rows, const T* const* k_blocks,
   Scores<R>(q, dp, k_blocks, blocks, head_dim, scale, limits, scores, lds, prefetch);
   for (int r = 0; r < R; ++r)
     for (int64_t j = 0; j < rows[r].first - hidden; ++j) scores[r * lds + j] = -INFINITY;
+  for (int r = 0; r < R; ++r)
+    if (rows[r].selected != nullptr)
+      ForUnselected(rows[r].selected + hidden / kBlockKeys, RoundUp(limits[r], kBlockKeys),
+                    [&](int64_t j) { scores[r * lds + j] = -INFINITY; });
   float inv_sum[R];
   for (int r = 0; r < R; ++r) {
     float max, sum;
@@ -249,11 +261,15 @@ inline void AttendBackwardTile(const AttentionBackwardRow<T>* rows, AttentionBac
       StoreWoven(ds + at, dsr[i * kStep], dsr[i * kStep + kStep - 1]);
     }
   }
-  for (int r = 0; r < R; ++r)
-    for (int64_t j = 0; j < rows[r].first - hidden; ++j) {
+  for (int r = 0; r < R; ++r) {
+    const auto hide = [&](int64_t j) {
       const int64_t at = (r / kStep * lds + j) * kStep + r % kStep;
       p[at] = ds[at] = ds_of_keys[r * lds + j] = FromFloat<T>(0.0f);
-    }
+    };
+    for (int64_t j = 0; j < rows[r].first - hidden; ++j) hide(j);
+    if (rows[r].selected != nullptr)
+      ForUnselected(rows[r].selected + hidden / kBlockKeys, RoundUp(limits[r], kBlockKeys), hide);
+  }
   for (int64_t d0 = 0; d0 < dp; d0 += kLanes) {
     Vec dq[R];
     for (int r = 0; r < R; ++r) dq[r] = Zero();

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -11,11 +13,13 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/log_softmax.h>
+#include <ATen/ops/relu.h>
 #include <ATen/ops/rms_norm.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/topk.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "rft/tensor/checkpoint.h"
@@ -248,7 +252,7 @@ TopTokens TopLogprobs(const at::Tensor& hidden, const Weight& head, int64_t k, d
 }
 
 at::Tensor Attend(const at::Tensor& qkv, const std::vector<PackedSequence>& sequences,
-                  const HeadLayout& layout, double scale) {
+                  const HeadLayout& layout, const std::vector<at::Tensor>& visible, double scale) {
   const int64_t d = layout.head_dim, q = layout.num_heads * d, kv = layout.num_kv_heads * d;
   std::vector<int64_t> counts;
   int64_t begin = 0;
@@ -266,8 +270,11 @@ at::Tensor Attend(const at::Tensor& qkv, const std::vector<PackedSequence>& sequ
     at::Tensor keys = runs[i].narrow(1, q, 2 * kv);
     if (s.prefix_count > 0)
       keys = at::cat({runs[first].narrow(0, 0, s.prefix_count).narrow(1, q, 2 * kv), keys}, 0);
-    const bool plain = s.prefix_count == 0 && (layout.window == 0 || layout.window >= s.count);
-    const auto mask = plain ? std::nullopt : std::make_optional(Visible(s, layout, qkv.options()));
+    const bool chosen = !visible.empty() && visible[i].defined();
+    const bool plain =
+        !chosen && s.prefix_count == 0 && (layout.window == 0 || layout.window >= s.count);
+    std::optional<at::Tensor> mask;
+    if (!plain) mask = chosen ? visible[i] : Visible(s, layout, qkv.options());
     // Which kernels take groups of heads: torch's documentation of enable_gqa.
     const bool grouped = plain && qkv.scalar_type() == at::kBFloat16;
     const int64_t times = grouped ? 1 : layout.num_heads / layout.num_kv_heads;
@@ -279,6 +286,35 @@ at::Tensor Attend(const at::Tensor& qkv, const std::vector<PackedSequence>& sequ
     attended.push_back(out.squeeze(0).transpose(0, 1).reshape({s.count, q}));
   }
   return at::cat(attended, 0);
+}
+
+std::vector<at::Tensor> SelectKeys(const at::Tensor& keys_TD, const Indexer::Queries& queries,
+                                   const Indexer& indexer,
+                                   const std::vector<PackedSequence>& sequences) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> visible;
+  for (const PackedSequence& s : sequences) {
+    const int64_t num_keys = s.prefix_count + s.count;
+    if (num_keys <= indexer.top_k) {
+      visible.emplace_back();
+      continue;
+    }
+    const at::Tensor keys = at::cat({keys_TD.narrow(0, s.prefix_begin, s.prefix_count),
+                                     keys_TD.narrow(0, s.begin, s.count)},
+                                    0)
+                                .to(at::kFloat);
+    const at::Tensor q = queries.q_TX.narrow(0, s.begin, s.count).to(at::kFloat),
+                     weights = queries.weights_TH.narrow(0, s.begin, s.count);
+    at::Tensor scores = at::zeros({s.count, num_keys}, keys.options());
+    for (int64_t h = 0; h < indexer.heads; ++h)  // one at a time: [count, keys] is large enough
+      scores = scores + at::relu(q.narrow(1, h * indexer.dim, indexer.dim).matmul(keys.t())) *
+                            weights.narrow(1, h, 1);
+    const at::Tensor before = Visible(s, HeadLayout{}, keys.options());
+    scores = scores.masked_fill(before.logical_not(), -std::numeric_limits<double>::infinity());
+    const at::Tensor best = std::get<1>(at::topk(scores, indexer.top_k, 1));
+    visible.push_back(at::zeros_like(before).scatter(1, best, true).logical_and(before));
+  }
+  return visible;
 }
 
 at::Tensor AddLowRank(const at::Tensor& y, const at::Tensor& x, const LowRank& adapter,

@@ -43,9 +43,13 @@ TopTokens TopLogprobs(const at::Tensor& hidden_NH, const Weight& head, int64_t k
 // One scaled_dot_product_attention per run. Torch chooses its kernel: a run without a prefix or a window needs no mask, so that a
 // flash kernel can take it in bf16; the others have one, for the memory-efficient kernel, which, as in float32, wants a key head for
 // every query head: keys and values are repeated for it. None of these makes a matrix of scores. Any scale and head width will
-// do; values are as wide as keys (latent attention pads them).
+// do; values are as wide as keys (latent attention pads them). `visible`: of SelectedKeys; may be empty.
 at::Tensor Attend(const at::Tensor& qkv_TX, const std::vector<PackedSequence>& sequences,
-                  const HeadLayout& layout, double scale);
+                  const HeadLayout& layout, const std::vector<at::Tensor>& visible, double scale);
+// SelectedKeys::visible of each run. Of equal scores any.
+std::vector<at::Tensor> SelectKeys(const at::Tensor& keys_TD, const Indexer::Queries& queries,
+                                   const Indexer& indexer,
+                                   const std::vector<PackedSequence>& sequences);
 // Both return a new tensor. Dropout's mask is made on the CPU, the same as there.
 at::Tensor AddLowRank(const at::Tensor& y_TN, const at::Tensor& x_TK, const LowRank& adapter,
                       const LowRankDropout* dropout);

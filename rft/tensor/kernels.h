@@ -43,6 +43,8 @@ struct AttentionRow {
   float* max;         // out, may be null: max of the scaled scores
   float* sum;         // out, may be null: sum of exp(score - max)
   int64_t first = 0;  // keys before it are hidden (sliding windows)
+  const uint16_t* selected =
+      nullptr;  // visible keys only where bit j % 16 of word j / 16 is set; null: all
 };
 
 inline constexpr int kAttendBackwardTile = 8;  // query vectors that share a pass, at most
@@ -68,6 +70,7 @@ struct AttentionBackwardRow {
   int64_t limit;
   float* dq;          // [dp], overwritten
   int64_t first = 0;  // as in AttentionRow
+  const uint16_t* selected = nullptr;
 };
 
 template <typename T>
@@ -118,6 +121,9 @@ struct TypedKernels {
   // scores' gradients are rounded to T before they meet keys, queries and values.
   void (*attend_backward)(const AttentionBackwardRow<T>* rows, int64_t num_rows,
                           const AttentionBackwardArgs<T>& args);
+  // One token's scores of the keys in `num_blocks` K blocks: sum over heads of weights[h] max(q[h] . k, 0). q: [heads][dim], dim even.
+  void (*index_scores)(const T* q, const float* weights, int64_t heads, int64_t dim,
+                       const T* const* k_blocks, int64_t num_blocks, float* scores);
   // d(loss)/d(logits) of one row: out = g * (softmax(logits * inv_temperature) - onehot(target)) * inv_temperature.
   void (*softmax_gradient)(const float* logits, int64_t n, float inv_temperature, float log_sum_exp,
                            int64_t target, float g, T* out);

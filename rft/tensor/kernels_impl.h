@@ -4,6 +4,7 @@
 #include "rft/tensor/attention_impl.h"
 #include "rft/tensor/gemm_impl.h"
 #include "rft/tensor/gemm_int8_impl.h"
+#include "rft/tensor/index_scores_impl.h"
 #include "rft/tensor/kernels.h"
 #include "rft/tensor/pack_impl.h"
 #include "rft/tensor/rowwise_impl.h"
@@ -32,6 +33,7 @@ TypedKernels<T> MakeTyped() {
   k.transpose = Transpose<T>;
   k.attend = Attend<T>;
   k.attend_backward = AttendBackward<T>;
+  k.index_scores = IndexScores<T>;
   k.softmax_gradient = SoftmaxGradient<T>;
   return k;
 }

@@ -89,6 +89,12 @@ struct Sizes {
     return c * adapter->config().rank * static_cast<int64_t>(adapter->targets().size()) /
            config.num_layers;
   }
+  // Which keys each token attends to: a bit each; bytes on another device. Kept whether or not the layer is computed again.
+  int64_t Selection(int64_t layer, int64_t longest) const {
+    if (!config.indexer || !config.indexer->choosing[layer] || longest <= config.indexer->top_k)
+      return 0;
+    return elsewhere ? longest : (longest + kBlockKeys - 1) / kBlockKeys * 2;
+  }
   int64_t Layer(int64_t layer) const {
     return AttentionHalf() + (sparse(layer) ? SparseHalf() : DenseHalf()) + AdapterPart();
   }
@@ -170,7 +176,7 @@ MicroBatchMemory MemoryOfMicroBatch(const CausalLm& model, const LoraAdapter* ad
         shape.checkpoint_every > 0 && l % shape.checkpoint_every == 0 && !s.sparse(l);
     peak = std::max(peak,
                     shape.tokens * (kept + s.Layer(l)) + LayerWorkspace(s, shape.tokens, frozen));
-    kept += again ? kFloat * s.h : s.Layer(l);
+    kept += (again ? kFloat * s.h : s.Layer(l)) + s.Selection(l, shape.longest_row);
   }
   // The last residual and norm, ids and positions; then the predictions' hidden states and statistics.
   memory.activations = shape.tokens * (kept + kFloat * s.h + kFloat + s.c * s.h) +
@@ -179,14 +185,18 @@ MicroBatchMemory MemoryOfMicroBatch(const CausalLm& model, const LoraAdapter* ad
   peak = std::max(peak, memory.activations + HeadWorkspace(s, shape, frozen));
   memory.workspace = peak - memory.activations;
   if (!s.elsewhere) memory.workspace += AttentionWorkspace(s, shape.longest_row);
+  // The indexer's queries and keys, and its keys in blocks.
+  if (const auto& indexer = s.config.indexer; indexer && shape.longest_row > indexer->top_k)
+    memory.workspace += shape.tokens * s.c * (indexer->heads + 2) * indexer->dim;
   return memory;
 }
 
 int64_t PackedBytes(const CausalLm& model) {
   const Sizes s(model, nullptr);
   int64_t matrices = 0;
-  for (const Parameter& p : model.parameters().all())
-    if (p.value.dim() > 1) matrices += p.value.numel();
+  for (const auto* kind : {&model.parameters().all(), &model.parameters().buffers()})
+    for (const Parameter& p : *kind)
+      if (p.value.dim() > 1) matrices += p.value.numel();
   // The embedding table is copied; where the head is tied it is packed from the same values once more.
   // On another device both are one matrix.
   if (s.config.tie_word_embeddings && !s.elsewhere) matrices += s.v * s.h;

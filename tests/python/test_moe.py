@@ -29,6 +29,8 @@ LATENT: dict[str, Any] = {
     "moe_intermediate_size": 32, "n_routed_experts": 12, "n_shared_experts": 1, "first_k_dense_replace": 1, "n_group": 4, "topk_group": 2,
     "num_key_value_heads": 4, "head_dim": 8, "q_lora_rank": 28, "kv_lora_rank": 20, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8,
     "v_head_dim": 14}
+# So many heads that no key's score is 0: of equal scores transformers keeps any, depending on what is padded to the text.
+SELECTED: dict[str, Any] = LATENT | {"index_topk": 8, "index_n_heads": 24, "index_head_dim": 16}
 YARN: dict[str, Any] = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "mscale": 1.0, "mscale_all_dim": 0.7, "beta_fast": 32.0,
                         "beta_slow": 1.0, "original_max_position_embeddings": 32}
 # One family per kind of router. Architecture, and what its config says beyond DIMS.
@@ -43,6 +45,8 @@ ROUTERS: dict[str, tuple[str, dict[str, Any]]] = {
     "sigmoid-bias-groups-shared": ("Glm4Moe", SIGMOID | {"n_group": 4, "topk_group": 2}),
     "sigmoid-latent": ("DeepseekV3", LATENT | {"rope_parameters": YARN}),
     "sigmoid-latent-keys": ("Glm4MoeLite", LATENT | {"q_lora_rank": None, "rope_interleave": False, "v_head_dim": 20}),
+    "sigmoid-selected-keys": ("DeepseekV32", SELECTED | {"rope_parameters": YARN}),
+    "sigmoid-selected-keys-shared": ("GlmMoeDsa", SELECTED | {"indexer_types": ["full", "shared", "full"]}),
     "sigmoid-bias": ("MiniMaxM2", {"num_local_experts": 10, "rotary_dim": 12}),
 }
 
@@ -56,6 +60,8 @@ def make_reference(name: str, folder: Path, **changes: Any) -> torch.nn.Module:
     for tensor_name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if "correction_bias" in tensor_name:
             tensor.data.uniform_(-0.2, 0.2)
+        elif "indexer.k_norm" in tensor_name:
+            tensor.data.uniform_(0.5, 1.0)
         elif tensor.dim() > 1:
             tensor.data.normal_(0.0, 0.15)
     model.save_pretrained(folder)
@@ -79,7 +85,8 @@ def test_logits_and_gradients_of_every_router_equal_those_of_transformers(pair: 
         want = logprobs_of(reference, ids)
         np.testing.assert_allclose(got[1:], want.detach().numpy(), atol=1e-4)
         (-want.sum()).backward()
-    wanted = by_checkpoint_name({name: p.grad for name, p in reference.named_parameters()})
+    # an indexer gets no gradient, and is no parameter here
+    wanted = by_checkpoint_name({name: p.grad for name, p in reference.named_parameters() if p.grad is not None})
     compared = 0
     for name in model.parameter_names():
         plain = name.replace("block_sparse_moe", "mlp").replace(".w1.", ".gate_proj.").replace(".w3.", ".up_proj.").replace(".w2.", ".down_proj.")
@@ -216,6 +223,20 @@ def test_a_replay_of_the_routers_own_choice_changes_nothing(tmp_path: Path) -> N
     assert all(np.array_equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
+def test_layers_that_are_computed_again_attend_to_the_same_keys(tmp_path: Path) -> None:
+    make_reference("sigmoid-selected-keys-shared", tmp_path, first_k_dense_replace=2)  # one that chooses, one that shares
+    model = rft.Model.load(str(tmp_path), dtype="bf16")
+    prompt, gradients = ids_of(96, 30, 11), []
+    rows = [datum(prompt + ids_of(96, n, 12 + n)) for n in (9, 21)]  # in training, too, their prefix is computed once
+    for every in (0, 1):
+        trainer = EXTENSION.Trainer(model, checkpoint_every=every)
+        trainer.forward_backward(rows, loss="cross-entropy")
+        gradients.append([trainer.gradient(name).copy() for name in model.parameter_names()])
+        trainer.zero_grad()
+    different = [name for name, a, b in zip(model.parameter_names(), *gradients, strict=True) if not np.array_equal(a, b)]
+    assert not different and np.abs(gradients[0][0]).max() > 0
+
+
 def test_the_auxiliary_losses_have_the_gradient_of_transformers(tmp_path: Path) -> None:
     from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 
@@ -258,5 +279,18 @@ def test_wrong_routes_are_refused_by_name(tmp_path: Path) -> None:
 def test_an_impossible_router_is_refused(key: str, value: Any, message: str) -> None:
     config = {**DIMS, "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 10,
               "moe_intermediate_size": 32, key: value}
+    with pytest.raises(rft.ConfigError, match=message):
+        rft.Model.create(json.dumps(config))
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"index_topk": None}, "index_topk: missing"),
+    ({"index_head_dim": 6}, "index_head_dim: must be even, and qk_rope_head_dim or more"),
+    ({"q_lora_rank": None}, "q_lora_rank: missing: the indexer's queries"),
+    ({"indexer_types": ["full", "shared"]}, "indexer_types: must name a type for each layer"),
+    ({"indexer_types": ["full", "full", "some"]}, "indexer_types: supported are full and shared"),
+    ({"index_topk_pattern": "SFF"}, "index_topk_pattern: the first layer must be full")])
+def test_an_impossible_indexer_is_refused(changes: dict[str, Any], message: str) -> None:
+    config = {**DIMS, **SELECTED, "architectures": ["GlmMoeDsaForCausalLM"], "model_type": "glm_moe_dsa", **changes}
     with pytest.raises(rft.ConfigError, match=message):
         rft.Model.create(json.dumps(config))

@@ -29,7 +29,8 @@ def trained(model: Any, **config: Any) -> tuple[Any, Any]:
     return adapter, trainer
 
 
-@pytest.mark.parametrize("router", ["softmax-renormalised", "sigmoid-bias-groups-shared", "softmax-gated-shared", "sigmoid-latent"])
+@pytest.mark.parametrize("router", ["softmax-renormalised", "sigmoid-bias-groups-shared", "softmax-gated-shared", "sigmoid-latent",
+                                    "sigmoid-selected-keys"])
 def test_an_adapters_gradients_are_those_of_the_merged_weights(router: str, tmp_path: Path) -> None:
     make_reference(router, tmp_path)
     model = rft.Model.load(str(tmp_path), dtype="fp32")
@@ -46,7 +47,8 @@ def test_an_adapters_gradients_are_those_of_the_merged_weights(router: str, tmp_
     names = [name for name in adapter.parameter_names() if name.endswith("lora_A.weight")]
     modules = {part for name in names for part in name.split(".")}
     assert {"experts", "gate"} <= modules
-    assert ({"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"} <= modules) == (router == "sigmoid-latent")
+    assert ({"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"} <= modules) == (router in ("sigmoid-latent", "sigmoid-selected-keys"))
+    assert "indexer" not in modules
     for name in names:  # W = W0 + 2 B A
         a, b = (torch.from_numpy(adapter.parameter(name.replace("lora_A", kind))) for kind in ("lora_A", "lora_B"))
         dw = whole[name.removeprefix("base_model.model.").replace(".lora_A", "")]

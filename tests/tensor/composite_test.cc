@@ -116,13 +116,23 @@ at::Tensor Rotated(Setting& s, std::vector<int64_t> norm_widths, int64_t rotated
                           angles.sin());
 }
 
-at::Tensor Attended(Setting& s, int64_t window) {
+// top_k: keys that a token may see; 0: all.
+at::Tensor Attended(Setting& s, int64_t window, int64_t top_k = 0) {
   HeadLayout layout = kHeads;
   layout.window = window;
   PackedAttention attention({{.begin = 0, .count = 7},  // the prompt of the next two, and more
                              {.begin = 7, .count = 3, .prefix_count = 5},
                              {.begin = 10, .count = 4, .prefix_count = 5},
                              {.begin = 14, .count = 6, .group = 1}});
+  const auto random = [&](int64_t width, uint64_t seed, at::ScalarType dtype) {
+    return RandomTensor({20, width}, seed).to(dtype).to(s.device);
+  };
+  if (top_k > 0)
+    attention.Select(0,
+                     {8, 6, top_k, [&] { return random(6, 21, s.dtype); },
+                      [&] {
+                        return Indexer::Queries{random(48, 22, s.dtype), random(8, 23, at::kFloat)};
+                      }});
   return attention.Attend(0, s.Activation(0), layout, 0.4);
 }
 
@@ -212,6 +222,7 @@ const std::vector<Operation>& Operations() {
        }},
       {"Attend", {{20, 48}}, [](Setting& s) { return Attended(s, 0); }},
       {"AttendToAWindow", {{20, 48}}, [](Setting& s) { return Attended(s, 4); }},
+      {"AttendToSelectedKeys", {{20, 48}}, [](Setting& s) { return Attended(s, 0, 3); }},
       {"ExpertsAdd",
        {{5, 10}, {5, 2}, {5, 10}},
        [](Setting& s) {

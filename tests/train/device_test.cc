@@ -145,6 +145,17 @@ constexpr char kDeepseek[] =
   "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 10, "max_position_embeddings": 256,
   "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu", "attention_bias": false,
   "tie_word_embeddings": false, "initializer_range": 0.2, "eos_token_id": 257})";
+// Attention to selected keys; layer 1 attends to what layer 0 chose.
+constexpr char kGlm5[] =
+    R"({"architectures": ["GlmMoeDsaForCausalLM"], "model_type": "glm_moe_dsa", "vocab_size": 258,
+  "hidden_size": 32, "intermediate_size": 56, "moe_intermediate_size": 40, "num_hidden_layers": 3,
+  "num_attention_heads": 4, "num_key_value_heads": 4, "n_routed_experts": 8, "num_experts_per_tok": 3,
+  "n_shared_experts": 1, "routed_scaling_factor": 2.5, "norm_topk_prob": true,
+  "first_k_dense_replace": 1, "q_lora_rank": 24, "kv_lora_rank": 16, "qk_nope_head_dim": 12,
+  "qk_rope_head_dim": 8, "v_head_dim": 10, "index_topk": 6, "index_n_heads": 8, "index_head_dim": 16,
+  "indexer_types": ["full", "shared", "full"], "max_position_embeddings": 256, "rms_norm_eps": 1e-6,
+  "rope_theta": 10000.0, "hidden_act": "silu", "attention_bias": false,
+  "tie_word_embeddings": false, "initializer_range": 0.2, "eos_token_id": 257})";
 // A shared expert with a gate of its own.
 constexpr char kQwen2Moe[] =
     R"({"architectures": ["Qwen2MoeForCausalLM"], "model_type": "qwen2_moe", "vocab_size": 258,
@@ -156,6 +167,10 @@ constexpr char kQwen2Moe[] =
 
 const Setup kSetups[] = {
     {.name = "Deepseek", .family = {}, .options = {}, .config = kDeepseek},
+    {.name = "SelectedKeys",
+     .family = {},
+     .options = {.token_budget = 100, .checkpoint_every = 1},
+     .config = kGlm5},
     {.name = "GatedSharedExpert", .family = {}, .options = {}, .config = kQwen2Moe},
     {"Llama", Family::kLlama, {.token_budget = 100}},
     {"Qwen3", Family::kQwen3, {.temperature = 0.7}},

@@ -41,6 +41,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
                     "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 12,
                     "rope_scaling": {"type": "yarn", "factor": 8, "mscale": 1.0, "mscale_all_dim": 0.7, "beta_fast": 32,
                                      "beta_slow": 1, "original_max_position_embeddings": 64}},
+    "glm_moe_dsa": {"architectures": ["GlmMoeDsaForCausalLM"], "model_type": "glm_moe_dsa", "tie_word_embeddings": False,
+                    "num_hidden_layers": 3, "first_k_dense_replace": 1, "num_key_value_heads": 4, "moe_intermediate_size": 40,
+                    "n_routed_experts": 12, "n_shared_experts": 1, "num_experts_per_tok": 3, "norm_topk_prob": True,
+                    "routed_scaling_factor": 2.5, "q_lora_rank": 28, "kv_lora_rank": 20, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8,
+                    "v_head_dim": 12, "index_topk": 21, "index_n_heads": 8, "index_head_dim": 16,
+                    "indexer_types": ["full", "shared", "full"]},
 }
 NUM_REQUESTS, MAX_PROMPT, MAX_NEW = 64, 96, 32
 
