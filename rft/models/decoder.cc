@@ -295,7 +295,9 @@ at::Tensor Decoder::Attention(size_t l, const LayerParameters& p, const ModelWei
                               const at::Tensor& positions_T, AttentionContext& attention) const {
   const double eps = config_.rms_norm_eps;
   const ops::HeadNorm head_norm{w.q_norm_D, w.k_norm_D, p.q_norm, p.k_norm, eps};
-  at::Tensor qkv = LoraNormLinear(in_TH, w.input_norm_H, p.input_norm, eps, w.qkv, weights);
+  at::Tensor residual_TH;
+  at::Tensor qkv =
+      LoraNormLinear(in_TH, w.input_norm_H, p.input_norm, eps, w.qkv, weights, &residual_TH);
   at::Tensor q_latent_TR;
   if (config_.latent) qkv = ExpandLatent(config_, p.latent, w.latent, qkv, weights, &q_latent_TR);
   if (p.indexer.q) SelectKeys(l, w, in_TH, q_latent_TR, positions_T, attention);
@@ -306,7 +308,7 @@ at::Tensor Decoder::Attention(size_t l, const LayerParameters& p, const ModelWei
                                       : 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
   at::Tensor attended = attention.Attend(static_cast<int64_t>(l), qkv, layout, scale);
   if (config_.latent) attended = TakeValues(*config_.latent, attended);
-  return LoraLinearAdd(attended, w.output, in_TH, weights);
+  return LoraLinearAdd(attended, w.output, residual_TH, weights);
 }
 
 void Decoder::SelectKeys(size_t l, const ModelWeights::Layer& w, const at::Tensor& in_TH,
@@ -334,17 +336,20 @@ at::Tensor Decoder::FeedForward(const LayerParameters& p, const ModelWeights& we
                                 const ModelWeights::Layer& w, at::Tensor x_TH, int64_t sparse_index,
                                 Routing* routing) const {
   const double eps = config_.rms_norm_eps;
-  if (!p.sparse)
-    return LoraSwiGluLinearAdd(
-        LoraNormLinear(x_TH, w.post_norm_H, p.post_norm, eps, w.gate_up, weights), w.down, x_TH,
-        weights);
-  const at::Tensor h_TH = ops::RmsNorm(x_TH, w.post_norm_H, p.post_norm, eps, dtype_);
+  at::Tensor residual_TH;
+  if (!p.sparse) {
+    const at::Tensor gate_up =
+        LoraNormLinear(x_TH, w.post_norm_H, p.post_norm, eps, w.gate_up, weights, &residual_TH);
+    return LoraSwiGluLinearAdd(gate_up, w.down, residual_TH, weights);
+  }
+  const at::Tensor h_TH = ops::RmsNorm(x_TH, w.post_norm_H, p.post_norm, eps, dtype_, &residual_TH);
+  x_TH = residual_TH;
   if (p.gate && !p.shared_gate)
     x_TH = LoraSwiGluLinearAdd(LoraLinear(h_TH, w.gate_up, weights), w.down, x_TH, weights);
   if (p.shared_gate) {
     const at::Tensor only_T1 = at::zeros({h_TH.size(0), 1}, at::kInt);
     const at::Tensor gate_T1 = ops::GateWeights(
-        ops::Linear(h_TH.to(at::kFloat), w.shared_gate).cpu(), only_T1, kSharedGate);
+        ops::Linear(ops::AsFloat(h_TH), w.shared_gate).cpu(), only_T1, kSharedGate);
     x_TH = LoraExpertsAdd(h_TH, only_T1, gate_T1, w.gated_shared, x_TH, weights);
   }
   return Experts(weights, w, h_TH, x_TH, sparse_index, routing);
@@ -355,7 +360,7 @@ at::Tensor Decoder::Experts(const ModelWeights& weights, const ModelWeights::Lay
                             Routing* routing) const {
   const RouterConfig& router = config_.moe->router;
   // Experts are chosen, replayed and counted on the CPU whatever the model's device.
-  const at::Tensor logits_TE = LoraLinear(h_TH.to(at::kFloat), w.router, weights).cpu();
+  const at::Tensor logits_TE = LoraLinear(ops::AsFloat(h_TH), w.router, weights).cpu();
   const at::Tensor experts_TK = ChooseOrReplay(logits_TE.detach(), w.correction_bias_E, router,
                                                sparse_index, num_sparse_layers(), routing);
   const at::Tensor weights_TK =

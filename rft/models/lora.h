@@ -128,9 +128,10 @@ at::Tensor LoraEmbedding(const at::Tensor& ids_T, Parameter* table, const ModelW
 at::Tensor LoraLinear(const at::Tensor& x_TK, const Weight& weight, const ModelWeights& weights);
 at::Tensor LoraLinearAdd(const at::Tensor& x_TK, const Weight& weight,
                          const at::Tensor& residual_TN, const ModelWeights& weights);
-// LoraLinear of ops::RmsNorm(x), LoraLinearAdd of ops::SwiGlu(gate_up).
+// LoraLinear of ops::RmsNorm(x), `residual_TH` as there; LoraLinearAdd of ops::SwiGlu(gate_up).
 at::Tensor LoraNormLinear(const at::Tensor& x_TH, const at::Tensor& norm_H, Parameter* parameter,
-                          double eps, const Weight& weight, const ModelWeights& weights);
+                          double eps, const Weight& weight, const ModelWeights& weights,
+                          at::Tensor* residual_TH = nullptr);
 at::Tensor LoraSwiGluLinearAdd(const at::Tensor& gate_up_T2I, const Weight& weight,
                                const at::Tensor& residual_TN, const ModelWeights& weights);
 // The same in place of ops::ExpertsAdd.

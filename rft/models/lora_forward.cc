@@ -95,10 +95,12 @@ at::Tensor LoraLinearAdd(const at::Tensor& x_TK, const Weight& weight,
 }
 
 at::Tensor LoraNormLinear(const at::Tensor& x_TH, const at::Tensor& norm_H, Parameter* parameter,
-                          double eps, const Weight& weight, const ModelWeights& weights) {
-  if (!IsAdapted(weight, weights)) return ops::NormLinear(x_TH, norm_H, parameter, eps, weight);
-  return LoraLinear(ops::RmsNorm(x_TH, norm_H, parameter, eps, weight.compute_dtype()), weight,
-                    weights);
+                          double eps, const Weight& weight, const ModelWeights& weights,
+                          at::Tensor* residual_TH) {
+  if (!IsAdapted(weight, weights))
+    return ops::NormLinear(x_TH, norm_H, parameter, eps, weight, residual_TH);
+  return LoraLinear(ops::RmsNorm(x_TH, norm_H, parameter, eps, weight.compute_dtype(), residual_TH),
+                    weight, weights);
 }
 
 at::Tensor LoraSwiGluLinearAdd(const at::Tensor& gate_up_T2I, const Weight& weight,

@@ -26,11 +26,13 @@ struct BackwardBuffers {
   std::vector<AttentionBackwardRow<T>> rows;
 };
 
-// A row of head_dim values, padded with zeros to dp.
+// A row of head_dim values, padded with zeros to dp: where it lies, or else copied to `to`.
 template <typename T>
-void CopyPadded(const T* from, const Columns& c, T* to) {
+const T* Padded(const T* from, const Columns& c, T* to) {
+  if (c.d == c.dp) return from;
   std::copy_n(from, c.d, to);
   std::fill(to + c.d, to + c.dp, T{});
+  return to;
 }
 
 }  // namespace
@@ -78,12 +80,12 @@ void AttendGroupBackward(const AttentionSaved<T>& saved, const T* dout,
         const int64_t token = s.begin + t, head = kv_head * c.heads_per_kv + h,
                       at = b.rows.size() * c.dp;
         const int64_t position = token * layout.num_heads * c.d + head * c.d;
-        CopyPadded(qkv + token * c.width + c.q(kv_head, h), c, b.q.get() + at);
-        CopyPadded(dout + position, c, b.dout.get() + at);
+        const T* q = Padded(qkv + token * c.width + c.q(kv_head, h), c, b.q.get() + at);
+        const T* own_dout = Padded(dout + position, c, b.dout.get() + at);
         const float delta = kernels.dot(dout + position, out + position, c.d);
         const int64_t stat = token * layout.num_heads + head, limit = s.prefix_count + t + 1;
-        b.rows.push_back({b.q.get() + at, b.dout.get() + at, delta, saved.max[stat],
-                          saved.sum[stat], limit, b.dq.get() + at, layout.FirstKey(limit - 1),
+        b.rows.push_back({q, own_dout, delta, saved.max[stat], saved.sum[stat], limit,
+                          b.dq.get() + at, layout.FirstKey(limit - 1),
                           saved.selected->Of(token, limit)});
       }
     AttentionBackwardArgs<T> args;

@@ -301,7 +301,10 @@ void AttendBackward(const AttentionBackwardRow<T>* rows, int64_t num_rows,
                     const AttentionBackwardArgs<T>& args) {
   for (; num_rows >= kBackwardTile; num_rows -= kBackwardTile, rows += kBackwardTile)
     AttendBackwardTile<kBackwardTile>(rows, args);
-  for (; num_rows >= 1; --num_rows, ++rows) AttendBackwardTile<1>(rows, args);
+  const int64_t pairs = num_rows / 2;
+  WithRows<kBackwardTile / 2 - 1>(
+      pairs, [&](auto n) { AttendBackwardTile<2 * decltype(n)::value>(rows, args); });
+  if (num_rows % 2 != 0) AttendBackwardTile<1>(rows + 2 * pairs, args);
 }
 
 }  // namespace

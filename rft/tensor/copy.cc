@@ -1,7 +1,5 @@
 #include "rft/tensor/copy.h"
 
-#include <cstring>
-
 #include <ATen/ops/empty_like.h>
 
 #include "rft/tensor/dispatch.h"
@@ -9,16 +7,6 @@
 #include "rft/tensor/parallel.h"
 
 namespace rft {
-
-at::Tensor Clone(const at::Tensor& x) {
-  if (!x.is_cpu()) return x.clone();
-  at::Tensor copy = at::empty_like(x);
-  const auto bytes = static_cast<int64_t>(x.nbytes());
-  ParallelFor(bytes, kMinParallelWork, [&](int64_t begin, int64_t end) {
-    std::memcpy(Data<char>(copy) + begin, Data<char>(x) + begin, end - begin);
-  });
-  return copy;
-}
 
 at::Tensor Convert(const at::Tensor& x, at::ScalarType dtype) {
   if (x.scalar_type() == dtype || !x.is_cpu()) return x.to(dtype);

@@ -5,9 +5,6 @@
 
 namespace rft {
 
-// A new contiguous tensor of x's values. x: contiguous, of any dtype.
-at::Tensor Clone(const at::Tensor& x);
-
 // x rounded or widened to `dtype`; x itself where it has it. Both float32 or bfloat16, contiguous.
 at::Tensor Convert(const at::Tensor& x, at::ScalarType dtype);
 

@@ -41,15 +41,15 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// rows[p] = x[token[p]]
+// rows[p] = x[token[first + p]] of `count` pairs.
 template <typename T>
-at::Tensor GatherRows(const at::Tensor& x, const Grouping& g) {
+at::Tensor GatherRows(const at::Tensor& x, const Grouping& g, int64_t first, int64_t count) {
   const int64_t h = x.size(1);
-  at::Tensor rows = at::empty({g.pairs(), h}, x.options());
+  at::Tensor rows = at::empty({count, h}, x.options());
   const T* from = Data<T>(x);
-  const auto* token = Data<int32_t>(g.token_P);
+  const auto* token = Data<int32_t>(g.token_P) + first;
   T* to = Data<T>(rows);
-  ParallelFor(g.pairs(), GrainFor(h), [&](int64_t begin, int64_t end) {
+  ParallelFor(count, GrainFor(h), [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p)
       std::memcpy(to + p * h, from + token[p] * h, h * sizeof(T));
   });
@@ -97,37 +97,22 @@ ExpertMatrices<T> Transposed(const std::vector<Weight>& weights, const Grouping&
   return m;
 }
 
-// Adds each expert's dy^T x to its gradients. One thread per expert while there are experts enough for all threads.
-void AccumulateGradients(const at::Tensor& x, const at::Tensor& dy,
-                         const std::vector<Weight>& weights, const Grouping& g) {
-  const auto num = static_cast<int64_t>(weights.size());
-  auto one = [&](int64_t e) {
-    if (g.count(e) == 0) return;
-    AccumulateWeightGradient(x.narrow(0, g.begin(e), g.count(e)),
-                             dy.narrow(0, g.begin(e), g.count(e)), weights[e]);
-  };
-  if (num >= 2 * NumThreads())
-    ParallelTasks(num, g.pairs() * weights[0].n * weights[0].k, one);
-  else
-    for (int64_t e = 0; e < num; ++e) one(e);
-}
-
-// residual += the experts' outputs; returns [gate | up] of the pairs.
+// y = residual + the experts' outputs; returns [gate | up] of the pairs. y may be the residual.
 at::Tensor AddInto(const at::Tensor& x, const at::Tensor& gate_weights, const Grouping& g,
                    const ExpertWeights& weights, const PairAdapters& adapters,
-                   const at::Tensor& residual) {
+                   const at::Tensor& residual, const at::Tensor& y) {
   at::Tensor gate_up = at::empty({g.pairs(), weights.gate_up[0].n}, x.options());
   const std::vector<float> pair_weights = PairWeights(gate_weights, g);
   DispatchFloat(x.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const at::Tensor rows = GatherRows<T>(x, g);
-    GroupedGemm(Data<T>(rows), Matrices<T>(weights.gate_up, g), Data<T>(gate_up));
-    adapters.GateUp(rows, gate_up);
+    const auto* token = Data<int32_t>(g.token_P);
+    GroupedGemm(Data<T>(x), Matrices<T>(weights.gate_up, g), Data<T>(gate_up), token);
+    if (adapters.adapts_gate_up()) adapters.GateUp(GatherRows<T>(x, g, 0, g.pairs()), gate_up);
     const at::Tensor activation = SwiGlu(gate_up);
-    GroupedGemmAdd(Data<T>(activation), Matrices<T>(weights.down, g), Data<int32_t>(g.token_P),
-                   pair_weights.data(), x.size(0), Data<float>(residual));
+    GroupedGemmAdd(Data<T>(activation), Matrices<T>(weights.down, g), token, pair_weights.data(),
+                   x.size(0), Data<float>(residual), Data<float>(y));
     if (const at::Tensor delta = adapters.Down(activation); delta.defined())
-      adapters.Scatter(delta, pair_weights.data(), residual);
+      adapters.Scatter(delta, pair_weights.data(), y);
   });
   return gate_up;
 }
@@ -143,7 +128,6 @@ DownGradients AdapterDownBackward(const at::Tensor& gate_up, const at::Tensor& d
                                   const std::vector<float>& pair_weights,
                                   const PairAdapters& adapters) {
   DownGradients result;
-  if (!adapters.adapts_down()) return result;
   const int64_t pairs = dy.size(0), h = dy.size(1);
   const at::Tensor activation = SwiGlu(gate_up), delta = adapters.Down(activation),
                    weighted = at::empty_like(dy);
@@ -179,51 +163,55 @@ Gradients BackwardOf(const at::Tensor& x, const at::Tensor& gate_weights, const 
   const auto& kernels = GetKernels().typed<T>();
   const at::ScalarType dtype = x.scalar_type();
   std::vector<at::Tensor> packed;
-  at::Tensor dy = at::empty({pairs, h}, x.options());
-  const float* of_token = Data<float>(dout);
+  const at::Tensor dy = Convert(dout, dtype);  // by token
   const auto* token = Data<int32_t>(g.token_P);
-  T* of_pair = Data<T>(dy);
-  ParallelFor(pairs, GrainFor(h), [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p)
-      kernels.from_float(of_token + token[p] * h, h, of_pair + p * h);
-  });
   at::Tensor dactivation = at::empty({pairs, i}, x.options());
-  GroupedGemm(Data<T>(dy), Transposed<T>(weights.down, g, dtype, packed), Data<T>(dactivation));
-  const DownGradients of_adapters =
-      AdapterDownBackward<T>(gate_up, dy, PairWeights(gate_weights, g), adapters);
+  GroupedGemm(Data<T>(dy), Transposed<T>(weights.down, g, dtype, packed), Data<T>(dactivation),
+              token);
+  DownGradients of_adapters;
+  if (adapters.adapts_down())
+    of_adapters = AdapterDownBackward<T>(gate_up, GatherRows<T>(dy, g, 0, pairs),
+                                         PairWeights(gate_weights, g), adapters);
   at::Tensor weighted = at::empty({pairs, i}, x.options()),
              dgate_up = at::empty({pairs, 2 * i}, x.options()),
              dweights = at::empty(gate_weights.sizes(), gate_weights.options());
   const auto* slots = Data<int64_t>(g.slot_P);
   const float* gate_weight = Data<float>(gate_weights);
   float* dweight = Data<float>(dweights);
-  const T* gates = Data<T>(gate_up);
-  T *acts = Data<T>(weighted), *dacts = Data<T>(dactivation), *dgates = Data<T>(dgate_up);
+  const T *gates = Data<T>(gate_up), *dacts = Data<T>(dactivation), *more = nullptr;
+  if (!of_adapters.own.empty()) more = Data<T>(of_adapters.dactivation_PI);
+  T *acts = Data<T>(weighted), *dgates = Data<T>(dgate_up);
   ParallelFor(pairs, GrainFor(24 * i), [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
       const int64_t slot = slots[p];
-      const float w = gate_weight[slot];
       const T* gate = gates + p * 2 * i;
-      T *act = acts + p * i, *dact = dacts + p * i, *dgate = dgates + p * 2 * i;
-      kernels.swiglu(gate, gate + i, i, act);
-      dweight[slot] = kernels.dot(act, dact, i);
-      kernels.scale(act, w, i, act);
-      kernels.scale(dact, w, i, dact);
-      if (!of_adapters.own.empty()) {
-        dweight[slot] += of_adapters.own[p];
-        const T* more = Data<T>(of_adapters.dactivation_PI) + p * i;
-        for (int64_t c = 0; c < i; ++c) dact[c] = FromFloat<T>(ToFloat(dact[c]) + ToFloat(more[c]));
-      }
-      kernels.swiglu_backward(gate, gate + i, dact, i, dgate, dgate + i);
+      T* dgate = dgates + p * 2 * i;
+      dweight[slot] = kernels.swiglu_weighted_backward(
+          gate, gate + i, dacts + p * i, gate_weight[slot], more ? more + p * i : nullptr, i,
+          acts + p * i, dgate, dgate + i);
+      if (more) dweight[slot] += of_adapters.own[p];
     }
   });
-  AccumulateGradients(weighted, dy, weights.down, g);
-  const at::Tensor rows = GatherRows<T>(x, g);
-  AccumulateGradients(rows, dgate_up, weights.gate_up, g);
-  at::Tensor dx = at::zeros(x.sizes(), x.options().dtype(at::kFloat));
+  const int64_t num = g.num_experts();
+  const auto accumulate = [&](int64_t task) {  // the longer ones first
+    const int64_t e = task % num, first = g.begin(e), count = g.count(e);
+    if (count == 0) return;
+    if (task < num && NeedsWeightGradient(weights.gate_up[e]))
+      AccumulateWeightGradient(GatherRows<T>(x, g, first, count), dgate_up.narrow(0, first, count),
+                               weights.gate_up[e]);
+    if (task >= num && NeedsWeightGradient(weights.down[e]))
+      AccumulateWeightGradient(weighted.narrow(0, first, count), GatherRows<T>(dy, g, first, count),
+                               weights.down[e]);
+  };
+  if (num >= 2 * NumThreads())  // enough for one thread each
+    ParallelTasks(2 * num, pairs * 3 * i * h, accumulate);
+  else
+    for (int64_t task = 0; task < 2 * num; ++task) accumulate(task);
+  at::Tensor dx = at::empty(x.sizes(), x.options().dtype(at::kFloat));
   GroupedGemmAdd(Data<T>(dgate_up), Transposed<T>(weights.gate_up, g, dtype, packed), token,
-                 nullptr, x.size(0), Data<float>(dx));
+                 nullptr, x.size(0), /*start=*/nullptr, Data<float>(dx));
   if (adapters.adapts_gate_up()) {
+    const at::Tensor rows = GatherRows<T>(x, g, 0, pairs);
     const at::Tensor drows = at::zeros(rows.sizes(), dx.options());
     adapters.GateUpBackward(rows, dgate_up, drows);
     adapters.Scatter(drows, nullptr, dx);
@@ -253,9 +241,9 @@ struct ExpertsFunction : torch::autograd::Function<ExpertsFunction> {
                             int64_t weights_ptr, std::vector<int64_t> adapters) {
     const auto& weights = *reinterpret_cast<const ExpertWeights*>(weights_ptr);
     const Grouping g = GroupByExpert(experts, weights.num_experts());
-    at::Tensor y = Clone(residual);
+    at::Tensor y = at::empty_like(residual);
     const at::Tensor gate_up =
-        AddInto(x, gate_weights, g, weights, PairAdapters(FromInts(adapters), g), y);
+        AddInto(x, gate_weights, g, weights, PairAdapters(FromInts(adapters), g), residual, y);
     ctx->save_for_backward({x, gate_weights, gate_up, g.offsets_E1, g.token_P, g.slot_P});
     ctx->saved_data["weights"] = weights_ptr;
     ctx->saved_data["adapters"] = adapters;
@@ -299,7 +287,7 @@ at::Tensor ExpertsAdd(const at::Tensor& x_TH, const at::Tensor& experts_TK,
     return ExpertsFunction::apply(x_TH, experts_TK, weights_TK, residual_TH,
                                   reinterpret_cast<int64_t>(&weights), ToInts(adapters));
   const Grouping g = GroupByExpert(experts_TK, weights.num_experts());
-  AddInto(x_TH, weights_TK, g, weights, PairAdapters(adapters, g), residual_TH);
+  AddInto(x_TH, weights_TK, g, weights, PairAdapters(adapters, g), residual_TH, residual_TH);
   return residual_TH;
 }
 

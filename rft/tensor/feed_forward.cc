@@ -72,8 +72,15 @@ struct SwiGluLinearAddFunction : torch::autograd::Function<SwiGluLinearAddFuncti
                             const at::Tensor& residual, int64_t weight) {
     ctx->save_for_backward({gate_up});
     ctx->saved_data["weight"] = weight;
-    return LinearAdd(Activation(gate_up), *reinterpret_cast<const Weight*>(weight),
-                     Clone(residual));
+    const auto& w = *reinterpret_cast<const Weight*>(weight);
+    const at::Tensor activation = Activation(gate_up);
+    at::Tensor y = at::empty_like(residual);
+    DispatchFloat(activation.scalar_type(), [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      MultiplyToFloat(Data<T>(activation), activation.size(0), w, Data<float>(y), true,
+                      Data<float>(residual));
+    });
+    return y;
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto& w = *reinterpret_cast<const Weight*>(ctx->saved_data["weight"].toInt());

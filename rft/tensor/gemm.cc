@@ -79,18 +79,21 @@ void Pack(PackSource<Bf16> source, int64_t k, int64_t n, Bf16* packed) {
 
 template <typename T>
 void GemmToFloat(const T* a, int64_t lda, const T* packed, int64_t m, int64_t k, int64_t n,
-                 float* c, int64_t ldc, bool add) {
+                 float* c, int64_t ldc, bool add, const float* start) {
   const auto kernel = GetKernels().typed<T>().gemm_panel_float;
   ForTasks(m, k, n, sizeof(T), [&](int64_t r0, int64_t r1, int64_t p) {
     const int64_t n0 = p * kPanelWidth;
+    if (start != nullptr)
+      for (int64_t r = r0; r < r1; ++r)
+        std::copy_n(start + r * ldc + n0, std::min<int64_t>(kPanelWidth, n - n0), c + r * ldc + n0);
     kernel(a + r0 * lda, lda, packed + p * PanelElements<T>(k), k, r1 - r0,
            std::min<int64_t>(kPanelWidth, n - n0), c + r0 * ldc + n0, ldc, add);
   });
 }
 template void GemmToFloat<float>(const float*, int64_t, const float*, int64_t, int64_t, int64_t,
-                                 float*, int64_t, bool);
+                                 float*, int64_t, bool, const float*);
 template void GemmToFloat<Bf16>(const Bf16*, int64_t, const Bf16*, int64_t, int64_t, int64_t,
-                                float*, int64_t, bool);
+                                float*, int64_t, bool, const float*);
 
 template <typename T>
 void Gemm(const T* a, int64_t lda, const T* packed, int64_t m, int64_t k, int64_t n, T* c,

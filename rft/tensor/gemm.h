@@ -35,10 +35,10 @@ template <typename T>
 void Pack(PackSource<float> source, int64_t k, int64_t n, T* packed);
 void Pack(PackSource<Bf16> source, int64_t k, int64_t n, Bf16* packed);
 
-// c (+)= a * packed; float output.
+// c (+)= a * packed; float output. With add and `start` (rows as far apart as those of c): c = start + a * packed.
 template <typename T>
 void GemmToFloat(const T* a, int64_t lda, const T* packed, int64_t m, int64_t k, int64_t n,
-                 float* c, int64_t ldc, bool add);
+                 float* c, int64_t ldc, bool add, const float* start = nullptr);
 // c = a * packed, rounded to T.
 template <typename T>
 void Gemm(const T* a, int64_t lda, const T* packed, int64_t m, int64_t k, int64_t n, T* c,

@@ -9,11 +9,12 @@
 namespace rft {
 namespace {
 
-constexpr int64_t kMinWork = 2 << 20;   // multiply-adds below which a second thread doesn't pay
-constexpr int64_t kRowChunk = 128;      // rows of one expert that a task keeps in the cache
-constexpr int64_t kTokenChunk = 512;    // tokens whose sums one task makes
-constexpr int64_t kScatterRows = 64;    // rows of a tile before it is added to its tokens
-constexpr int64_t kTasksPerThread = 8;  // enough to even out experts of unequal size
+constexpr int64_t kMinWork = 2 << 20;  // multiply-adds below which a second thread doesn't pay
+constexpr int64_t kRowChunk = 128;     // rows of one expert that a task keeps in the cache
+constexpr int64_t kTokenChunk = 512;   // tokens whose sums one task makes
+constexpr int64_t kScatterRows = 64;   // rows of a tile before it is added to its tokens
+// Enough to even out experts of unequal size; a task that adds to tokens has all experts, and only panels are unequal.
+constexpr int64_t kTasksPerThread = 8, kAddsPerThread = 12;
 
 void ForTasks(int64_t n, int64_t work, const std::function<void(int64_t)>& body) {
   const CostTimer timer(Cost::kMatmul);
@@ -25,10 +26,10 @@ void ForTasks(int64_t n, int64_t work, const std::function<void(int64_t)>& body)
 
 // Runs of consecutive panels, so that a run streams memory in order; only as many as the threads need.
 struct PanelRuns {
-  PanelRuns(int64_t n, int64_t other_tasks)
+  PanelRuns(int64_t n, int64_t other_tasks, int64_t per_thread)
       : panels(RoundUp(n, kPanelWidth) / kPanelWidth),
-        runs(std::clamp<int64_t>(kTasksPerThread * NumThreads() / std::max<int64_t>(1, other_tasks),
-                                 1, panels)) {}
+        runs(std::clamp<int64_t>(per_thread * NumThreads() / std::max<int64_t>(1, other_tasks), 1,
+                                 panels)) {}
   int64_t begin(int64_t run) const { return panels * run / runs; }
   int64_t panels, runs;
 };
@@ -60,7 +61,7 @@ void MultiplyPanel(const ExpertMatrices<T>& m, int64_t e, int64_t p, const T* a,
 }  // namespace
 
 template <typename T>
-void GroupedGemm(const T* a, const ExpertMatrices<T>& m, T* c) {
+void GroupedGemm(const T* a, const ExpertMatrices<T>& m, T* c, const int32_t* token) {
   struct Chunk {
     int64_t expert, begin, end;
   };
@@ -68,31 +69,47 @@ void GroupedGemm(const T* a, const ExpertMatrices<T>& m, T* c) {
   for (int64_t e = 0; e < m.num_experts(); ++e)
     for (int64_t r = m.offsets[e]; r < m.offsets[e + 1]; r += kRowChunk)
       chunks.push_back({e, r, std::min(m.offsets[e + 1], r + kRowChunk)});
-  const PanelRuns runs(m.n, static_cast<int64_t>(chunks.size()));
+  const PanelRuns runs(m.n, static_cast<int64_t>(chunks.size()), kTasksPerThread);
   ForTasks(static_cast<int64_t>(chunks.size()) * runs.runs, m.num_rows() * m.k * m.n,
            [&](int64_t task) {
              const Chunk& chunk = chunks[task / runs.runs];
              const int64_t run = task % runs.runs;
+             const T* rows = a + chunk.begin * m.k;
+             std::vector<T> gathered;
+             if (token != nullptr) {
+               gathered.reserve((chunk.end - chunk.begin) * m.k);
+               for (int64_t r = chunk.begin; r < chunk.end; ++r)
+                 gathered.insert(gathered.end(), a + token[r] * m.k, a + (token[r] + 1) * m.k);
+               rows = gathered.data();
+             }
              for (int64_t p = runs.begin(run); p < runs.begin(run + 1); ++p)
-               MultiplyPanel(m, chunk.expert, p, a + chunk.begin * m.k, chunk.end - chunk.begin,
+               MultiplyPanel(m, chunk.expert, p, rows, chunk.end - chunk.begin,
                              std::min<int64_t>(kPanelWidth, m.n - p * kPanelWidth),
                              c + chunk.begin * m.n + p * kPanelWidth, m.n);
            });
 }
-template void GroupedGemm<float>(const float*, const ExpertMatrices<float>&, float*);
-template void GroupedGemm<Bf16>(const Bf16*, const ExpertMatrices<Bf16>&, Bf16*);
+template void GroupedGemm<float>(const float*, const ExpertMatrices<float>&, float*,
+                                 const int32_t*);
+template void GroupedGemm<Bf16>(const Bf16*, const ExpertMatrices<Bf16>&, Bf16*, const int32_t*);
 
 template <typename T>
 void GroupedGemmAdd(const T* a, const ExpertMatrices<T>& m, const int32_t* token,
-                    const float* weight, int64_t num_tokens, float* out) {
+                    const float* weight, int64_t num_tokens, const float* start, float* out) {
   const int64_t chunks = (num_tokens + kTokenChunk - 1) / kTokenChunk;
   const auto add_scaled = GetKernels().add_scaled;
-  const PanelRuns runs(m.n, chunks);
+  const PanelRuns runs(m.n, chunks, kAddsPerThread);
   // A task owns some tokens' sums over some columns: experts come one after another, whoever runs it.
   ForTasks(chunks * runs.runs, m.num_rows() * m.k * m.n, [&](int64_t task) {
     const int64_t chunk = task / runs.runs, run = task % runs.runs;
     const auto first = static_cast<int32_t>(chunk * kTokenChunk),
                last = static_cast<int32_t>(std::min(num_tokens, (chunk + 1) * kTokenChunk));
+    const int64_t c0 = runs.begin(run) * kPanelWidth,
+                  c1 = std::min(m.n, runs.begin(run + 1) * kPanelWidth);
+    for (int64_t t = first; start != out && t < last; ++t)
+      if (start != nullptr)
+        std::copy(start + t * m.n + c0, start + t * m.n + c1, out + t * m.n + c0);
+      else
+        std::fill(out + t * m.n + c0, out + t * m.n + c1, 0.0f);
     float tile[kScatterRows * kPanelWidth];
     for (int64_t e = 0; e < m.num_experts(); ++e) {
       const int32_t *from = token + m.offsets[e], *to = token + m.offsets[e + 1];
@@ -112,8 +129,8 @@ void GroupedGemmAdd(const T* a, const ExpertMatrices<T>& m, const int32_t* token
   });
 }
 template void GroupedGemmAdd<float>(const float*, const ExpertMatrices<float>&, const int32_t*,
-                                    const float*, int64_t, float*);
+                                    const float*, int64_t, const float*, float*);
 template void GroupedGemmAdd<Bf16>(const Bf16*, const ExpertMatrices<Bf16>&, const int32_t*,
-                                   const float*, int64_t, float*);
+                                   const float*, int64_t, const float*, float*);
 
 }  // namespace rft

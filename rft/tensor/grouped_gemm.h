@@ -20,14 +20,15 @@ struct ExpertMatrices {
   int64_t num_rows() const { return offsets[num_experts()]; }
 };
 
-// c[P, N] = a[P, K] * the row's matrix.
+// c[p] = a[p] * the row's matrix, or a[token[p]] * ...; c [P, N], rows of a of K.
 template <typename T>
-void GroupedGemm(const T* a, const ExpertMatrices<T>& matrices, T* c);
+void GroupedGemm(const T* a, const ExpertMatrices<T>& matrices, T* c,
+                 const int32_t* token = nullptr);
 
-// out[token[p], :] += weight[p] * (a[p] * the row's matrix), for each token in the order of the experts; float sums.
+// out = start (null: 0; or out itself), then out[token[p], :] += weight[p] * (a[p] * the row's matrix), for each token in the order of the experts; float sums.
 // token: int32 [P], ascending within each expert's rows, each token at most once there; weight: [P], or null for 1.
 template <typename T>
 void GroupedGemmAdd(const T* a, const ExpertMatrices<T>& matrices, const int32_t* token,
-                    const float* weight, int64_t num_tokens, float* out);
+                    const float* weight, int64_t num_tokens, const float* start, float* out);
 
 }  // namespace rft

@@ -27,8 +27,8 @@ inline constexpr int64_t kSumStep = sizeof(T) == 2 ? 2 : 1;
 inline constexpr int64_t kBlocksAhead =
     3;  // how far ahead of its reads attention asks memory for blocks
 
-// A packed matrix for y[M, N] = a[M, K] b[K, N]: ceil(N / 48) panels, each K x 48 values (zero-padded columns); bf16 keeps
-// pairs of consecutive k together. Elements per panel:
+// A packed matrix for y[M, N] = a[M, K] b[K, N]: ceil(N / 48) panels, each K x 48 values, of which products read whole vectors of
+// 16 columns (the last one zero-padded, those after it undefined); bf16 keeps pairs of consecutive k together. Elements per panel:
 template <typename T>
 [[gnu::always_inline]] constexpr int64_t PanelElements(int64_t k) {
   return RoundUp(k, kSumStep<T>) * kPanelWidth;
@@ -103,6 +103,10 @@ struct TypedKernels {
   // out[i] = silu(gate[i]) * up[i]
   void (*swiglu)(const T* gate, const T* up, int64_t n, T* out);
   void (*swiglu_backward)(const T* gate, const T* up, const T* dout, int64_t n, T* dgate, T* dup);
+  // Both for an expert whose output counts `weight` times: with a = silu(gate) * up, rounded to T, out = weight * a; dgate and dup
+  // are those of weight * dout, rounded to T, plus `more` if that isn't null. Returns <a, dout>.
+  float (*swiglu_weighted_backward)(const T* gate, const T* up, const T* dout, float weight,
+                                    const T* more, int64_t n, T* out, T* dgate, T* dup);
 
   float (*dot)(const T* a, const T* b, int64_t n);
   void (*scale)(const T* x, float factor, int64_t n, T* out);  // out may be x

@@ -26,6 +26,7 @@ TypedKernels<T> MakeTyped() {
   k.rope = Rope<T>;
   k.swiglu = SwiGlu<T>;
   k.swiglu_backward = SwiGluBackward<T>;
+  k.swiglu_weighted_backward = SwiGluWeightedBackward<T>;
   k.dot = Dot<T>;
   k.scale = Scale<T>;
   k.to_float = ToFloatRow<T>;

@@ -1,10 +1,11 @@
-// Embedding, SelectRows, Linear and LinearAdd of ops.h.
+// Embedding, SelectRows, Linear, LinearAdd and AsFloat of ops.h.
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -40,10 +41,13 @@ at::Tensor LinearForward(const at::Tensor& x, const Weight& w) {
   return y;
 }
 
-void LinearAddInto(const at::Tensor& x, const Weight& w, const at::Tensor& residual) {
+// y = residual + x W^T; y may be the residual.
+void LinearAddInto(const at::Tensor& x, const Weight& w, const at::Tensor& residual,
+                   const at::Tensor& y) {
   DispatchFloat(x.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    MultiplyToFloat(Data<T>(x), x.size(0), w, Data<float>(residual), true);
+    MultiplyToFloat(Data<T>(x), x.size(0), w, Data<float>(y), true,
+                    y.is_same(residual) ? nullptr : Data<float>(residual));
   });
 }
 
@@ -65,8 +69,8 @@ struct LinearAddFunction : torch::autograd::Function<LinearAddFunction> {
                             int64_t weight) {
     ctx->save_for_backward({x});
     ctx->saved_data["weight"] = weight;
-    at::Tensor y = Clone(residual);
-    LinearAddInto(x, *reinterpret_cast<const Weight*>(weight), y);
+    at::Tensor y = at::empty_like(residual);
+    LinearAddInto(x, *reinterpret_cast<const Weight*>(weight), residual, y);
     return y;
   }
   static variable_list backward(AutogradContext* ctx, variable_list dy) {
@@ -162,6 +166,16 @@ struct SelectFunction : torch::autograd::Function<SelectFunction> {
   }
 };
 
+struct AsFloatFunction : torch::autograd::Function<AsFloatFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x) {
+    ctx->saved_data["dtype"] = x.scalar_type();
+    return Convert(x, at::kFloat);
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list dy) {
+    return {Convert(dy[0].contiguous(), ctx->saved_data["dtype"].toScalarType())};
+  }
+};
+
 }  // namespace
 
 at::Tensor SelectRows(const at::Tensor& x_TH, const at::Tensor& sources_N) {
@@ -186,6 +200,11 @@ at::Tensor Linear(const at::Tensor& x_TK, const Weight& weight) {
   return LinearFunction::apply(x_TK, reinterpret_cast<int64_t>(&weight));
 }
 
+at::Tensor AsFloat(const at::Tensor& x) {
+  if (x.scalar_type() == at::kFloat || !x.is_cpu()) return x.to(at::kFloat);
+  return Recording(x) ? AsFloatFunction::apply(x) : Convert(x, at::kFloat);
+}
+
 at::Tensor LinearAdd(const at::Tensor& x_TK, const Weight& weight, const at::Tensor& residual_TN) {
   CheckInput(x_TK, weight);
   TORCH_CHECK(residual_TN.scalar_type() == at::kFloat && residual_TN.is_contiguous() &&
@@ -193,7 +212,7 @@ at::Tensor LinearAdd(const at::Tensor& x_TK, const Weight& weight, const at::Ten
               "linear: the residual must be a contiguous float32 [T, ", weight.n, "]");
   if (!x_TK.is_cpu()) return composite::LinearAdd(x_TK, weight, residual_TN);
   if (!Recording(x_TK)) {
-    LinearAddInto(x_TK, weight, residual_TN);
+    LinearAddInto(x_TK, weight, residual_TN, residual_TN);
     return residual_TN;
   }
   return LinearAddFunction::apply(x_TK, residual_TN, reinterpret_cast<int64_t>(&weight));

@@ -13,8 +13,9 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 struct NormLinearFunction : torch::autograd::Function<NormLinearFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& norm,
-                            int64_t parameter, double eps, int64_t weight) {
+  // y, and x if `wants_residual`.
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& norm,
+                               int64_t parameter, double eps, int64_t weight, bool wants_residual) {
     const auto& w = *reinterpret_cast<const Weight*>(weight);
     at::Tensor rstd;
     const at::Tensor y = NormForward(x, norm, eps, w.compute_dtype(), &rstd);
@@ -22,7 +23,8 @@ struct NormLinearFunction : torch::autograd::Function<NormLinearFunction> {
     ctx->saved_data["parameter"] = parameter;
     ctx->saved_data["eps"] = eps;
     ctx->saved_data["weight"] = weight;
-    return Linear(y, w);
+    const at::Tensor product = Linear(y, w);
+    return wants_residual ? variable_list{product, x.detach()} : variable_list{product};
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
@@ -35,22 +37,31 @@ struct NormLinearFunction : torch::autograd::Function<NormLinearFunction> {
                                            w.compute_dtype(), nullptr),
                                dy, w);
     const at::Tensor dnorm = InputGradient(dy, PackTransposed(w, dy.scalar_type()), w);
-    return {NormBackward(saved[0], saved[1], saved[2], dnorm, parameter), at::Tensor(),
-            at::Tensor(), at::Tensor(), at::Tensor()};
+    return {NormBackward(saved[0], saved[1], saved[2], dnorm, parameter,
+                         grads.size() > 1 ? grads[1].contiguous() : at::Tensor()),
+            at::Tensor(),
+            at::Tensor(),
+            at::Tensor(),
+            at::Tensor(),
+            at::Tensor()};
   }
 };
 
 }  // namespace
 
 at::Tensor NormLinear(const at::Tensor& x_TH, const at::Tensor& norm_H, Parameter* parameter,
-                      double eps, const Weight& weight) {
+                      double eps, const Weight& weight, at::Tensor* residual_TH) {
   if (!Recording(x_TH) || !x_TH.is_cpu())
-    return Linear(RmsNorm(x_TH, norm_H, parameter, eps, weight.compute_dtype()), weight);
+    return Linear(RmsNorm(x_TH, norm_H, parameter, eps, weight.compute_dtype(), residual_TH),
+                  weight);
   TORCH_CHECK(x_TH.dim() == 2 && x_TH.scalar_type() == at::kFloat && x_TH.is_contiguous() &&
                   x_TH.size(1) == weight.k && norm_H.numel() == weight.k,
               "norm_linear: expected a contiguous float32 [T, ", weight.k, "], got ", x_TH.sizes());
-  return NormLinearFunction::apply(x_TH, norm_H, reinterpret_cast<int64_t>(parameter), eps,
-                                   reinterpret_cast<int64_t>(&weight));
+  const variable_list results =
+      NormLinearFunction::apply(x_TH, norm_H, reinterpret_cast<int64_t>(parameter), eps,
+                                reinterpret_cast<int64_t>(&weight), residual_TH != nullptr);
+  if (residual_TH) *residual_TH = results[1];
+  return results[0];
 }
 
 }  // namespace rft::ops

@@ -27,14 +27,18 @@ at::Tensor Linear(const at::Tensor& x_TK, const Weight& weight);
 // residual_TN (float32) + x_TK (C) times W^T -> float32. In inference the residual is updated in place and returned.
 at::Tensor LinearAdd(const at::Tensor& x_TK, const Weight& weight, const at::Tensor& residual_TN);
 
+// x (C) as float32; the gradient is rounded to C.
+at::Tensor AsFloat(const at::Tensor& x);
+
 // RMSNorm (Zhang & Sennrich 2019, eq. 4) of the residual stream: float32 [T, H] -> C. `weight_H` is this version's float32
-// copy; the gradient goes to `parameter`.
+// copy; the gradient goes to `parameter`. `residual_TH`, if not null, receives x_TH: a residual connection that starts from
+// there has its gradient added in the backward's one pass over the rows.
 at::Tensor RmsNorm(const at::Tensor& x_TH, const at::Tensor& weight_H, Parameter* parameter,
-                   double eps, at::ScalarType dtype);
+                   double eps, at::ScalarType dtype, at::Tensor* residual_TH = nullptr);
 
 // Linear(RmsNorm(x)), bit for bit; the normed rows aren't kept for the backward, which computes them again.
 at::Tensor NormLinear(const at::Tensor& x_TH, const at::Tensor& norm_H, Parameter* parameter,
-                      double eps, const Weight& weight);
+                      double eps, const Weight& weight, at::Tensor* residual_TH = nullptr);
 
 // Optional RMSNorm of q and k, over vectors as wide as the weights: per head (Qwen3) or the whole width (OLMoE); then rotary embedding of q and k (RoFormer, 2104.09864, half-split), with
 // cos/sin tables [P, R / 2] float32 and positions_T int64; the first R <= D dims of a head rotate. In inference in place.

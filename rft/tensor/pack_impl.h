@@ -76,51 +76,6 @@ inline void Interleave8(const Bf16* a, const Bf16* b, Bf16* out) {
 }
 #endif
 
-// dst[c][r] = src[r][c]
-template <typename T>
-void Transpose(const T* src, int64_t rows, int64_t cols, int64_t ld_src, T* dst, int64_t ld_dst) {
-  constexpr int64_t kTile = 32, kS = kSquare<T>;  // a tile's lines of both sides stay in the cache
-  for (int64_t r0 = 0; r0 < rows; r0 += kTile)
-    for (int64_t c0 = 0; c0 < cols; c0 += kTile) {
-      const int64_t r1 = r0 + kTile < rows ? r0 + kTile : rows,
-                    c1 = c0 + kTile < cols ? c0 + kTile : cols;
-      const int64_t rs = r0 + (r1 - r0) / kS * kS, cs = c0 + (c1 - c0) / kS * kS;
-      for (int64_t c = c0; c < cs; c += kS)
-        for (int64_t r = r0; r < rs; r += kS)
-          TransposeSquare(src + r * ld_src + c, ld_src, dst + c * ld_dst + r, ld_dst);
-      for (int64_t c = c0; c < c1; ++c)  // what is left beside and below the squares
-        for (int64_t r = c < cs ? rs : r0; r < r1; ++r) dst[c * ld_dst + r] = src[r * ld_src + c];
-    }
-}
-
-template <typename T>
-inline void ConvertRow(const float* src, int64_t n, T* dst) {
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) Store(dst + i, Load(src + i));
-  for (; i < n; ++i) dst[i] = FromFloat<T>(src[i]);
-}
-inline void ConvertRow(const Bf16* src, int64_t n, Bf16* dst) {
-  __builtin_memcpy(dst, src, n * sizeof(Bf16));
-}
-
-// Rows of the source follow the columns of the panel (stride_c == 1). Columns past n are zero already.
-template <typename S>
-void PackRows(const S* src, int64_t stride_k, int64_t k, int64_t n, float* panel) {
-  for (int64_t i = 0; i < k; ++i) ConvertRow(src + i * stride_k, n, panel + i * kPanelWidth);
-}
-template <typename S>
-void PackRows(const S* src, int64_t stride_k, int64_t k, int64_t n, Bf16* panel) {
-  alignas(64) Bf16 even[kPanelWidth] = {}, odd[kPanelWidth] = {};
-  for (int64_t i = 0; i < k; i += 2, panel += 2 * kPanelWidth) {
-    ConvertRow(src + i * stride_k, n, even);
-    if (i + 1 < k)
-      ConvertRow(src + (i + 1) * stride_k, n, odd);
-    else
-      __builtin_memset(static_cast<void*>(odd), 0, sizeof odd);
-    for (int64_t c = 0; c < kPanelWidth; c += 8) Interleave8(even + c, odd + c, panel + 2 * c);
-  }
-}
-
 #if defined(__AVX512F__)
 // Turns sixteen rows of sixteen 32-bit units: unit j of r[i] goes to unit i of r[j].
 inline void TransposeUnits(__m512i (&r)[16]) {
@@ -147,6 +102,105 @@ inline void TransposeUnits(__m512i (&r)[16]) {
   }
 }
 
+// Sixteen 32-bit units of neighbouring rows, a row of floats or the pairs of two rows of bf16.
+inline __m512i LoadRows(const float* src, int64_t) { return _mm512_loadu_si512(src); }
+inline __m512i WeaveRows(__m256i even, __m256i odd) {
+  return _mm512_or_si512(_mm512_cvtepu16_epi32(even),
+                         _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16));
+}
+inline __m256i LoadHalf(const Bf16* src) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(src));
+}
+inline __m256i LoadHalf(const float* src) { return ToBf16(Load(src)); }
+inline __m512i LoadRows(const Bf16* src, int64_t ld) {
+  return WeaveRows(LoadHalf(src), LoadHalf(src + ld));
+}
+
+// dst[c][r] = src[r][c] of 16 columns and as many rows as fill whole lines of dst.
+template <typename T>
+inline constexpr int64_t kLineRows = 64 / sizeof(T);
+template <typename T>
+inline void TransposeLines(const T* src, int64_t ld_src, T* dst, int64_t ld_dst) {
+  constexpr int64_t kRows = kLineRows<T> / 16;
+  __m512i r[16];
+  for (int i = 0; i < 16; ++i) r[i] = LoadRows(src + i * kRows * ld_src, ld_src);
+  TransposeUnits(r);
+  for (int i = 0; i < 16; ++i) _mm512_storeu_si512(dst + i * ld_dst, r[i]);
+}
+#endif
+
+// dst[c][r] = src[r][c] by squares.
+template <typename T>
+void TransposeSquares(const T* src, int64_t rows, int64_t cols, int64_t ld_src, T* dst,
+                      int64_t ld_dst) {
+  constexpr int64_t kTile = 32, kS = kSquare<T>;  // a tile's lines of both sides stay in the cache
+  for (int64_t r0 = 0; r0 < rows; r0 += kTile)
+    for (int64_t c0 = 0; c0 < cols; c0 += kTile) {
+      const int64_t r1 = r0 + kTile < rows ? r0 + kTile : rows,
+                    c1 = c0 + kTile < cols ? c0 + kTile : cols;
+      const int64_t rs = r0 + (r1 - r0) / kS * kS, cs = c0 + (c1 - c0) / kS * kS;
+      for (int64_t c = c0; c < cs; c += kS)
+        for (int64_t r = r0; r < rs; r += kS)
+          TransposeSquare(src + r * ld_src + c, ld_src, dst + c * ld_dst + r, ld_dst);
+      for (int64_t c = c0; c < c1; ++c)  // what is left beside and below the squares
+        for (int64_t r = c < cs ? rs : r0; r < r1; ++r) dst[c * ld_dst + r] = src[r * ld_src + c];
+    }
+}
+
+// dst[c][r] = src[r][c]
+template <typename T>
+void Transpose(const T* src, int64_t rows, int64_t cols, int64_t ld_src, T* dst, int64_t ld_dst) {
+#if defined(__AVX512F__)
+  const int64_t lines = rows / kLineRows<T> * kLineRows<T>, whole = cols / 16 * 16;
+  for (int64_t r = 0; r < lines; r += kLineRows<T>)
+    for (int64_t c = 0; c < whole; c += 16)
+      TransposeLines(src + r * ld_src + c, ld_src, dst + c * ld_dst + r, ld_dst);
+  TransposeSquares(src + whole, lines, cols - whole, ld_src, dst + whole * ld_dst, ld_dst);
+  TransposeSquares(src + lines * ld_src, rows - lines, cols, ld_src, dst + lines, ld_dst);
+#else
+  TransposeSquares(src, rows, cols, ld_src, dst, ld_dst);
+#endif
+}
+
+template <typename T>
+inline void ConvertRow(const float* src, int64_t n, T* dst) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) Store(dst + i, Load(src + i));
+  for (; i < n; ++i) dst[i] = FromFloat<T>(src[i]);
+}
+inline void ConvertRow(const Bf16* src, int64_t n, Bf16* dst) {
+  __builtin_memcpy(dst, src, n * sizeof(Bf16));
+}
+
+// Rows of the source follow the columns of the panel (stride_c == 1). Columns past n are zero already.
+template <typename S>
+void PackRows(const S* src, int64_t stride_k, int64_t k, int64_t n, float* panel) {
+  for (int64_t i = 0; i < k; ++i) ConvertRow(src + i * stride_k, n, panel + i * kPanelWidth);
+}
+template <typename S>
+void PackRows(const S* src, int64_t stride_k, int64_t k, int64_t n, Bf16* panel) {
+#if defined(__AVX512F__)
+  if (n % 16 == 0) {
+    for (int64_t i = 0; i < k; i += 2, src += 2 * stride_k, panel += 2 * kPanelWidth)
+      for (int64_t c = 0; c < n; c += 16) {
+        const __m256i odd = i + 1 < k ? LoadHalf(src + stride_k + c) : _mm256_setzero_si256();
+        _mm512_storeu_si512(panel + 2 * c, WeaveRows(LoadHalf(src + c), odd));
+      }
+    return;
+  }
+#endif
+  alignas(64) Bf16 even[kPanelWidth] = {}, odd[kPanelWidth] = {};
+  for (int64_t i = 0; i < k; i += 2, panel += 2 * kPanelWidth) {
+    ConvertRow(src + i * stride_k, n, even);
+    if (i + 1 < k)
+      ConvertRow(src + (i + 1) * stride_k, n, odd);
+    else
+      __builtin_memset(static_cast<void*>(odd), 0, sizeof odd);
+    for (int64_t c = 0; c < kPanelWidth; c += 8) Interleave8(even + c, odd + c, panel + 2 * c);
+  }
+}
+
+#if defined(__AVX512F__)
 // Sixteen units of a panel's column: floats, or pairs of bf16.
 inline __m512i LoadUnits(const float* src, const float*) { return _mm512_loadu_si512(src); }
 inline __m512i LoadUnits(const float* src, const Bf16*) {
@@ -211,7 +265,7 @@ void PackPanel(const S* src, int64_t stride_k, int64_t stride_c, int64_t k, int6
   auto at = [&](int64_t i, int64_t c) -> T& {
     return panel[(i / kPair * kPanelWidth + c) * kPair + i % kPair];
   };
-  if (n < kPanelWidth || padded_k != k)
+  if (n % 16 != 0 || padded_k != k)  // products read whole vectors of columns
     __builtin_memset(static_cast<void*>(panel), 0, padded_k * kPanelWidth * sizeof(T));
   if (stride_c == 1) return PackRows(src, stride_k, k, n, panel);
   if (stride_k == 1) return PackColumns(src, stride_c, k, n, panel);

@@ -123,12 +123,16 @@ void SwiGlu(const T* gate, const T* up, int64_t n, T* out) {
       });
 }
 
+// With s = sigmoid(g): gradients of silu(g) * u.
+inline void SwiGluGradients(Vec g, Vec u, Vec d, Vec s, Vec& dg, Vec& du) {
+  du = Mul(d, Mul(g, s));
+  dg = Mul(Mul(d, u), Mul(s, Add(Set1(1.0f), Mul(g, Sub(Set1(1.0f), s)))));
+}
+
 template <typename T>
 void SwiGluBackward(const T* gate, const T* up, const T* dout, int64_t n, T* dgate, T* dup) {
   auto f = [](Vec g, Vec u, Vec d, Vec& dg, Vec& du) {
-    const Vec s = Sigmoid(g), silu = Mul(g, s);
-    du = Mul(d, silu);
-    dg = Mul(Mul(d, u), Mul(s, Add(Set1(1.0f), Mul(g, Sub(Set1(1.0f), s)))));
+    SwiGluGradients(g, u, d, Sigmoid(g), dg, du);
   };
   Vec dg, du;
   ForVectors(
@@ -144,6 +148,38 @@ void SwiGluBackward(const T* gate, const T* up, const T* dout, int64_t n, T* dga
         StorePartial(dgate + i, dg, m);
         StorePartial(dup + i, du, m);
       });
+}
+
+template <typename T>
+float SwiGluWeightedBackward(const T* gate, const T* up, const T* dout, float weight, const T* more,
+                             int64_t n, T* out, T* dgate, T* dup) {
+  const Vec w = Set1(weight);
+  Vec dot = Zero(), dg, du;
+  auto f = [&](Vec g, Vec u, Vec d, Vec added, Vec& scaled) {  // of `more`, and out
+    const Vec s = Sigmoid(g), a = Rounded<T>(Mul(Mul(g, s), u));
+    dot = Fma(a, d, dot);
+    scaled = Mul(a, w);
+    d = Rounded<T>(Mul(d, w));
+    if (more) d = Rounded<T>(Add(d, added));
+    SwiGluGradients(g, u, d, s, dg, du);
+  };
+  Vec scaled;
+  ForVectors(
+      n,
+      [&](int64_t i) {
+        f(Load(gate + i), Load(up + i), Load(dout + i), more ? Load(more + i) : Zero(), scaled);
+        Store(out + i, scaled);
+        Store(dgate + i, dg);
+        Store(dup + i, du);
+      },
+      [&](int64_t i, int m) {
+        f(LoadPartial(gate + i, m, 0.0f), LoadPartial(up + i, m, 0.0f),
+          LoadPartial(dout + i, m, 0.0f), more ? LoadPartial(more + i, m, 0.0f) : Zero(), scaled);
+        StorePartial(out + i, scaled, m);
+        StorePartial(dgate + i, dg, m);
+        StorePartial(dup + i, du, m);
+      });
+  return Sum(dot);
 }
 
 template <typename T>

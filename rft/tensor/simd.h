@@ -187,13 +187,33 @@ inline Vec Blend(Vec a, Vec b, int n) {
 
 #endif
 
+// The value after a store as T and a load.
+template <typename T>
+inline Vec Rounded(Vec a) {
+  if constexpr (sizeof(T) == sizeof(float)) return a;
+#if defined(__AVX512F__)
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(ToBf16(a)), 16))};
+#else
+  alignas(64) T t[kLanes];
+  Store(t, a);
+  return Load(t);
+#endif
+}
+
 // Fixed-order horizontal reductions.
 inline float Sum(Vec a) {
+#if defined(__AVX512F__)
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+  __m128 sum = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+  return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+#else
   alignas(64) float t[16];
   Store(t, a);
   for (int w = 8; w >= 1; w /= 2)
     for (int i = 0; i < w; ++i) t[i] += t[i + w];
   return t[0];
+#endif
 }
 inline float MaxOf(Vec a) {
   alignas(64) float t[16];

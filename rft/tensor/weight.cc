@@ -109,13 +109,16 @@ template void Multiply<float>(const float*, int64_t, const Weight&, float*);
 template void Multiply<Bf16>(const Bf16*, int64_t, const Weight&, Bf16*);
 
 template <typename T>
-void MultiplyToFloat(const T* a, int64_t m, const Weight& weight, float* c, bool add) {
+void MultiplyToFloat(const T* a, int64_t m, const Weight& weight, float* c, bool add,
+                     const float* start) {
   const int64_t k = weight.k, n = weight.n;
   if constexpr (std::is_same_v<T, Bf16>)
     if (weight.is_int8()) return GemmToFloat(a, k, Int8Of(weight), m, k, n, c, n, add);
-  GemmToFloat(a, k, Data<T>(weight.packed), m, k, n, c, n, add);
+  GemmToFloat(a, k, Data<T>(weight.packed), m, k, n, c, n, add, start);
 }
-template void MultiplyToFloat<float>(const float*, int64_t, const Weight&, float*, bool);
-template void MultiplyToFloat<Bf16>(const Bf16*, int64_t, const Weight&, float*, bool);
+template void MultiplyToFloat<float>(const float*, int64_t, const Weight&, float*, bool,
+                                     const float*);
+template void MultiplyToFloat<Bf16>(const Bf16*, int64_t, const Weight&, float*, bool,
+                                    const float*);
 
 }  // namespace rft

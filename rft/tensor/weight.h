@@ -46,11 +46,12 @@ struct Weight {
   at::ScalarType compute_dtype() const { return is_int8() ? at::kBFloat16 : packed.scalar_type(); }
 };
 
-// c[m, N] = a[m, K] W^T, or float sums that may be added to. T: the compute dtype's element.
+// c[m, N] = a[m, K] W^T, or float sums that may be added to. T: the compute dtype's element. `start` as in gemm.h; not for int8.
 template <typename T>
 void Multiply(const T* a, int64_t m, const Weight& weight, T* c);
 template <typename T>
-void MultiplyToFloat(const T* a, int64_t m, const Weight& weight, float* c, bool add);
+void MultiplyToFloat(const T* a, int64_t m, const Weight& weight, float* c, bool add,
+                     const float* start = nullptr);
 
 struct LowRank;         // rft/tensor/low_rank.h
 struct LowRankDropout;  // with a key per row

@@ -174,6 +174,36 @@ TEST_P(RecomputedTest, NormLinearIsLinearOfRmsNorm) {
       [&](const auto& x) { return ops::NormLinear(x[0], norm.value, &norm, 1e-5, w); });
 }
 
+TEST_P(RecomputedTest, AResidualTakenFromANormHasTheSameGradients) {
+  Parameter norm = RandomParameter("norm", {20}, 1), a = RandomParameter("a", {20, 20}, 2);
+  const Weight w = Weight::Create({&a}, GetParam());
+  const auto normed = [&](const at::Tensor& x, at::Tensor* residual) {
+    return ops::RmsNorm(x, norm.value, &norm, 1e-5, GetParam(), residual);
+  };
+  const auto product = [&](const at::Tensor& x, at::Tensor* residual) {
+    return ops::NormLinear(x, norm.value, &norm, 1e-5, w, residual);
+  };
+  for (const auto& op : {std::function<at::Tensor(const at::Tensor&, at::Tensor*)>(normed),
+                         std::function<at::Tensor(const at::Tensor&, at::Tensor*)>(product)})
+    ExpectSameBits(
+        {RandomTensor({300, 20}, 3)}, {&norm, &a},
+        [&](const auto& x) { return ops::LinearAdd(op(x[0], nullptr), w, x[0]); },
+        [&](const auto& x) {
+          at::Tensor residual;
+          const at::Tensor y = op(x[0], &residual);
+          EXPECT_TRUE(at::equal(residual, x[0]));
+          return ops::LinearAdd(y, w, residual);
+        });
+}
+
+TEST(AsFloatTest, WidensAndRoundsTheGradient) {
+  const at::Tensor x = RandomTensor({7, 20}, 1).to(at::kBFloat16).requires_grad_(true);
+  const at::Tensor dy = RandomTensor({7, 20}, 2), y = ops::AsFloat(x);
+  y.backward(dy);
+  EXPECT_TRUE(at::equal(y, x.to(at::kFloat)));
+  EXPECT_TRUE(at::equal(x.grad(), dy.to(at::kBFloat16)));
+}
+
 TEST_P(RecomputedTest, SwiGluLinearAddIsLinearAddOfSwiGlu) {
   Parameter a = RandomParameter("a", {7, 20}, 2);
   const Weight w = Weight::Create({&a}, GetParam());

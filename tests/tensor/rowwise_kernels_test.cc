@@ -11,6 +11,7 @@ using testing::Exact;
 using testing::ExpectClose;
 using testing::KernelTest;
 using testing::RandomRow;
+using testing::SameBits;
 
 constexpr int64_t kSizes[] = {1, 15, 16, 17, 48, 100};  // whole vectors, parts, and both
 
@@ -149,6 +150,28 @@ class SwiGluKernelTest : public KernelTest {
     ExpectClose(out_gate, dgate, 1.0, "dgate");
     ExpectClose(out_up, dup, 1.0, "dup");
   }
+  // One pass gives the bits of the steps it takes the place of.
+  template <typename T>
+  void CheckWeighted(const TypedKernels<T>& kernels, int64_t n, bool adds) {
+    constexpr float kWeight = 0.3f;
+    const std::vector<T> gate = As<T>(RandomRow(n, 1, 12.0)), up = As<T>(RandomRow(n, 2)),
+                         dout = As<T>(RandomRow(n, 3)), more = As<T>(RandomRow(n, 4));
+    std::vector<T> a(n), scaled(n), dgate(n), dup(n), out(n), out_gate(n), out_up(n);
+    kernels.swiglu(gate.data(), up.data(), n, a.data());
+    const float dot = kernels.dot(a.data(), dout.data(), n);
+    kernels.scale(a.data(), kWeight, n, a.data());
+    kernels.scale(dout.data(), kWeight, n, scaled.data());
+    for (int64_t i = 0; adds && i < n; ++i)
+      scaled[i] = FromFloat<T>(ToFloat(scaled[i]) + ToFloat(more[i]));
+    kernels.swiglu_backward(gate.data(), up.data(), scaled.data(), n, dgate.data(), dup.data());
+    EXPECT_EQ(kernels.swiglu_weighted_backward(gate.data(), up.data(), dout.data(), kWeight,
+                                               adds ? more.data() : nullptr, n, out.data(),
+                                               out_gate.data(), out_up.data()),
+              dot);
+    EXPECT_TRUE(SameBits(out.data(), a.data(), n));
+    EXPECT_TRUE(SameBits(out_gate.data(), dgate.data(), n));
+    EXPECT_TRUE(SameBits(out_up.data(), dup.data(), n));
+  }
 };
 
 TEST_P(SwiGluKernelTest, ActivatesAndGivesBothGradients) {
@@ -156,6 +179,14 @@ TEST_P(SwiGluKernelTest, ActivatesAndGivesBothGradients) {
     Check(GetParam()->f32, n);
     Check(GetParam()->bf16, n);
   }
+}
+
+TEST_P(SwiGluKernelTest, WeighsTheGradientsInOnePass) {
+  for (int64_t n : kSizes)
+    for (bool adds : {false, true}) {
+      CheckWeighted(GetParam()->f32, n, adds);
+      CheckWeighted(GetParam()->bf16, n, adds);
+    }
 }
 
 TEST_P(SwiGluKernelTest, StaysFiniteFarFromZero) {
