@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -7,6 +8,7 @@
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -24,8 +26,10 @@
 namespace rft::python {
 namespace {
 
-ConfigReadOptions OptionsFor(std::vector<std::string> overrides, bool check_paths) {
+ConfigReadOptions OptionsFor(std::vector<std::string> overrides, bool check_paths,
+                             std::string overrides_from = "overrides") {
   return {.overrides = std::move(overrides),
+          .overrides_from = std::move(overrides_from),
           .check_paths = check_paths,
           .choices = {{"losses.name", LossRegistry::Get().Names()},
                       {"graders.type", GraderRegistry::Get().Names()}}};
@@ -80,13 +84,15 @@ void BindConfig(py::module_& m) {
       "change it with `overrides`.")
       .def_static(
           "from_file",
-          [](const std::string& path, std::vector<std::string> overrides, bool check_paths) {
-            return ValueOrThrow(ReadRunConfig(path, OptionsFor(std::move(overrides), check_paths)));
+          [](const std::filesystem::path& path, std::vector<std::string> overrides,
+             bool check_paths, std::string overrides_from) {
+            return ValueOrThrow(ReadRunConfig(
+                path, OptionsFor(std::move(overrides), check_paths, std::move(overrides_from))));
           },
           py::arg("path"), py::arg("overrides") = std::vector<std::string>{},
-          py::arg("check_paths") = true,
+          py::arg("check_paths") = true, py::arg("overrides_from") = "overrides",
           "Reads run.yaml or a resolved config.json; `overrides` are \"trainer.steps=10\", applied "
-          "in order.\n\n"
+          "in order; messages about them begin with `overrides_from`.\n\n"
           "Raises ConfigError with every mistake on a line of its own (file:line: key: what), "
           "NotFoundError.")
       .def_static(

@@ -131,9 +131,16 @@ void BindResults(py::module_& m) {
       .def_readonly(
           "finite", &ForwardBackwardResult::finite,
           "False: a NaN or infinity was seen, and optim_step will skip the accumulated gradient.")
+      .def_readonly("not_finite_datum", &ForwardBackwardResult::not_finite_datum,
+                    "Where finite is False: the datum to blame; -1: none of them by itself.")
+      .def_readonly("not_finite", &ForwardBackwardResult::not_finite,
+                    "What of that datum: \"advantages[7] is nan\"; else empty.")
       .def("__repr__", [](const ForwardBackwardResult& r) {
         return absl::StrCat("<rft.FBResult loss_sum ", ShortNumber(r.loss_sum), ", ", r.num_tokens,
                             " tokens of ", r.num_rows, " rows", r.finite ? "" : ", NOT FINITE",
+                            r.not_finite.empty() ? ""
+                                                 : absl::StrCat(": datums[", r.not_finite_datum,
+                                                                "]: ", r.not_finite),
                             ">");
       });
   py::class_<OptimStepResult>(m, "OptimResult", "What optim_step did.")

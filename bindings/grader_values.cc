@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "bindings/errors.h"
 #include "bindings/python_values.h"
+#include "rft/config/grader_reader.h"
 #include "rft/core/text.h"
 
 namespace rft::python {
@@ -80,7 +81,7 @@ GraderSpec ToGraderSpec(py::handle value, size_t index) {
     }
   }
   if (spec.type.empty()) Wrong(where, "'type' is missing");
-  if (spec.name.empty()) spec.name = spec.type;
+  if (spec.name.empty()) spec.name = DefaultGraderName(spec);
   return spec;
 }
 

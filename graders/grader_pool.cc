@@ -30,13 +30,7 @@ absl::StatusOr<std::unique_ptr<GraderPool>> GraderPool::Create(const std::vector
   if (options.num_threads < 1)
     return absl::InvalidArgumentError("graders: num_threads must be at least 1");
   std::unique_ptr<GraderPool> pool(new GraderPool(options));
-  std::vector<std::string> mistakes;
-  for (const GraderSpec& spec : specs) {
-    absl::StatusOr<std::unique_ptr<Grader>> grader = CreateGrader(spec);
-    const absl::Status added = grader.ok() ? pool->Add(spec, *std::move(grader)) : grader.status();
-    if (!added.ok()) mistakes.emplace_back(added.message());
-  }
-  if (!mistakes.empty()) return absl::InvalidArgumentError(absl::StrJoin(mistakes, "\n"));
+  RFT_RETURN_IF_ERROR(pool->AddAll(specs));
 
   // Side by side: each may import much.
   std::vector<absl::Status> prepared(pool->entries_.size());
@@ -46,11 +40,27 @@ absl::StatusOr<std::unique_ptr<GraderPool>> GraderPool::Create(const std::vector
     threads.emplace_back([&, i] { prepared[i] = pool->entries_[i].async->Prepare(); });
   }
   for (std::thread& thread : threads) thread.join();
+  std::vector<std::string> mistakes;
   for (const absl::Status& status : prepared) {
     if (!status.ok()) mistakes.emplace_back(status.message());
   }
   if (!mistakes.empty()) return absl::FailedPreconditionError(absl::StrJoin(mistakes, "\n"));
   return pool;
+}
+
+absl::Status GraderPool::Check(const std::vector<GraderSpec>& specs) {
+  return GraderPool(GraderPoolOptions{}).AddAll(specs);
+}
+
+absl::Status GraderPool::AddAll(const std::vector<GraderSpec>& specs) {
+  std::vector<std::string> mistakes;
+  for (const GraderSpec& spec : specs) {
+    absl::StatusOr<std::unique_ptr<Grader>> grader = CreateGrader(spec);
+    const absl::Status added = grader.ok() ? Add(spec, *std::move(grader)) : grader.status();
+    if (!added.ok()) mistakes.emplace_back(added.message());
+  }
+  return mistakes.empty() ? absl::OkStatus()
+                          : absl::InvalidArgumentError(absl::StrJoin(mistakes, "\n"));
 }
 
 absl::Status GraderPool::AddGrader(GraderSpec spec, std::unique_ptr<Grader> grader) {

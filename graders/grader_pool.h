@@ -41,6 +41,8 @@ class GraderPool {
   // or workers that don't start: waits until each Python grader has one worker ready.
   static absl::StatusOr<std::unique_ptr<GraderPool>> Create(const std::vector<GraderSpec>& specs,
                                                             const GraderPoolOptions& options = {});
+  // Create's kInvalidArgument, without starting anything.
+  static absl::Status Check(const std::vector<GraderSpec>& specs);
   ~GraderPool();  // Shutdown
 
   // `spec` gives name, weight, deadline and failure policy; its type and other params are not read. Waits as Create does.
@@ -79,6 +81,7 @@ class GraderPool {
 
   explicit GraderPool(const GraderPoolOptions& options);
   absl::Status Add(GraderSpec spec, std::unique_ptr<Grader> grader);  // without Prepare
+  absl::Status AddAll(const std::vector<GraderSpec>& specs);
   void Start(size_t entry, std::shared_ptr<const GradeJob> job, int64_t tries_left,
              std::function<void(Grade)> done);
   void Finish(const std::shared_ptr<Pending>& pending);

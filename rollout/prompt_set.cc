@@ -56,9 +56,9 @@ absl::StatusOr<PromptLimit> MakePromptLimit(int64_t configured, int64_t max_cont
   return limit;
 }
 
-absl::StatusOr<std::vector<Prompt>> LoadPrompts(const std::string& path, const TextCodec& codec,
+absl::StatusOr<std::vector<Prompt>> MakePrompts(const std::vector<std::shared_ptr<const Row>>& rows,
+                                                const std::string& path, const TextCodec& codec,
                                                 const PromptLimit& limit, FileSystem& fs) {
-  RFT_ASSIGN_OR_RETURN(const auto rows, ReadDataset(path, fs));
   std::vector<Prompt> prompts;
   std::vector<std::string> mistakes;
   std::vector<int64_t> lines;
@@ -76,7 +76,7 @@ absl::StatusOr<std::vector<Prompt>> LoadPrompts(const std::string& path, const T
     }
   }
   if (num_mistakes > kMaxReported)
-    mistakes.push_back(absl::StrCat("... and ", num_mistakes - kMaxReported, " more rows"));
+    mistakes.push_back(absl::StrCat("... and ", num_mistakes - kMaxReported, " more bad lines"));
   if (!mistakes.empty()) return absl::InvalidArgumentError(absl::StrJoin(mistakes, "\n"));
   return prompts;
 }

@@ -28,9 +28,10 @@ struct PromptLimit {
 absl::StatusOr<PromptLimit> MakePromptLimit(int64_t configured, int64_t max_context,
                                             int64_t max_completion_tokens);
 
-// Reads the dataset and encodes all rows. Errors: those of ReadDataset; kInvalidArgument naming file:line of each prompt
-// that is empty or too long (the first 20) or that the chat template refuses.
-absl::StatusOr<std::vector<Prompt>> LoadPrompts(const std::string& path, const TextCodec& codec,
+// Encodes all rows of the dataset `path` (ReadDataset). kInvalidArgument names file:line of each prompt that is empty or too
+// long or that the chat template refuses: the first 20, and how many more.
+absl::StatusOr<std::vector<Prompt>> MakePrompts(const std::vector<std::shared_ptr<const Row>>& rows,
+                                                const std::string& path, const TextCodec& codec,
                                                 const PromptLimit& limit,
                                                 FileSystem& fs = FileSystem::Default());
 

@@ -48,6 +48,9 @@ struct ForwardBackwardResult {
   int64_t num_rows = 0;                      // rows with an active token
   int64_t num_computed_tokens = 0;  // positions that went through the model (shared prefixes once)
   bool finite = true;  // false: a NaN or Inf was seen; the accumulated gradient is unusable
+  // Then, where it came from, if a datum of this call is to blame: which (-1: none by itself), and "advantages[7] is nan".
+  int64_t not_finite_datum = -1;
+  std::string not_finite;
 };
 
 // Comes with each optim_step: schedules belong to the run loop. Defaults as on the wire (Tinker / Fireworks).

@@ -180,7 +180,7 @@ absl::StatusOr<RunConfig> ParseRunConfig(std::string_view text, const std::strin
                                          const ConfigReadOptions& options, FileSystem& fs) {
   RFT_ASSIGN_OR_RETURN(ConfigNode root, ParseYaml(text, name));
   for (const std::string& override_text : options.overrides)
-    RFT_RETURN_IF_ERROR(ApplyOverride(override_text, &root));
+    RFT_RETURN_IF_ERROR(ApplyOverride(override_text, options.overrides_from, &root));
   RunConfig config;
   Reader reader(root, name, options, &config);
   config.Visit(reader);

@@ -19,6 +19,7 @@ namespace rft {
 struct ConfigReadOptions {
   std::vector<std::string>
       overrides;  // "trainer.steps=10": as after --set on the command line, in order
+  std::string overrides_from = "--set";  // what messages about them say they came from
   // Whether model, data.train and data.heldout must exist. They become absolute paths when they do:
   // relative ones are looked for in base_dir first, then in the working directory.
   bool check_paths = true;

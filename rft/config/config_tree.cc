@@ -188,30 +188,30 @@ absl::StatusOr<ConfigNode> ParseYaml(std::string_view text, const std::string& n
   return Parse(text, name, true);
 }
 
-absl::Status ApplyOverride(const std::string& override_text, ConfigNode* root) {
+absl::Status ApplyOverride(const std::string& override_text, const std::string& from,
+                           ConfigNode* root) {
   const size_t equals = override_text.find('=');
   const std::string path = override_text.substr(0, equals);
   if (equals == std::string::npos || path.empty()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--set ", override_text, ": expected key=value, such as trainer.steps=10"));
+        absl::StrCat(from, " ", override_text, ": expected key=value, such as trainer.steps=10"));
   }
   RFT_ASSIGN_OR_RETURN(ConfigNode value, Parse(std::string_view(override_text).substr(equals + 1),
-                                               absl::StrCat("--set ", path), false));
-  const std::string where = "--set";
+                                               absl::StrCat(from, " ", path), false));
   ConfigNode* node = root;
   std::vector<std::string> walked;
   for (const std::string& key : std::vector<std::string>(absl::StrSplit(path, '.'))) {
-    ConfigNode* child = key.empty() ? nullptr : Descend(node, key, where);
+    ConfigNode* child = key.empty() ? nullptr : Descend(node, key, from);
     if (child == nullptr) {
       const std::string parent = walked.empty() ? "the configuration" : absl::StrJoin(walked, ".");
-      return absl::InvalidArgumentError(absl::StrCat("--set ", path, ": ", parent, " has no part '",
-                                                     key, "' (", node->where, ")"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          from, " ", path, ": ", parent, " has no part '", key, "' (", node->where, ")"));
     }
     walked.push_back(key);
     node = child;
   }
   *node = std::move(value);
-  node->where = where;
+  node->where = from;
   return absl::OkStatus();
 }
 

@@ -31,9 +31,10 @@ struct ConfigNode {
 absl::StatusOr<ConfigNode> ParseYaml(std::string_view text, const std::string& name);
 
 // Applies "a.b=c": the value is parsed as YAML; missing sections are created; "graders.0.weight=2"
-// reaches into a list. kInvalidArgument if there is no '=' or the path runs through something that
+// reaches into a list. `from` is what messages call the source: "--set". kInvalidArgument if there is no '=' or the path runs through something that
 // is not a section.
-absl::Status ApplyOverride(const std::string& override_text, ConfigNode* root);
+absl::Status ApplyOverride(const std::string& override_text, const std::string& from,
+                           ConfigNode* root);
 
 // The node as JSON text; plain scalars that are JSON numbers, true, false or null stay so,
 // everything else is quoted.

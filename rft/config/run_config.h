@@ -454,7 +454,8 @@ struct RunConfig {
              .unit = "path"});
     v.Nested("data", data, "Datasets.");
     v.Field("graders", &graders,
-            {.doc = "List of graders: name (default: the type), type, weight (1.0), deadline_s "
+            {.doc = "List of graders: name (default: the function's, or the type), type, weight "
+                    "(1.0), deadline_s "
                     "(10.0), and the type's own keys."});
     v.Nested("rollout", rollout, "Sampling of completions.");
     v.Nested("filter", filter, "Which groups are trained on.");

@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "rft/core/sub_scores.h"
 
 namespace rft {
@@ -53,7 +54,7 @@ inline std::string GradeReason(const Grade& grade) {
     std::string operator()(const Abstain& a) const { return a.reason; }
     std::string operator()(const GradeError& e) const { return e.message; }
     std::string operator()(const Timeout& t) const {
-      return "no answer within " + std::to_string(t.deadline_s) + " s";
+      return absl::StrCat("no answer within ", t.deadline_s, " s");
     }
     std::string operator()(const Killed& k) const { return k.cause; }
   };

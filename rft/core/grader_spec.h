@@ -10,7 +10,8 @@ namespace rft {
 // `params` holds the keys the grader type itself defines, as text (a YAML scalar as written; a
 // sequence or map as JSON text).
 struct GraderSpec {
-  std::string name;          // how metrics and rollouts.jsonl call it; default: the type
+  std::string
+      name;  // how metrics and rollouts.jsonl call it; default: the function's name, or the type
   std::string type;          // registered name
   double weight = 1.0;       // in the weighted sum that makes the reward
   double deadline_s = 10.0;  // per completion, enforced from outside

@@ -1,13 +1,15 @@
 #include "rft/run/grader_watch.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <iterator>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "rft/core/json_writer.h"
 #include "rft/core/status_macros.h"
 #include "rft/io/json.h"
 #include "rft/io/manifest.h"
-#include "rollout/step_metrics.h"
 
 namespace rft {
 namespace {
@@ -20,6 +22,19 @@ std::string FileOf(const GraderSpec& spec) {
     path = function->second.substr(0, function->second.rfind(':'));
   if (!path.empty() && path.is_relative()) path = std::filesystem::path(spec.base_dir) / path;
   return path.string();
+}
+
+void Count(const Group& group, GraderAlarm* alarm) {
+  for (const Rollout& rollout : group.rollouts) {
+    for (const NamedGrade& named : rollout.grades) {
+      if (named.grader != alarm->grader) continue;
+      ++alarm->num_grades;
+      if (!IsFailure(named.grade)) continue;
+      if (alarm->num_failures++ == 0)
+        alarm->reason = absl::StrCat(GradeKind(named.grade), ": ", GradeReason(named.grade));
+      alarm->rows.insert(group.row->index);
+    }
+  }
 }
 
 }  // namespace
@@ -78,21 +93,24 @@ std::vector<std::string> ChangedGraders(const GraderHashes& before, const Grader
   return changed;
 }
 
+std::string GraderAlarm::RowsText() const {
+  constexpr size_t kShown = 10;
+  const auto end =
+      std::next(rows.begin(), static_cast<std::ptrdiff_t>(std::min(kShown, rows.size())));
+  std::string text =
+      absl::StrCat(rows.size() == 1 ? "row " : "rows ", absl::StrJoin(rows.begin(), end, ", "));
+  if (rows.size() > kShown) absl::StrAppend(&text, " and ", rows.size() - kShown, " more");
+  return text;
+}
+
 std::vector<GraderAlarm> FindAlarms(const StepBatch& batch,
                                     const std::vector<GraderPool::Policy>& graders) {
   std::vector<GraderAlarm> alarms;
   for (const auto& [name, weight, policy] : graders) {
     if (policy.max_failure_rate >= 1.0) continue;
-    GraderAlarm alarm{name, 0, 0, policy.max_failure_rate, ""};
-    for (const Rollout* rollout : AllRollouts(batch)) {
-      for (const NamedGrade& named : rollout->grades) {
-        if (named.grader != name) continue;
-        ++alarm.num_grades;
-        if (!IsFailure(named.grade)) continue;
-        if (alarm.num_failures++ == 0)
-          alarm.reason = absl::StrCat(GradeKind(named.grade), ": ", GradeReason(named.grade));
-      }
-    }
+    GraderAlarm alarm{.grader = name, .max_failure_rate = policy.max_failure_rate};
+    for (const Group& group : batch.groups) Count(group, &alarm);
+    for (const DroppedGroup& dropped : batch.dropped) Count(dropped.group, &alarm);
     const double allowed = policy.max_failure_rate * static_cast<double>(alarm.num_grades);
     if (static_cast<double>(alarm.num_failures) > allowed) alarms.push_back(std::move(alarm));
   }

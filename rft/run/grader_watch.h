@@ -2,7 +2,9 @@
 // Pure but for the files read.
 #pragma once
 
+#include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,7 +34,9 @@ struct GraderAlarm {
   int64_t num_failures = 0;
   int64_t num_grades = 0;
   double max_failure_rate = 0.0;
-  std::string reason;  // of the first failure
+  std::string reason;      // of the first failure
+  std::set<int64_t> rows;  // of the failures: lines of the dataset, from 0, blank ones not counted
+  std::string RowsText() const;  // "rows 3, 17, 20 and 9 more": ten at most
 };
 std::vector<GraderAlarm> FindAlarms(const StepBatch& batch,
                                     const std::vector<GraderPool::Policy>& graders);

@@ -11,6 +11,7 @@
 #include "rft/core/log.h"
 #include "rft/core/status_macros.h"
 #include "rft/core/text.h"
+#include "rft/io/dataset.h"
 #include "rft/run/grader_watch.h"
 #include "rft/run/local_parts.h"
 #include "rft/run/run_options.h"
@@ -36,16 +37,25 @@ void MergeGraders(std::vector<GraderSpec> extra, std::vector<GraderSpec>* grader
   }
 }
 
+// The mistakes of both datasets, if they have some: who has to mend one would otherwise start again to see the other's.
+template <typename T, typename U>
+absl::Status BothOf(const absl::StatusOr<T>& train, const absl::StatusOr<U>& heldout) {
+  if (train.ok() || heldout.ok()) return train.ok() ? heldout.status() : train.status();
+  return absl::Status(train.status().code(),
+                      absl::StrCat(train.status().message(), "\n", heldout.status().message()));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Run>> Run::Create(RunConfig config,
                                                  std::shared_ptr<const TextCodec> codec,
                                                  std::vector<GraderSpec> extra_graders,
                                                  const std::string& resume_dir) {
-  RFT_RETURN_IF_ERROR(CheckRunConfig(config));
+  FileSystem& fs = FileSystem::Default();
+  MergeGraders(std::move(extra_graders), &config.graders);
+  RFT_ASSIGN_OR_RETURN(const Datasets data, CheckAndRead(config, resume_dir, fs));
   RFT_ASSIGN_OR_RETURN(RunParts parts, CreateLocalParts(config, codec));
-  return CreateWith(std::move(parts), std::move(config), std::move(codec), std::move(extra_graders),
-                    resume_dir);
+  return Assemble(std::move(parts), std::move(config), std::move(codec), data, resume_dir, fs);
 }
 
 absl::StatusOr<std::unique_ptr<Run>> Run::CreateWith(RunParts parts, RunConfig config,
@@ -53,15 +63,33 @@ absl::StatusOr<std::unique_ptr<Run>> Run::CreateWith(RunParts parts, RunConfig c
                                                      std::vector<GraderSpec> extra_graders,
                                                      const std::string& resume_dir,
                                                      FileSystem& fs) {
+  MergeGraders(std::move(extra_graders), &config.graders);
+  RFT_ASSIGN_OR_RETURN(const Datasets data, CheckAndRead(config, resume_dir, fs));
+  return Assemble(std::move(parts), std::move(config), std::move(codec), data, resume_dir, fs);
+}
+
+absl::StatusOr<Run::Datasets> Run::CheckAndRead(const RunConfig& config,
+                                                const std::string& resume_dir, FileSystem& fs) {
   RFT_RETURN_IF_ERROR(CheckRunConfig(config));
+  RFT_RETURN_IF_ERROR(RunFolder::Check(config, resume_dir, fs));
+  RFT_RETURN_IF_ERROR(GraderPool::Check(config.graders));
+  absl::StatusOr<Rows> train = ReadDataset(config.data.train, fs), heldout = Rows();
+  if (!config.data.heldout.empty()) heldout = ReadDataset(config.data.heldout, fs);
+  RFT_RETURN_IF_ERROR(BothOf(train, heldout));
+  return Datasets{*std::move(train), *std::move(heldout)};
+}
+
+absl::StatusOr<std::unique_ptr<Run>> Run::Assemble(RunParts parts, RunConfig config,
+                                                   std::shared_ptr<const TextCodec> codec,
+                                                   const Datasets& data,
+                                                   const std::string& resume_dir, FileSystem& fs) {
   if (codec == nullptr) return absl::InvalidArgumentError("a run needs a text codec");
   if (parts.loss.kl_coef > 0.0 && parts.reference == nullptr) {
     return absl::InvalidArgumentError(
         AtKey(config, "losses.kl_coef", "above 0, but the run has no reference model"));
   }
-  MergeGraders(std::move(extra_graders), &config.graders);
   auto run = std::unique_ptr<Run>(new Run(std::move(parts), std::move(config), std::move(codec)));
-  RFT_RETURN_IF_ERROR(run->LoadData(fs));
+  RFT_RETURN_IF_ERROR(run->EncodeData(data, fs));
   run->policy_ = std::make_shared<EngineTextGenerator>(*run->parts_.engine, *run->codec_);
   SetTextGenerator(kPolicyGenerator, run->policy_);
   RFT_ASSIGN_OR_RETURN(run->graders_, GraderPool::Create(run->config_.graders));
@@ -77,24 +105,25 @@ Run::Run(RunParts parts, RunConfig config, std::shared_ptr<const TextCodec> code
 
 Run::~Run() { ShutDownParts(); }
 
-absl::Status Run::LoadData(FileSystem& fs) {
+absl::Status Run::EncodeData(const Datasets& data, FileSystem& fs) {
   RFT_ASSIGN_OR_RETURN(const PromptLimit limit,
                        MakePromptLimit(config_.data.max_prompt_tokens, parts_.engine->max_context(),
                                        config_.rollout.max_tokens));
-  RFT_ASSIGN_OR_RETURN(std::vector<Prompt> train,
-                       LoadPrompts(config_.data.train, *codec_, limit, fs));
-  if (!config_.data.heldout.empty()) {
-    RFT_ASSIGN_OR_RETURN(heldout_, LoadPrompts(config_.data.heldout, *codec_, limit, fs));
-    const auto max_rows = static_cast<size_t>(config_.eval.max_rows);
-    if (max_rows > 0 && heldout_.size() > max_rows) heldout_.resize(max_rows);
-  }
-  for (const Prompt& prompt : train)
+  absl::StatusOr<std::vector<Prompt>> train = MakePrompts(data.train, config_.data.train, *codec_,
+                                                          limit, fs),
+                                      heldout = MakePrompts(data.heldout, config_.data.heldout,
+                                                            *codec_, limit, fs);
+  RFT_RETURN_IF_ERROR(BothOf(train, heldout));
+  heldout_ = *std::move(heldout);
+  const auto max_rows = static_cast<size_t>(config_.eval.max_rows);
+  if (max_rows > 0 && heldout_.size() > max_rows) heldout_.resize(max_rows);
+  for (const Prompt& prompt : *train)
     longest_prompt_ = std::max(longest_prompt_, static_cast<int64_t>(prompt.ids.size()));
   RFT_ASSIGN_OR_RETURN(const OrchestratorOptions options, OrchestratorOptionsFor(config_));
   RFT_ASSIGN_OR_RETURN(
       orchestrator_,
       Orchestrator::Create(*parts_.engine, *codec_, GradeWithPool(config_.rollout.group_size),
-                           std::move(train), options));
+                           *std::move(train), options));
   return absl::OkStatus();
 }
 

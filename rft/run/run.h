@@ -126,9 +126,22 @@ class Run {
   TrainingClient& trainer() { return *parts_.trainer; }
 
  private:
+  using Rows = std::vector<std::shared_ptr<const Row>>;
+  struct Datasets {
+    Rows train, heldout;
+  };
+
   Run(RunParts parts, RunConfig config, std::shared_ptr<const TextCodec> codec);
 
-  absl::Status LoadData(FileSystem& fs);
+  // Everything that can be found wrong without a model: configuration, folder, graders' settings and datasets, in this order.
+  static absl::StatusOr<Datasets> CheckAndRead(const RunConfig& config,
+                                               const std::string& resume_dir, FileSystem& fs);
+  static absl::StatusOr<std::unique_ptr<Run>> Assemble(RunParts parts, RunConfig config,
+                                                       std::shared_ptr<const TextCodec> codec,
+                                                       const Datasets& data,
+                                                       const std::string& resume_dir,
+                                                       FileSystem& fs);
+  absl::Status EncodeData(const Datasets& data, FileSystem& fs);
   absl::Status PlanMemory();
   absl::Status OpenFolder(const std::string& resume_dir, FileSystem& fs);
   absl::Status Restore();

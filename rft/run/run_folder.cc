@@ -6,6 +6,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "rft/config/config_dump.h"
+#include "rft/config/config_reader.h"
 #include "rft/core/clock.h"
 #include "rft/core/status_macros.h"
 #include "rft/core/text.h"
@@ -27,12 +28,8 @@ std::string NewRunDir(const RunConfig& config, FileSystem& fs) {
 
 absl::StatusOr<std::unique_ptr<RunFolder>> RunFolder::Create(const RunConfig& config,
                                                              FileSystem& fs) {
+  RFT_RETURN_IF_ERROR(Check(config, "", fs));
   const std::string dir = config.run_dir.empty() ? NewRunDir(config, fs) : config.run_dir;
-  if (fs.Exists(JoinPath(dir, "config.json"))) {
-    return absl::AlreadyExistsError(absl::StrCat("run_dir: ", dir,
-                                                 " already holds a run; go on with it (--resume ",
-                                                 dir, ") or choose another folder"));
-  }
   RFT_RETURN_IF_ERROR(fs.CreateDirs(JoinPath(dir, "checkpoints")));
   auto folder = std::unique_ptr<RunFolder>(new RunFolder(dir, fs));
   RFT_RETURN_IF_ERROR(folder->WriteAtomically("config.json", ResolvedJson(config)));
@@ -40,12 +37,24 @@ absl::StatusOr<std::unique_ptr<RunFolder>> RunFolder::Create(const RunConfig& co
 }
 
 absl::StatusOr<std::unique_ptr<RunFolder>> RunFolder::Open(const std::string& dir, FileSystem& fs) {
-  if (!fs.Exists(JoinPath(dir, "config.json"))) {
-    return absl::NotFoundError(
-        absl::StrCat(JoinPath(dir, "config.json"), ": missing; ", dir, " is not a run folder"));
-  }
+  RFT_RETURN_IF_ERROR(Check({}, dir, fs));
   RFT_RETURN_IF_ERROR(fs.CreateDirs(JoinPath(dir, "checkpoints")));
   return std::unique_ptr<RunFolder>(new RunFolder(dir, fs));
+}
+
+absl::Status RunFolder::Check(const RunConfig& config, const std::string& resume_dir,
+                              FileSystem& fs) {
+  const std::string& dir = resume_dir.empty() ? config.run_dir : resume_dir;
+  const bool is_run = !dir.empty() && fs.Exists(JoinPath(dir, "config.json"));
+  if (resume_dir.empty() && is_run)
+    return absl::AlreadyExistsError(
+        AtKey(config, "run_dir",
+              absl::StrCat(dir, " already holds a run; go on with it (--resume ", dir,
+                           ") or choose another folder")));
+  if (!resume_dir.empty() && !is_run)
+    return absl::NotFoundError(
+        absl::StrCat(JoinPath(dir, "config.json"), ": missing; ", dir, " is not a run folder"));
+  return absl::OkStatus();
 }
 
 absl::Status RunFolder::TruncateLogs(const LogSizes& sizes) {

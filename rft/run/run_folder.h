@@ -35,6 +35,8 @@ class RunFolder {
   static absl::StatusOr<std::unique_ptr<RunFolder>> Create(const RunConfig& config, FileSystem& fs);
   // The folder of a run that goes on. kNotFound if `dir` is not a run folder.
   static absl::StatusOr<std::unique_ptr<RunFolder>> Open(const std::string& dir, FileSystem& fs);
+  // What Create (without `resume_dir`) or Open would refuse, before there is anything to write.
+  static absl::Status Check(const RunConfig& config, const std::string& resume_dir, FileSystem& fs);
 
   const std::string& dir() const { return dir_; }
   std::string Path(std::string_view name) const { return JoinPath(dir_, name); }

@@ -138,13 +138,14 @@ absl::Status Run::WriteRollouts(const StepBatch& batch) {
 absl::Status Run::RaiseAlarms(const StepBatch& batch) {
   for (const GraderAlarm& alarm : FindAlarms(batch, graders_->policies())) {
     LogWarning("step ", state_.step, ": grader ", alarm.grader, " could not judge ",
-               alarm.num_failures, " of ", alarm.num_grades, " completions (max_failure_rate ",
-               alarm.max_failure_rate, "); first: ", alarm.reason);
+               alarm.num_failures, " of ", alarm.num_grades, " completions (", alarm.RowsText(),
+               "; max_failure_rate ", alarm.max_failure_rate, "); first: ", alarm.reason);
     RFT_RETURN_IF_ERROR(folder_->AppendEvent(
         "grader_alarm",
         absl::StrCat("\"step\": ", state_.step, ", \"grader\": ", JsonQuote(alarm.grader),
                      ", \"failures\": ", alarm.num_failures, ", \"grades\": ", alarm.num_grades,
-                     ", \"first\": ", JsonQuote(alarm.reason))));
+                     ", \"rows\": [", absl::StrJoin(alarm.rows, ", "),
+                     "], \"first\": ", JsonQuote(alarm.reason))));
   }
   return absl::OkStatus();
 }
@@ -178,18 +179,21 @@ absl::Status Run::CountNotFinite(const StepBatch& batch, const UpdateResult& upd
     if (update.num_updates > 0) state_.steps_not_finite = 0;
     return absl::OkStatus();
   }
-  LogWarning("step ", state_.step,
-             ": NaN or Inf in the gradient; the update was skipped (see events.jsonl)");
+  LogWarning("step ", state_.step, ": NaN or Inf in the gradient",
+             update.not_finite.empty() ? "" : absl::StrCat(" (", update.not_finite, ")"),
+             "; the update was skipped (see events.jsonl)");
   const std::string groups = absl::StrJoin(
       batch.groups, ", ",
       [](std::string* out, const Group& group) { out->append(GroupToRecord(group)); });
   if (++state_.steps_not_finite >= kMaxStepsNotFinite) {
     stop_reason_ = absl::StrCat("NaN or Inf in the gradient of ", state_.steps_not_finite,
-                                " steps in a row; their batches are in events.jsonl");
+                                " steps in a row", update.not_finite.empty() ? "" : ", lastly of ",
+                                update.not_finite, "; their batches are in events.jsonl");
   }
-  return folder_->AppendEvent("not_finite",
-                              absl::StrCat("\"step\": ", state_.step, ", \"updates_skipped\": ",
-                                           update.num_skipped, ", \"groups\": [", groups, "]"));
+  return folder_->AppendEvent(
+      "not_finite",
+      absl::StrCat("\"step\": ", state_.step, ", \"updates_skipped\": ", update.num_skipped,
+                   ", \"where\": ", JsonQuote(update.not_finite), ", \"groups\": [", groups, "]"));
 }
 
 StepReport Run::MakeReport(const StepBatch& batch, const UpdateResult& update, double learning_rate,

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "rft/core/check.h"
 #include "rft/core/status_macros.h"
 #include "rollout/kl_penalty.h"
@@ -149,6 +150,7 @@ class BatchTrainer {
     result_.num_computed_tokens += forward.num_computed_tokens;
     result_.num_rollouts += static_cast<int64_t>(update.datums.size());
     if (!forward.finite) {
+      if (result_.not_finite.empty()) result_.not_finite = WhereNotFinite(update, forward);
       trainer_.ZeroGrad();
       ++result_.num_skipped;
       return absl::OkStatus();
@@ -162,6 +164,17 @@ class BatchTrainer {
       ++result_.num_updates;
     }
     return absl::OkStatus();
+  }
+
+  // In the words of rollouts.jsonl.
+  std::string WhereNotFinite(const DatumBatch& update, const ForwardBackwardResult& forward) const {
+    if (forward.not_finite_datum < 0) return "";
+    const Rollout& rollout = *update.rollouts[static_cast<size_t>(forward.not_finite_datum)];
+    const auto group = std::find_if(batch_.groups.begin(), batch_.groups.end(),
+                                    [&](const Group& g) { return g.id == rollout.group; });
+    RFT_CHECK(group != batch_.groups.end());
+    return absl::StrCat("row ", group->row->index, ", group ", rollout.group, ", rollout ",
+                        rollout.index, ": ", forward.not_finite);
   }
 
   TrainingClient& trainer_;

@@ -48,7 +48,9 @@ struct UpdateResult {
   double grad_norm = 0.0;   // of the last update that was made
   int64_t num_updates = 0;  // made
   int64_t num_skipped = 0;  // given up because of NaN or Inf: weights and optimizer state as before
-  int64_t num_tokens = 0;   // trained on
+  std::string
+      not_finite;  // of the first of these: "row 17, group 5, rollout 2: advantages[7] is nan", if that is known
+  int64_t num_tokens = 0;  // trained on
   int64_t num_computed_tokens = 0;
   int64_t num_rollouts = 0;  // trained on
   LogprobDiff

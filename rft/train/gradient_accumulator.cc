@@ -11,6 +11,7 @@
 #include <ATen/ops/tensor.h>
 
 #include "losses/distillation.h"
+#include "rft/api/not_finite.h"
 #include "rft/core/status_macros.h"
 #include "rft/tensor/checkpoint.h"
 #include "rft/tensor/dispatch.h"
@@ -51,6 +52,7 @@ GradientAccumulator::Result GradientAccumulator::AddPolicy(absl::Span<const Datu
     OverMicroBatches(datums, step, batch_loss, result);
     metrics.Finish(datums, result);
     AddRoutingMetrics(routing_sums, result.metrics);
+    NameNotFinite(datums, {}, &result);
     return result;
   }));
 }
@@ -95,6 +97,7 @@ GradientAccumulator::Result GradientAccumulator::AddCustom(absl::Span<const Datu
     denominator_ += custom.denominator;
     AddRoutingMetrics(routing_sums, result.metrics);
     result.logprobs = std::move(logprobs);
+    NameNotFinite(datums, custom.dlogprobs, &result);
     return result;
   }));
 }
@@ -133,6 +136,7 @@ GradientAccumulator::Result GradientAccumulator::AddPreference(absl::Span<const 
     result.metrics["loss"] = result.loss_sum;
     for (auto& [name, value] : result.metrics) value /= std::max(1.0, denominator);
     if (gradient) denominator_ += denominator;
+    NameNotFinite(datums, {}, &result);
     return result;
   });
   return gradient ? Accumulated(std::move(result)) : result;
@@ -159,6 +163,7 @@ GradientAccumulator::Result GradientAccumulator::AddDistillation(absl::Span<cons
     OverMicroBatches(datums, step, batch_loss, result);
     denominator_ += weight_sum;
     result.metrics["divergence"] = weight_sum > 0.0 ? result.loss_sum / weight_sum : 0.0;
+    NameNotFinite(datums, {}, &result);
     return result;
   }));
 }

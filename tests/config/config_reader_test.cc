@@ -204,6 +204,60 @@ TEST(ConfigOverrideTest, NamesItsMistakes) {
               HasSubstr("--set trainer.steps: not valid YAML"));
 }
 
+TEST(ConfigOverrideTest, MistakesNameWhereTheOverridesCameFrom) {
+  for (const auto& [override_text, message] : std::vector<std::pair<std::string, std::string>>{
+           {"trainer.stepz=1", "overrides: trainer.stepz: unknown key"},
+           {"trainer.steps", "overrides trainer.steps: expected key=value"},
+           {"model.x=1", "overrides model.x: model has no part 'x'"},
+           {"trainer.steps=[", "overrides trainer.steps: not valid YAML"},
+           {"rollout.min_tokens=65", "overrides: rollout.min_tokens: 65 is more than"}}) {
+    ConfigReadOptions options;
+    options.overrides = {override_text};
+    options.overrides_from = "overrides";
+    options.check_paths = false;
+    EXPECT_THAT(
+        std::string(ParseRunConfig(kRequired, "run.yaml", "/base", options).status().message()),
+        HasSubstr(message));
+  }
+}
+
+std::vector<std::string> GraderNames(const std::string& graders) {
+  const absl::StatusOr<RunConfig> config = Parse(std::string(kRequired) + "graders:\n" + graders);
+  if (!config.ok()) return {std::string(config.status().message())};
+  std::vector<std::string> names;
+  for (const GraderSpec& spec : config->graders) names.push_back(spec.name);
+  return names;
+}
+
+TEST(ConfigGraderNameTest, IsTheFunctionsUnlessItIsGiven) {
+  EXPECT_THAT(GraderNames("- {type: python, function: 'my/rewards.py:exact'}\n"
+                          "- {type: python, function: 'trl.rewards:think'}\n"
+                          "- {type: python, function: 'other.py:x', name: mine}\n"
+                          "- {type: regex_match, pattern: a}\n"),
+              ElementsAre("exact", "think", "mine", "regex_match"));
+}
+
+TEST(ConfigGraderNameTest, TellsFunctionsOfOneNameApartByTheirFiles) {
+  EXPECT_THAT(GraderNames("- {type: python, function: 'a/rewards.py:score'}\n"
+                          "- {type: python, function: 'package.other:score'}\n"
+                          "- {type: python, function: 'third.py:fast'}\n"),
+              ElementsAre("rewards.score", "other.score", "fast"));
+  EXPECT_THAT(GraderNames("- {type: python, function: 'a.py:f', name: f}\n"
+                          "- {type: python, function: 'b.py:f'}\n"),
+              ElementsAre("f", "b.f"));
+}
+
+TEST(ConfigGraderNameTest, TheSameFunctionTwiceNeedsNames) {
+  EXPECT_THAT(GraderNames("- {type: python, function: 'a.py:f'}\n"
+                          "- {type: python, function: 'a.py:f'}\n"),
+              ElementsAre("run.yaml:5: graders[f]: a second grader of this name; give each its "
+                          "own 'name'"));
+}
+
+TEST(ConfigGraderNameTest, AFunctionWithoutANameAfterTheColonIsCalledByItsType) {
+  EXPECT_THAT(GraderNames("- {type: python, function: 'a.py:'}\n"), ElementsAre("python"));
+}
+
 TEST(ConfigChoicesTest, ChecksNamesThatOnlyOthersKnow) {
   ConfigReadOptions options;
   options.check_paths = false;

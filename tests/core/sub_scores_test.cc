@@ -24,6 +24,11 @@ TEST(SubScoresTest, AreOrderedByName) {
   EXPECT_EQ(parts, (SubScores{{"length", 12}, {"format", 1}, {"answer", 0.75}}));
 }
 
+TEST(GradeReasonTest, ATimeoutSaysItsDeadlineInAsFewDigitsAsThereAre) {
+  EXPECT_EQ(GradeReason(Timeout{2.0}), "no answer within 2 s");
+  EXPECT_EQ(GradeReason(Timeout{0.25}), "no answer within 0.25 s");
+}
+
 TEST(SubScoresTest, KeepTheLastOfEqualNamesMadeAtOnce) {
   const SubScores parts = {{"b", 1}, {"a", 2}, {"b", 3}, {"a", 4}, {"b", 5}};
   EXPECT_THAT(parts, ElementsAre(Pair("a", 4.0), Pair("b", 5.0)));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +28,11 @@ def test_help_names_every_command() -> None:
     text = invoke("--help")
     for name in ("train", "eval", "generate", "chat", "serve", "grade", "plot", "doctor", "data", "model", "sft", "config", "bench", "check", "version"):
         assert name in text
+
+
+def test_help_has_no_box_for_commands_without_a_place() -> None:
+    boxes = [line.split("─ ")[1].split(" ─")[0] for line in invoke("--help").splitlines() if line.startswith("╭")]
+    assert boxes == ["Options", "Train and evaluate", "Models and data", "Look and measure"]
 
 
 def test_help_answers_at_once_and_loads_no_torch() -> None:
@@ -73,6 +79,20 @@ def test_a_mistake_is_one_clean_message_and_exit_code_1(arguments: list[str], me
     text = invoke(*arguments, code=1)
     assert message in text and text.startswith("error: ")
     assert "Traceback" not in text
+
+
+def test_serve_says_before_it_loads_a_model_what_is_wrong_around_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"--port {port}: another program listens there" in invoke("serve", tmp_path, "--port", port, code=1)
+    assert "--lora x=nowhere: there is no folder nowhere" in invoke("serve", tmp_path, "--lora", "x=nowhere", code=1)
+
+
+@pytest.mark.parametrize("command", ["train", "sft", "dpo", "distill", "config check"])
+def test_mistakes_of_set_are_said_to_be_its(command: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: m\n")
+    assert "--set: trainer.stepz: unknown key" in invoke(*command.split(), path, "--set", "trainer.stepz=1", code=1)
 
 
 def test_debug_lets_the_exception_through(tmp_path: Path) -> None:

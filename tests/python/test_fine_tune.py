@@ -95,6 +95,25 @@ def test_bad_rows_are_all_reported_with_their_lines(tmp_path: Path) -> None:
     assert parse_pair(pair)[:3] == (TURNS[:1], [TURNS[3]], [TURNS[1]])
 
 
+def test_twenty_bad_lines_are_shown_and_the_others_counted(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", [{"nothing": 1}] * 23)
+    with pytest.raises(ValueError, match=r"x.jsonl:20: 'messages' is missing\n\.\.\. and 3 more bad lines$"):
+        read_rows(path, check_conversation)
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo", "distill"])
+def test_a_used_folder_and_bad_lines_are_said_before_a_model_is_loaded(tmp_path: Path, kind: str) -> None:
+    train, heldout = (write(tmp_path / name, [{"nothing": 1}]) for name in ("train.jsonl", "heldout.jsonl"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    for folder, message in [("run", "run_dir: .* holds something already"), ("other", r"(?s)train.jsonl:1: 'messages'.*heldout.jsonl:1: ")]:
+        config = {"model": str(tmp_path), "run_dir": str(tmp_path / folder), "data": {"train": str(train), "heldout": str(heldout)},
+                  "distill": {"teachers": [str(tmp_path)]}}
+        with pytest.raises((ValueError, FileExistsError), match=message):
+            FineTune(rft.RunConfig.from_json(json.dumps(config)), kind)
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize("kind", ["sft", "dpo", "distill"])
 def test_a_row_that_is_longer_than_the_context_is_named_before_anything_is_trained(llama_dir: Path, tmp_path: Path, kind: str) -> None:
     asked = [{"messages": [{"role": "user", "content": "1 + 1 " * n}]} for n in (1, 2000)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def test_a_skipped_step_changes_nothing_and_its_row_is_found(llama_dir: Path, tm
     for step in range(3):
         metrics = tune.step()
         assert metrics is not None and metrics["skipped"] == float(step == 1)
+        assert tune.not_finite.startswith("row 6 of data.train: weights[" if step == 1 else ""), tune.not_finite
         states.append((tune.dir / "state" / "trainer.safetensors").read_bytes())
     assert states[0] == states[1] != states[2] and tune.state["not_finite"] == 0
     [whole, *each] = replayed(tune.dir)
@@ -104,6 +106,8 @@ def test_the_groups_of_a_run_with_rewards_are_replayed(llama_dir: Path, tmp_path
     with rft.Run(run_config, graders=[huge]) as run:
         report = run.step()
         assert report is not None and report.skipped
+    [event] = [json.loads(line) for line in (run.dir / "events.jsonl").read_text().splitlines() if '"not_finite"' in line]
+    assert re.fullmatch(r"row [0-3], group [01], rollout [0-3]: advantages\[\d+\] is -?[0-9.]+e\+3\d", event["where"])
     [batch] = batches_of(run.dir).values()
     assert batch.step == 0 and batch.calls[0].arguments["loss"] == "dr-grpo"
     trainer, at = trainer_of(run.dir, batch)

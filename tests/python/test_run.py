@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import rft
+from rft import _native
 from rft.run_folder import read_json, read_metrics
 from rft.tasks import arithmetic
 
@@ -58,6 +59,9 @@ def test_the_ten_lines_run_and_save_a_model_transformers_loads(run_file: Path, t
     ({"graders": digits}, TypeError, r"graders: expected a list such as graders=\[digits\], got one function"),
     ({"overrides": "trainer.steps=1"}, TypeError, r'overrides: expected a list such as \["trainer.steps=10"\]'),
     ({"overrides": {"trainer.steps": 1}}, TypeError, "overrides: expected a list"),
+    ({"overrides": ["trainer.stepz=1"]}, rft.ConfigError, r"^overrides: trainer.stepz: unknown key; did you mean trainer.steps\?"),
+    ({"overrides": ["trainer.steps"]}, rft.ConfigError, "^overrides trainer.steps: expected key=value"),
+    ({"overrides": [1]}, TypeError, r"RunConfig.from_file\(\): overrides: is \[1\]; expected a list with a text each"),
     ({"overrides": ["graders=[]"]}, rft.ConfigError, r"graders: there is none; .*graders=\[function\]"),
 ])
 def test_a_run_that_can_not_start_says_why_and_leaves_no_folder(
@@ -65,6 +69,27 @@ def test_a_run_that_can_not_start_says_why_and_leaves_no_folder(
     with pytest.raises(error, match=message):
         rft.Run.from_file(run_file, **given)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_path_is_no_configuration(run_file: Path) -> None:
+    with pytest.raises(TypeError, match=r"config: is .*run.yaml.*; expected an rft.RunConfig \(rft.Run.from_file"):
+        rft.Run(str(run_file))  # type: ignore[arg-type]
+
+
+def test_what_needs_no_model_is_said_before_one_is_loaded(run_file: Path, tmp_path: Path) -> None:
+    no_model = ["model=" + str(tmp_path / "data")]  # a folder, but not a model
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    config = rft.RunConfig.from_file(run_file, no_model)
+    codec = rft.TextCodec(lambda messages: [1], lambda text: [1], [b"a"], [False], [0])
+    for folder, message in [("run", "run_dir: .*already holds a run; go on with it"), ("other", r"(?s)train.jsonl:1: .*heldout.jsonl:2: ")]:
+        (tmp_path / "data" / "train.jsonl").write_text("{}\n")
+        (tmp_path / "data" / "heldout.jsonl").write_text("\n[]\n")
+        config = rft.RunConfig.from_file(run_file, [*no_model, f"run_dir={tmp_path / folder}"])
+        with pytest.raises(rft.Error, match=message):
+            _native.Run(config, codec)
+    with pytest.raises(rft.ConfigError, match=r"graders\[any\].pattern"):
+        _native.Run(rft.RunConfig.from_file(run_file, [*no_model, "run_dir=", "graders.0.pattern=("]), codec)
 
 
 def test_a_marked_grader_is_checked_where_it_is_marked() -> None:

@@ -147,6 +147,35 @@ def test_a_call_that_fits_no_parameters_says_what_to_write(verb: str, arguments:
         getattr(rft.Trainer(rft.Model.load(str(llama_dir))), verb)(*args, **kwargs)
 
 
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda m: rft.Trainer(m, lr=1), r"^Trainer\(\): there is no argument 'lr'; optim_step\(learning_rate=\.\.\.\) takes it \(arg"),
+    (lambda m: rft.Trainer(m, None, 64), r"^Trainer\(\): takes 2 arguments by position \(model, adapter\), got 3; the others by name: token_b"),
+    (lambda m: rft.Trainer("models/S"), r"^Trainer\(\): model: is 'models/S'; expected an rft.Model \(rft.Model.load\(folder\)\)$"),
+    (lambda m: rft.Trainer(), r"^Trainer\(\): model: is missing; an rft.Model"),
+    (lambda m: rft.Trainer(m, token_bugdet=1), r"did you mean token_budget\?"),
+    (lambda m: rft.Datum([1, 2]), r"^Datum\(\): weights: is missing; a number for each token"),
+    (lambda m: rft.Datum(), r"^Datum\(\): ids: is missing; a list of token ids$"),
+    (lambda m: rft.Datum([1], ids=[1]), r"^Datum\(\): ids: is given twice$"),
+    (lambda m: rft.Datum([1], [0.0], prefix_id="a"), r"^Datum\(\): prefix_id: is 'a'; expected a whole number$"),
+    (lambda m: setattr(rft.Datum([1], [0.0]), "prefix_length", 1.5), r"^Datum.prefix_length: is 1.5; expected a whole number$"),
+    (lambda m: rft.Engine(m, max_batch=2.5), r"^Engine\(\): max_batch: is 2.5; expected a whole number$"),
+    (lambda m: rft.Engine(m).generate([[3]], seed=-1), r"^generate\(\): seed: is -1; expected a whole number of at least 0$"),
+    (lambda m: rft.Adapter(m, seed=-1), r"^Adapter\(\): seed: is -1; expected a whole number of at least 0$"),
+    (lambda m: rft.Adapter(m, targets="q_proj"), r"^Adapter\(\): targets: is 'q_proj'; expected a list with a text each$"),
+    (lambda m: rft.Model.load(3), r"^Model.load\(\): dir: is 3; expected a path$"),
+    (lambda m: rft.Model.load("x", threads="all"), r"^Model.load\(\): threads: is 'all'; expected a whole number$"),
+    (lambda m: m.save("x", device="cpu"), r"^save\(\): there is no argument 'device' \(arguments: dir, dtype\)$"),
+    (lambda m: rft.Trainer(m).zero_grad(1), r"^zero_grad\(\): takes no arguments, got 1$"),
+    (lambda m: rft.compute_advantages(1.0), r"^compute_advantages\(\): rewards: is 1.0; expected a list$"),
+    (lambda m: rft.read_dataset(3), r"^read_dataset\(\): path: is 3; expected a path$"),
+    (lambda m: rft.grade_rows([], [1], [""]), r"^grade_rows\(\): rows_json: is \[1\]; expected a list with a text each$"),
+    (lambda m: rft.set_threads(None), r"^set_threads\(\): threads: is None; expected a whole number$"),
+])
+def test_no_call_prints_a_signature(call: Any, message: str, llama_dir: Path) -> None:
+    with pytest.raises(TypeError, match=message):
+        call(rft.Model.load(llama_dir))
+
+
 def test_the_verbs_keep_their_documentation() -> None:
     for verb in ("forward", "forward_backward", "optim_step", "describe"):
         assert len(getattr(rft.Trainer, verb).__doc__) > 100

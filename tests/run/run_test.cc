@@ -8,11 +8,13 @@
 #include "graders/text_generators.h"
 #include "rft/io/json.h"
 #include "rft/run/evaluation.h"
+#include "rft/run/grader_watch.h"
 #include "tests/run/fake_run.h"
 
 namespace rft {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::ElementsAre;
 using testing::FakeAnswer;
 using ::testing::HasSubstr;
@@ -211,7 +213,15 @@ TEST_F(RunTest, RaisesAnAlarmWhenAGraderFailsTooOften) {
   Train(1);
   EXPECT_THAT(fake_.Read(run_->dir() + "/events.jsonl"),
               HasSubstr("\"grader_alarm\", \"step\": 0, \"grader\": \"exact\", \"failures\": 48, "
-                        "\"grades\": 48, \"first\": \"error: row "));
+                        "\"grades\": 48, \"rows\": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], \"first\": "
+                        "\"error: row "));
+}
+
+TEST(GraderAlarmTest, NamesTenRowsAndCountsTheOthers) {
+  GraderAlarm alarm{.rows = {3}};
+  EXPECT_EQ(alarm.RowsText(), "row 3");
+  alarm.rows = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30};
+  EXPECT_EQ(alarm.RowsText(), "rows 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more");
 }
 
 TEST_F(RunTest, EndsWhereAGraderThatMayNotFailFails) {
@@ -266,6 +276,8 @@ TEST_F(RunTest, SkipsUpdatesThatAreNotFiniteAndStopsAfterThree) {
   EXPECT_TRUE(steps[0].skipped);
   EXPECT_TRUE(fake_.trainer->learning_rates.empty());
   EXPECT_THAT(run_->stop_reason(), HasSubstr("NaN or Inf in the gradient of 3 steps in a row"));
+  EXPECT_THAT(run_->stop_reason(), ContainsRegex("lastly of row [0-9]+, group [0-9]+, rollout "
+                                                 "[0-3]: advantages\\[2\\] is nan"));
   EXPECT_THAT(fake_.Read(run_->dir() + "/events.jsonl"), HasSubstr("\"sampling_logprobs\""));
 }
 
@@ -342,6 +354,22 @@ TEST_F(RunTest, NamesFileAndLineOfAPromptThatIsTooLong) {
   EXPECT_THAT(error, HasSubstr("train.jsonl:3: the prompt has 82 tokens; at most 56 fit"));
   EXPECT_THAT(error, HasSubstr("context of 64 tokens"));
   EXPECT_FALSE(FileSystem::Default().Exists(fake_.Path("run")));
+}
+
+TEST_F(RunTest, ReportsTheMistakesOfBothDatasetsAtOnce) {
+  fake_.Write("train.jsonl", "{}\n[]\n");
+  fake_.Write("heldout.jsonl", "{\"messages\": []}\n");
+  const std::string error = Error({});
+  for (const char* line : {"train.jsonl:1: ", "train.jsonl:2: ", "heldout.jsonl:1: "})
+    EXPECT_THAT(error, HasSubstr(line));
+}
+
+TEST_F(RunTest, ChecksFolderAndGradersBeforeTheData) {
+  Start();
+  fake_.Write("train.jsonl", "{}\n");
+  EXPECT_THAT(Error({}), HasSubstr("already holds a run"));
+  EXPECT_THAT(Error({"run_dir=" + fake_.Path("other"), "graders.0.operation=nonsense"}),
+              HasSubstr("graders[exact].operation"));
 }
 
 TEST_F(RunTest, RefusesAnEmptyDataset) {

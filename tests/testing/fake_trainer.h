@@ -37,6 +37,10 @@ class FakeTrainer : public TrainingClient {
       }
     }
     result.finite = finite;
+    if (!finite) {
+      result.not_finite_datum = static_cast<int64_t>(datums.size()) - 1;
+      result.not_finite = "advantages[2] is nan";
+    }
     accumulated_ = true;
     return result;
   }

@@ -191,6 +191,9 @@ TEST_F(TrainerTest, SkipsAStepThatSawNaN) {
   const auto pass = trainer_->ForwardBackward(datums, grpo_);
   ASSERT_TRUE(pass.ok()) << pass.status();
   EXPECT_FALSE(pass->finite);
+  EXPECT_EQ(pass->not_finite_datum, 1);
+  EXPECT_EQ(pass->not_finite,
+            absl::StrCat("advantages[", datums[1].advantages.size() - 1, "] is nan"));
   Accumulate(RandomDatums(4, 3));  // a good call does not heal the step
   const auto step = trainer_->OptimStep(kAdam);
   ASSERT_TRUE(step.ok()) << step.status();

@@ -18,10 +18,14 @@ def load() -> ModuleType:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         importlib.import_module("torch")
         try:
-            _extension = importlib.import_module("rft._rft")
+            extension = importlib.import_module("rft._rft")
         except ImportError as error:
             raise ImportError(f"the compiled part of rft is missing or does not load ({error}); build it with `make build` in "
                               "the project's folder (`rft doctor` says what is missing)") from error
+        from rft.arguments import explain_all
+
+        explain_all(extension)
+        _extension = extension
     return _extension
 
 

@@ -26,11 +26,14 @@ Message = dict[str, Any]
 T = TypeVar("T")
 
 
+MAX_REPORTED = 20  # bad lines of a file
+
+
 def read_rows(path: str | Path, parse: Callable[[dict[str, Any]], T]) -> list[T]:
-    """`parse` of every line of a JSONL file; all bad lines are reported together."""
+    """`parse` of every line of a JSONL file; bad lines are reported together, the first 20 and how many more."""
     path = Path(path)
     rows: list[T] = []
-    problems = []
+    problems: list[str] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
@@ -42,11 +45,25 @@ def read_rows(path: str | Path, parse: Callable[[dict[str, Any]], T]) -> list[T]
         except (ValueError, KeyError, TypeError, IndexError) as error:
             what = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
             problems.append(f"{path}:{number}: {what}")
+    if len(problems) > MAX_REPORTED:
+        problems[MAX_REPORTED:] = [f"... and {len(problems) - MAX_REPORTED} more bad lines"]
     if problems:
         raise ValueError("\n".join(problems))
     if not rows:
         raise ValueError(f"{path}: no rows")
     return rows
+
+
+def check_rows(paths: Sequence[str | Path], parse: Callable[[dict[str, Any]], Any]) -> None:
+    """Reads each file as read_rows does, and reports the bad lines of all of them together."""
+    problems = []
+    for path in paths:
+        try:
+            read_rows(path, parse)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("\n".join(problems))
 
 
 def fitting(datums: list[Datum], context: int, more: int = 0) -> list[Datum]:

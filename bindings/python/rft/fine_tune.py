@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rft import _native
 from rft.codec import Codec, load_codec
-from rft.conversations import check_conversation, completion_datum, fitting, parse_labelled, parse_pair, read_rows, to_datums
+from rft.conversations import check_conversation, check_rows, completion_datum, fitting, parse_labelled, parse_pair, read_rows, to_datums
 from rft.replay import Batch, Call
+from rft.run import config_of
 from rft.run_folder import read_json, write_json
 
 if TYPE_CHECKING:
@@ -159,6 +160,8 @@ class FineTune:
 
     def __init__(self, config: RunConfig, kind: str, resume: str | Path | None = None) -> None:
         self.config, self.kind = config, kind
+        self.dir = config_of(resume).parent if resume else self._new_folder()
+        check_rows([path for path in (config.get("data.train"), config.get("data.heldout")) if path], self._parse)
         self.codec = load_codec(config.get("model"))
         self._temperature = float(config.get("rollout.temperature")) if kind == "distill" else 1.0
         self.trainer = load_trainer(config, self._temperature)
@@ -172,9 +175,20 @@ class FineTune:
         self.state: dict[str, Any] = {"step": 0, "best_loss": None, "best_step": None, "bad_evaluations": 0, "train_seconds": 0.0,
                                       "not_finite": 0}
         self.stop_reason = ""
-        self.dir = Path(resume) if resume else self._new_folder()
+        self.not_finite = ""  # of the last step, if that was given up: "row 17 of data.train: ref_logprobs[3] is nan", where that is known
         if resume:
             self._load()
+        else:
+            self.dir.mkdir(parents=True, exist_ok=True)
+            (self.dir / "config.json").write_text(config.to_json())
+
+    def _parse(self, row: dict[str, Any]) -> Any:
+        """What can be found wrong with a row before there is a model."""
+        if self.kind == "sft":
+            return check_conversation(row)
+        if self.kind == "distill":
+            return row["messages"]
+        return (parse_labelled if self.config.get("preference.loss") == "kto" else parse_pair)(row)
 
     def _objective(self) -> Objective:
         if self.kind == "distill":
@@ -210,8 +224,6 @@ class FineTune:
         folder = Path(config.get("base_dir")) / given
         if folder.exists() and any(folder.iterdir()):
             raise FileExistsError(f"run_dir: {folder} holds something already; choose another, or --resume it")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(config.to_json())
         return folder
 
     @property
@@ -219,10 +231,10 @@ class FineTune:
         """Steps done."""
         return int(self.state["step"])
 
-    def _rows_of(self, step: int) -> list[list[Datum]]:
-        """The rows of a step: epochs in random order, a function of the seed and the step only."""
+    def _rows_of(self, step: int) -> list[int]:
+        """Which rows a step has: epochs in random order, a function of the seed and the step only."""
         count, first = self.objective.rows_per_step, step * self.objective.rows_per_step
-        chosen: list[list[Datum]] = []
+        chosen: list[int] = []
         orders: dict[int, list[int]] = {}
         for position in range(first, first + count):
             epoch, at = divmod(position, len(self.rows))
@@ -231,7 +243,7 @@ class FineTune:
                 if self.config.get("data.shuffle"):
                     random.Random(f"{self.kind}/{self.config.get('seed')}/{epoch}").shuffle(order)
                 orders[epoch] = order
-            chosen.append(self.rows[orders[epoch][at]])
+            chosen.append(orders[epoch][at])
         return chosen
 
     def step(self) -> Metrics | None:
@@ -243,7 +255,7 @@ class FineTune:
             return None
         start = time.perf_counter()
         rows, get = self._rows_of(index), self.config.get
-        metrics = self.objective.accumulate(rows)
+        metrics = self.objective.accumulate([self.rows[row] for row in rows])
         rate = self.config.learning_rate(index)
         done = self.trainer.optim_step(
             learning_rate=rate, beta1=get("trainer.beta1"), beta2=get("trainer.beta2"), eps=get("trainer.eps"),
@@ -251,7 +263,7 @@ class FineTune:
         self.state["train_seconds"] += time.perf_counter() - start
         self.state["step"] = index + 1
         metrics |= {"learning_rate": rate, "grad_norm": done.grad_norm, "skipped": float(done.skipped)}
-        self._count_not_finite(done.skipped)
+        self._count_not_finite(done.skipped, rows)
         every = get("eval.every")
         if self.heldout and ((every and (index + 1) % every == 0) or index + 1 == self.num_steps):
             metrics |= {f"heldout/{name}": value for name, value in self._evaluate().items()}
@@ -261,8 +273,10 @@ class FineTune:
             self.save()
         return metrics
 
-    def _count_not_finite(self, skipped: bool) -> None:
+    def _count_not_finite(self, skipped: bool, rows: Sequence[int]) -> None:
         """A skipped step's batch is kept for replay; several in a row end the run."""
+        self.not_finite = next((f"row {rows[call.row_of(datum)]} of data.train: {what}" for call in self.objective.calls
+                                for datum, what in call.not_finite), "")
         if not skipped:
             self.state["not_finite"] = 0
             return
@@ -332,8 +346,8 @@ class FineTune:
             summary["export_difference"] = self.trainer.check_export(str(folder), scored)
             (folder / "README.md").write_text(self.config.model_card(self.kind, json.dumps(summary, indent=2)))
 
-        self._replace("model", write)
         if self.trainer.adapter is not None:
             self._replace("adapter", lambda folder: self.trainer.save_adapter(str(folder)))
+        self._replace("model", write)
         write_json(self.dir / "summary.json", summary)
         return summary

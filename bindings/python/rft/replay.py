@@ -31,12 +31,22 @@ class Call:
     datums: list[Datum]
     arguments: dict[str, Any] = field(default_factory=dict)
     rows: list[int] = field(default_factory=list)
+    not_finite: list[tuple[int, str]] = field(default_factory=list)  # of what run() met: which of the datums, and what of it
 
     def run(self, trainer: Trainer, first: int = 0, count: int | None = None) -> Any:
         """The call on `trainer`; of `count` datums from `first` on."""
         end = len(self.datums) if count is None else first + count
         arguments = {name: value[first:end] if name in ("top_ids", "top_logprobs") else value for name, value in self.arguments.items()}
-        return getattr(trainer, self.verb)(self.datums[first:end], **arguments)
+        result = getattr(trainer, self.verb)(self.datums[first:end], **arguments)
+        if result.not_finite:
+            self.not_finite.append((first + result.not_finite_datum, result.not_finite))
+        return result
+
+    def row_of(self, datum: int) -> int:
+        """The row that a datum belongs to, counted from the call's first."""
+        if not self.rows:
+            return max(datum if self.datums[datum].prefix_id < 0 else self.datums[datum].prefix_id, 0)
+        return next(row for row in range(len(self.rows)) if datum < sum(self.rows[:row + 1]))
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ class Run:
         Of `losses:`, only kl_coef and kl_target may be set beside it.
         """
         native = _native.load()
+        if not isinstance(config, native.RunConfig):
+            raise TypeError(f"config: is {config!r}; expected an rft.RunConfig (rft.Run.from_file(path) reads a run file)")
         if isinstance(graders, dict) or not isinstance(graders, Iterable):
             raise TypeError(f"graders: expected a list such as graders=[{getattr(graders, '__name__', '...')}], "
                             f"got one {type(graders).__name__}")
@@ -62,10 +64,7 @@ class Run:
     def resume(cls, run_dir: str | Path, graders: Sequence[GraderLike] = (), overrides: Sequence[str] = (),
                loss: Callable[..., Any] | None = None) -> Run:
         """Goes on with the run in `run_dir`, from its last checkpoint and with its own resolved configuration."""
-        config = Path(run_dir) / "config.json"
-        if not config.is_file():
-            raise FileNotFoundError(f"{config}: missing; {run_dir} is not a run folder")
-        return cls.from_file(config, graders, overrides, resume=run_dir, loss=loss)
+        return cls.from_file(config_of(run_dir), graders, overrides, resume=run_dir, loss=loss)
 
     def __iter__(self) -> Iterator[StepReport]:
         """Runs step after step until the configured number, a stop request or nothing left to learn."""
@@ -162,6 +161,14 @@ class Run:
             f"<td>{row[name]:.4g}</td>" if isinstance(row.get(name), int | float) else "<td></td>" for name in names) + "</tr>"
             for row in rows)
         return f"<b>{escape(repr(self))}</b><table><tr>{head}</tr>{body}</table>"
+
+
+def config_of(run_dir: str | Path) -> Path:
+    """The resolved configuration of a run folder."""
+    config = Path(run_dir) / "config.json"
+    if not config.is_file():
+        raise FileNotFoundError(f"{config}: missing; {run_dir} is not a run folder")
+    return config
 
 
 def as_spec(item: GraderLike) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rft import _native, loss_check
-from rft.arguments import explained
 from rft.losses import LossResult
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class Trainer(NativeTrainer):
             raise ValueError(f"backend is {backend!r}; it can be 'torch' or 'numpy'")
         if not callable(fn):
             raise TypeError(f"fn: is {fn!r}, not a function; forward_backward(datums, loss=NAME) takes a loss's name")
-        result: FBResult = _custom(self, datums, with_autograd(by_name(fn, datums)) if backend == "torch" else fn)
+        result: FBResult = super().forward_backward_custom(datums, with_autograd(by_name(fn, datums)) if backend == "torch" else fn)
         return result
 
     def save_state(self, dir: str | Path, cursor: Any = None, shard: tuple[int, int] = (0, 1)) -> None:  # noqa: A002 - the verb's own word
@@ -114,11 +113,6 @@ class Trainer(NativeTrainer):
             self.__dict__["_pool"] = pool
         return pool.submit(getattr(self, verb), *args, **kwargs)
 
-
-_custom = explained(NativeTrainer.forward_backward_custom)
-for _verb in ("forward", "describe", "forward_backward", "forward_backward_preference", "forward_backward_distillation", "optim_step",
-              "follow", "plan_memory"):
-    setattr(Trainer, _verb, explained(getattr(NativeTrainer, _verb)))
 
 
 def forward_backward_custom(trainer: NativeTrainer, datums: Sequence[Datum], fn: TorchLoss) -> FBResult:

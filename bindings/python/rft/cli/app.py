@@ -64,7 +64,6 @@ def root(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback
     """Options of every command. (`debug` is read in CleanErrors.invoke.)"""
 
 
-@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(f"rft {__version__}")
@@ -88,6 +87,7 @@ app.command("doctor", rich_help_panel=_LOOK)(doctor.doctor)
 app.command("bench", rich_help_panel=_LOOK)(benches.bench)
 app.command("check", rich_help_panel=_LOOK)(benches.check)
 app.add_typer(config.app, name="config", rich_help_panel=_LOOK)
+app.command("version", rich_help_panel=_LOOK)(version)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rft.cli.console import Set
+from rft.cli.console import Set, read_config
 
 app = typer.Typer(no_args_is_help=True, help="The run file: its keys, its schema, a check.")
 
@@ -32,7 +32,5 @@ def schema() -> None:
 def check(file: Annotated[Path, typer.Argument(metavar="RUN.yaml")], set_: Set = [],  # noqa: B006 - as in train
           resolved: Annotated[bool, typer.Option("--resolved", help="Print the whole resolved configuration.")] = False) -> None:
     """Read a run file and report every mistake with file and line."""
-    from rft import _native
-
-    config = _native.load().RunConfig.from_file(str(file), list(set_))
+    config = read_config(file, set_)
     typer.echo(config.to_json() if resolved else f"{file}: good")

@@ -12,6 +12,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from rft._rft import RunConfig
+
 Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the run file; may be repeated.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="Hugging Face folder.")]
@@ -19,6 +21,14 @@ Dtype = Annotated[str, typer.Option(help="Compute type: bf16, fp32, or int8 (bf1
 Threads = Annotated[int, typer.Option(help="Threads for tensor work; 0: all cores.")]
 Judges = Annotated[list[str], typer.Option("--judge", metavar="NAME=MODEL_DIR", help="Load this model for graders with "
                                            "`generator: NAME` (llm_judge); may be repeated.")]
+
+
+def read_config(path: str | Path, overrides: Sequence[str]) -> RunConfig:
+    """A run file with what --set changes of it, which messages then name."""
+    from rft import _native
+
+    config: RunConfig = _native.load().RunConfig.from_file(path, list(overrides), overrides_from="--set")
+    return config
 
 
 @contextlib.contextmanager

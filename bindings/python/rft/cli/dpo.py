@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rft.cli.console import Quiet, Set, stderr
+from rft.cli.console import Quiet, Set, read_config, stderr
 
 
 def dpo(
@@ -27,7 +27,6 @@ def run(run_yaml: Path | None, kind: str, overrides: list[str], resume: Path | N
     """A whole fine-tuning run; Ctrl-C saves and exits with 130."""
     if run_yaml is None and resume is None:
         raise ValueError(f"which run? give a run file (rft {kind} run.yaml) or --resume RUN_DIR")
-    from rft import _native
     from rft.fine_tune import FineTune
 
     path = run_yaml if run_yaml is not None else Path(resume or "") / "config.json"
@@ -35,7 +34,7 @@ def run(run_yaml: Path | None, kind: str, overrides: list[str], resume: Path | N
         raise FileNotFoundError(f"{path}: no such run file")
     console = stderr()
     with console.status("loading"):
-        tune = FineTune(_native.load().RunConfig.from_file(str(path), overrides), kind, resume)
+        tune = FineTune(read_config(path, overrides), kind, resume)
     console.print(f"run folder: {tune.dir}", soft_wrap=True)
     if not quiet and not resume:
         console.print(tune.memory_plan["text"], style="dim", soft_wrap=True)
@@ -43,8 +42,8 @@ def run(run_yaml: Path | None, kind: str, overrides: list[str], resume: Path | N
         while (metrics := tune.step()) is not None:
             index, heldout = tune.step_index, metrics.get("heldout/loss")
             if metrics["skipped"]:
-                console.print(f"step {index}: NaN or Inf in the gradient; nothing was changed, the batch is kept: rft replay {tune.dir}",
-                              style="yellow", soft_wrap=True)
+                console.print(f"step {index}: NaN or Inf in the gradient{f' ({tune.not_finite})' if tune.not_finite else ''}; nothing was "
+                              f"changed, the batch is kept: rft replay {tune.dir}", style="yellow", soft_wrap=True)
             if not quiet and (heldout is not None or index % max(1, tune.num_steps // 20) == 0):
                 console.print(f"step {index}/{tune.num_steps}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.2e}"
                               + (f"  held-out {heldout:.4f}" if heldout is not None else ""))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rft.cli.console import Quiet, Set, stderr, stdout
+from rft.cli.console import Quiet, Set, read_config, stderr, stdout
 
 
 def evaluate(
@@ -31,7 +31,7 @@ def evaluate(
         overrides = [f"model={folder.resolve()}", f"run_dir={scratch}/run", *set_]
         if data is not None:
             overrides.append(f"data.heldout={data.resolve()}")
-        run = Run.from_file(source, overrides=overrides)
+        run = Run(read_config(source, overrides))
         with stderr().status("evaluating") if not quiet else _nothing():
             evaluation = Evaluation.of(run.evaluate())
         run.close()

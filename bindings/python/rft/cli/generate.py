@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 Temperature = Annotated[float, typer.Option("--temperature", "-t", help="0: always the most likely token.")]
 TopP = Annotated[float, typer.Option(help="Keep the most likely tokens up to this probability.")]
-MaxTokens = Annotated[int, typer.Option(help="Longest answer, in tokens.")]
-Seed = Annotated[int, typer.Option(help="Seed of the sampling.")]
+MaxTokens = Annotated[int, typer.Option(min=0, help="Longest answer, in tokens.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the sampling.")]
 
 
 def generate(
     model: ModelDir, prompt: Annotated[str, typer.Argument(help="What the user says; - reads standard input.")],
     system: Annotated[str, typer.Option(help="System message.")] = "",
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text as it is, without the chat template.")] = False,
-    n: Annotated[int, typer.Option("-n", help="Completions.")] = 1, max_tokens: MaxTokens = 128, temperature: Temperature = 1.0,
+    n: Annotated[int, typer.Option("-n", min=1, help="Completions.")] = 1, max_tokens: MaxTokens = 128, temperature: Temperature = 1.0,
     top_p: TopP = 1.0, seed: Seed = 0, dtype: Dtype = "bf16", threads: Threads = 0,
     top_k: Annotated[int, typer.Option(help="Only the k most likely tokens; 0: all.")] = 0,
     min_p: Annotated[float, typer.Option(help="Only tokens at least this likely, relative to the most likely one.")] = 0.0,

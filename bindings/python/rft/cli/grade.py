@@ -27,7 +27,7 @@ def grade(
     samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Completions per row, with --model.")] = 1,
     temperature: Annotated[float, typer.Option("--temperature", "-t", help="With --model.")] = 1.0,
     max_tokens: Annotated[int, typer.Option(min=1, help="With --model.")] = 64,
-    seed: Annotated[int, typer.Option(help="With --model.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="With --model.")] = 0,
     judges: Judges = [],  # noqa: B006
     limit: Annotated[int, typer.Option(min=0, help="Rows used; 0: all.")] = 0,
     preflight: Annotated[bool, typer.Option("--preflight", help="Refuse graders that can't teach: failing, flat, saturated, or "

@@ -31,7 +31,7 @@ def get(name: Annotated[str, typer.Argument(help="smollm2: SmolLM2-135M-Instruct
 def init(
     data: Annotated[list[Path], typer.Option(help="JSONL whose messages the tokenizer is made from; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Folder for the new model.")],
-    seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random weights.")] = 0,
     vocab: Annotated[int, typer.Option(min=260, help="Size of the vocabulary, at most.")] = 384,
     hidden: Annotated[int, typer.Option(min=8, help="Width.")] = 128,
     layers: Annotated[int, typer.Option(min=1, help="Layers.")] = 4,

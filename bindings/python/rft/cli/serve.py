@@ -35,7 +35,8 @@ def serve(
     from rft.structure import compiler
 
     console = stderr()
-    keys = read_keys(api_key_file)
+    keys, adapters = read_keys(api_key_file), read_adapters(lora)
+    check_port(host, port)
     with console.status("loading the model"):
         codec = load_codec(model)
         native = _native.load()
@@ -43,7 +44,7 @@ def serve(
             native.Model.load(str(model), dtype=dtype, threads=threads), codec.native(), name or [model.resolve().name], host=host,
             port=port, api_keys=keys, weights_root=str(weights_root.resolve()) if weights_root else "", allowed_origins=allow_origin,
             max_batch=max_batch, max_batch_tokens=max_batch_tokens, kv_memory_mb=kv_memory_mb, queue_limit=queue_limit,
-            compile_grammar=compiler(codec) if codec.end_ids else None, adapters=read_adapters(lora), prefix_cache=prefix_cache)
+            compile_grammar=compiler(codec) if codec.end_ids else None, adapters=adapters, prefix_cache=prefix_cache)
     with server:
         typer.echo(f"{server.url}/v1")  # for scripts; people read the next line
         console.print(f"serving {model} at {server.url}/v1 {'with' if keys else 'without'} API keys; Ctrl-C stops", style="dim")
@@ -54,12 +55,28 @@ def serve(
             console.print("stopping", style="dim")
 
 
+def check_port(host: str, port: int) -> None:
+    """Says that a port is taken before a model is loaded; the server says everything else."""
+    import errno
+    import socket
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ValueError(f"--port {port}: another program listens there; choose another, or 0 for any free one") from None
+
+
 def read_adapters(options: list[str]) -> dict[str, str]:
     """Folders by name, of NAME=FOLDER options."""
     pairs = [option.partition("=") for option in options]
     for option, (name, _, folder) in zip(options, pairs, strict=True):
         if not name or not folder:
             raise ValueError(f"--lora {option}: must be NAME=FOLDER")
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f"--lora {option}: there is no folder {folder}")
     return {name: folder for name, _, folder in pairs}
 
 

@@ -20,7 +20,7 @@ def sft(
     rows_per_step: Annotated[int, typer.Option(min=1, help="Conversations per step.")] = 64,
     learning_rate: Annotated[float, typer.Option("--lr", min=0, help="Peak learning rate.")] = 1e-3,
     token_budget: Annotated[int, typer.Option(min=1, help="Tokens per micro-batch.")] = 8192,
-    seed: Annotated[int, typer.Option(help="Order of the rows.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Order of the rows.")] = 0,
     dtype: Dtype = "bf16", threads: Threads = 0, quiet: Quiet = False,
 ) -> None:
     """Supervised fine-tuning: [bold]rft sft run.yaml[/bold] (every message of the assistant by its weight, evaluation, early

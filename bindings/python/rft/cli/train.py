@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rft.cli.console import Judges, Quiet, Set, open_judges, stderr, stdout
+from rft.cli.console import Judges, Quiet, Set, open_judges, read_config, stderr, stdout
 
 if TYPE_CHECKING:
     from rft.run import Run
@@ -30,18 +30,14 @@ def train(
         raise ValueError("which run? give a run file (rft train run.yaml) or --resume RUN_DIR")
     if run_yaml is not None and not run_yaml.is_file():
         raise FileNotFoundError(f"{run_yaml}: no such run file")
-    from rft.run import Run
+    from rft.run import Run, config_of
     from rft.training_session import train_session
 
     console = stderr()
     stack = ExitStack()
     with console.status("loading the model"):
         stack.enter_context(open_judges(judges))
-        overrides = list(set_)
-        if resume is not None:
-            run = Run.resume(resume, overrides=overrides)
-        else:
-            run = Run.from_file(str(run_yaml), overrides=overrides)
+        run = Run(read_config(run_yaml or config_of(resume or ""), set_), resume=resume)
     received: list[int] = []
     with stack, run, stop_on_signals(run, received, console):
         result = train_session(run, console=console, quiet=quiet)
