@@ -54,13 +54,13 @@ absl::Status Run::SaveResults() {
       RFT_ASSIGN_OR_RETURN(after, Evaluate());
       RFT_RETURN_IF_ERROR(folder_->WriteAtomically("eval-after.json", EvalReportToJson(*after)));
     }
-    RFT_RETURN_IF_ERROR(SaveCheckedModel(after));
     if (config_.lora.rank > 0) {
       RFT_ASSIGN_OR_RETURN(auto adapter, FolderCommit::Begin(folder_->Path("adapter"),
                                                              /*replace=*/true, folder_->fs()));
       RFT_RETURN_IF_ERROR(parts_.trainer->SaveAdapter(adapter->dir()));
       RFT_RETURN_IF_ERROR(adapter->Commit());
     }
+    RFT_RETURN_IF_ERROR(SaveCheckedModel(after));
   }
   RFT_RETURN_IF_ERROR(folder_->WriteAtomically("summary.json", SummaryJson(after) + "\n"));
   RFT_RETURN_IF_ERROR(folder_->AppendEvent(

@@ -10,7 +10,9 @@
 
 namespace rft {
 
-// Mean |difference| of log-probabilities that rounding the weights to bf16 explains, in nats.
+// Mean |difference| of log-probabilities that rounding the weights to bf16 explains, in nats. More of it is damage where the
+// rounded weights are what was trained; an adapter merged in and weights trained in fp32 may have changed by less than bf16 can
+// show, which is a warning.
 inline constexpr double kExportTolerance = 0.05;
 
 // Every tensor of the folder must be what `trainer` holds (its adapter merged), rounded to bf16, bit for bit. Then the folder

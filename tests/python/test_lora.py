@@ -77,6 +77,17 @@ def test_an_adapter_of_ours_gives_the_same_log_probabilities_in_peft(model_dir: 
     assert trainer.check_export(str(tmp_path / "merged"), [datum(IDS)]) < 0.03
 
 
+def test_changes_too_small_for_bf16_are_a_warning_and_no_damage(llama_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = rft.Model.load(llama_dir, dtype="fp32")
+    trainer = rft.Trainer(model, rft.Adapter(model, rank=2), temperature=0.001)  # shows a rounding of the logits a thousandfold
+    trainer.forward_backward([datum(IDS)], loss="cross-entropy")
+    trainer.optim_step(learning_rate=1e-3)
+    trainer.save_model(tmp_path / "merged")
+    difference = trainer.check_export(tmp_path / "merged", [datum(IDS)])
+    assert difference is not None and difference > 0.05
+    assert "bf16 rounds off much of the small changes" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("targets", ["all", "vocabulary"])
 def test_gradients_and_ten_steps_are_those_of_peft_and_torch(model_dir: Path, tmp_path: Path, targets: str) -> None:
     theirs = peft_model(model_dir, r=4, lora_alpha=8, target_modules=modules(model_dir, targets))
