@@ -106,9 +106,22 @@ at::Tensor AddInto(const at::Tensor& x, const at::Tensor& gate_weights, const Gr
   DispatchFloat(x.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto* token = Data<int32_t>(g.token_P);
-    GroupedGemm(Data<T>(x), Matrices<T>(weights.gate_up, g), Data<T>(gate_up), token);
-    if (adapters.adapts_gate_up()) adapters.GateUp(GatherRows<T>(x, g, 0, g.pairs()), gate_up);
-    const at::Tensor activation = SwiGlu(gate_up);
+    const int64_t i = gate_up.size(1) / 2;
+    const at::Tensor activation = at::empty({g.pairs(), i}, x.options());
+    const auto swiglu = GetKernels().typed<T>().swiglu;
+    const T* gates = Data<T>(gate_up);
+    T* acts = Data<T>(activation);
+    const auto activate = [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p)
+        swiglu(gates + p * 2 * i, gates + p * 2 * i + i, i, acts + p * i);
+    };
+    if (adapters.adapts_gate_up()) {
+      GroupedGemm(Data<T>(x), Matrices<T>(weights.gate_up, g), Data<T>(gate_up), token);
+      adapters.GateUp(GatherRows<T>(x, g, 0, g.pairs()), gate_up);
+      ParallelFor(g.pairs(), GrainFor(8 * i), activate);
+    } else {
+      GroupedGemm(Data<T>(x), Matrices<T>(weights.gate_up, g), Data<T>(gate_up), token, activate);
+    }
     GroupedGemmAdd(Data<T>(activation), Matrices<T>(weights.down, g), token, pair_weights.data(),
                    x.size(0), Data<float>(residual), Data<float>(y));
     if (const at::Tensor delta = adapters.Down(activation); delta.defined())
@@ -166,12 +179,7 @@ Gradients BackwardOf(const at::Tensor& x, const at::Tensor& gate_weights, const 
   const at::Tensor dy = Convert(dout, dtype);  // by token
   const auto* token = Data<int32_t>(g.token_P);
   at::Tensor dactivation = at::empty({pairs, i}, x.options());
-  GroupedGemm(Data<T>(dy), Transposed<T>(weights.down, g, dtype, packed), Data<T>(dactivation),
-              token);
   DownGradients of_adapters;
-  if (adapters.adapts_down())
-    of_adapters = AdapterDownBackward<T>(gate_up, GatherRows<T>(dy, g, 0, pairs),
-                                         PairWeights(gate_weights, g), adapters);
   at::Tensor weighted = at::empty({pairs, i}, x.options()),
              dgate_up = at::empty({pairs, 2 * i}, x.options()),
              dweights = at::empty(gate_weights.sizes(), gate_weights.options());
@@ -179,9 +187,8 @@ Gradients BackwardOf(const at::Tensor& x, const at::Tensor& gate_weights, const 
   const float* gate_weight = Data<float>(gate_weights);
   float* dweight = Data<float>(dweights);
   const T *gates = Data<T>(gate_up), *dacts = Data<T>(dactivation), *more = nullptr;
-  if (!of_adapters.own.empty()) more = Data<T>(of_adapters.dactivation_PI);
   T *acts = Data<T>(weighted), *dgates = Data<T>(dgate_up);
-  ParallelFor(pairs, GrainFor(24 * i), [&](int64_t begin, int64_t end) {
+  const auto differentiate = [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
       const int64_t slot = slots[p];
       const T* gate = gates + p * 2 * i;
@@ -191,7 +198,17 @@ Gradients BackwardOf(const at::Tensor& x, const at::Tensor& gate_weights, const 
           acts + p * i, dgate, dgate + i);
       if (more) dweight[slot] += of_adapters.own[p];
     }
-  });
+  };
+  const ExpertMatrices<T> down = Transposed<T>(weights.down, g, dtype, packed);
+  if (adapters.adapts_down()) {
+    GroupedGemm(Data<T>(dy), down, Data<T>(dactivation), token);
+    of_adapters = AdapterDownBackward<T>(gate_up, GatherRows<T>(dy, g, 0, pairs),
+                                         PairWeights(gate_weights, g), adapters);
+    more = Data<T>(of_adapters.dactivation_PI);
+    ParallelFor(pairs, GrainFor(24 * i), differentiate);
+  } else {
+    GroupedGemm(Data<T>(dy), down, Data<T>(dactivation), token, differentiate);
+  }
   const int64_t num = g.num_experts();
   const auto accumulate = [&](int64_t task) {  // the longer ones first
     const int64_t e = task % num, first = g.begin(e), count = g.count(e);

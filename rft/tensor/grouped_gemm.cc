@@ -61,7 +61,8 @@ void MultiplyPanel(const ExpertMatrices<T>& m, int64_t e, int64_t p, const T* a,
 }  // namespace
 
 template <typename T>
-void GroupedGemm(const T* a, const ExpertMatrices<T>& m, T* c, const int32_t* token) {
+void GroupedGemm(const T* a, const ExpertMatrices<T>& m, T* c, const int32_t* token,
+                 const RowsBody& then) {
   struct Chunk {
     int64_t expert, begin, end;
   };
@@ -86,11 +87,14 @@ void GroupedGemm(const T* a, const ExpertMatrices<T>& m, T* c, const int32_t* to
                MultiplyPanel(m, chunk.expert, p, rows, chunk.end - chunk.begin,
                              std::min<int64_t>(kPanelWidth, m.n - p * kPanelWidth),
                              c + chunk.begin * m.n + p * kPanelWidth, m.n);
+             if (then && runs.runs == 1) then(chunk.begin, chunk.end);
            });
+  if (then && runs.runs > 1) ParallelFor(m.num_rows(), GrainFor(8 * m.n), then);
 }
-template void GroupedGemm<float>(const float*, const ExpertMatrices<float>&, float*,
-                                 const int32_t*);
-template void GroupedGemm<Bf16>(const Bf16*, const ExpertMatrices<Bf16>&, Bf16*, const int32_t*);
+template void GroupedGemm<float>(const float*, const ExpertMatrices<float>&, float*, const int32_t*,
+                                 const RowsBody&);
+template void GroupedGemm<Bf16>(const Bf16*, const ExpertMatrices<Bf16>&, Bf16*, const int32_t*,
+                                const RowsBody&);
 
 template <typename T>
 void GroupedGemmAdd(const T* a, const ExpertMatrices<T>& m, const int32_t* token,

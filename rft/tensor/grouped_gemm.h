@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "rft/tensor/gemm.h"
@@ -20,10 +21,13 @@ struct ExpertMatrices {
   int64_t num_rows() const { return offsets[num_experts()]; }
 };
 
+// What is done with rows [begin, end) of a product while they are in the cache; called for every row once, from any thread.
+using RowsBody = std::function<void(int64_t begin, int64_t end)>;
+
 // c[p] = a[p] * the row's matrix, or a[token[p]] * ...; c [P, N], rows of a of K.
 template <typename T>
 void GroupedGemm(const T* a, const ExpertMatrices<T>& matrices, T* c,
-                 const int32_t* token = nullptr);
+                 const int32_t* token = nullptr, const RowsBody& then = {});
 
 // out = start (null: 0; or out itself), then out[token[p], :] += weight[p] * (a[p] * the row's matrix), for each token in the order of the experts; float sums.
 // token: int32 [P], ascending within each expert's rows, each token at most once there; weight: [P], or null for 1.

@@ -153,8 +153,13 @@ void Transpose(const T* src, int64_t rows, int64_t cols, int64_t ld_src, T* dst,
 #if defined(__AVX512F__)
   const int64_t lines = rows / kLineRows<T> * kLineRows<T>, whole = cols / 16 * 16;
   for (int64_t r = 0; r < lines; r += kLineRows<T>)
-    for (int64_t c = 0; c < whole; c += 16)
+    for (int64_t c = 0; c < whole; c += 16) {
+      // Past the last rows this asks for nothing real, which is harmless.
+      const T* ahead = src + (r + kLineRows<T>)*ld_src + c;
+      for (int64_t i = 0; c % kLineRows<T> == 0 && i < kLineRows<T>; ++i)
+        __builtin_prefetch(ahead + i * ld_src, 0, 3);
       TransposeLines(src + r * ld_src + c, ld_src, dst + c * ld_dst + r, ld_dst);
+    }
   TransposeSquares(src + whole, lines, cols - whole, ld_src, dst + whole * ld_dst, ld_dst);
   TransposeSquares(src + lines * ld_src, rows - lines, cols, ld_src, dst + lines, ld_dst);
 #else
