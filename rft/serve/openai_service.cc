@@ -102,6 +102,16 @@ class OpenAiService : public HttpService {
     return it != routes_.end() && it->second.method == method ? &it->second : nullptr;
   }
 
+  HttpReply NoSuchRoute(const std::string& path) const {
+    constexpr size_t kLongest = 64;
+    std::vector<std::string> known;
+    for (const auto& [name, route] : routes_) known.push_back(name);
+    const auto meant = path.size() > kLongest ? std::nullopt : DidYouMean(path, known);
+    return ErrorReply(
+        404, absl::StrCat("no such route; ", meant ? absl::StrCat("did you mean ", *meant, "?")
+                                                   : "docs/serving.md lists those there are"));
+  }
+
   std::optional<HttpReply> Judge(const HttpRequest& head) const {
     const auto route = routes_.find(FindPath(head.path));
     const bool is_public = route != routes_.end() && route->second.is_public;
@@ -113,7 +123,7 @@ class OpenAiService : public HttpService {
             options_.allowed_origins.end())
       return ErrorReply(
           403, "requests of web pages are refused; allow their origin with --allow-origin");
-    if (route == routes_.end()) return ErrorReply(404, "no such route");
+    if (route == routes_.end()) return NoSuchRoute(head.path);
     if (route->second.method != head.method) {
       HttpReply reply = ErrorReply(405, absl::StrCat("use ", route->second.method));
       reply.headers.emplace_back("Allow", route->second.method);

@@ -87,6 +87,8 @@ TEST_F(ServiceTest, RefusesWebPagesAndForms) {
 TEST_F(ServiceTest, KnowsItsRoutesExactly) {
   StartSaying("x");
   EXPECT_EQ(Get("/v1//models").status, 404);
+  EXPECT_THAT(Get("/v1/chat/completion").body, HasSubstr("did you mean /v1/chat/completions?"));
+  EXPECT_THAT(Get("/v1/embeddings").body, HasSubstr("no such route; docs/serving.md lists"));
   EXPECT_EQ(Get("/v1/completions").status, 405);
   EXPECT_EQ(Get("/v1/completions").headers["allow"], "POST");
 }
