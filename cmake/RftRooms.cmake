@@ -92,9 +92,10 @@ if(RFT_WITH_TORCH)
   rft_room(run    rft/run    TORCH DEPENDS rft_engine rft_train rft_rollout rft_graders)
 
   # CPU kernels: one implementation, compiled once per instruction set, chosen at run time. The products keep their order
-  # (-ffp-contract=off: fused multiply-adds only where the code says so), or rows would depend on the compiler's mood.
+  # (-ffp-contract=off: fused multiply-adds only where the code says so), or rows would depend on the compiler's mood. They throw
+  # nothing, and no handler's symbol is shared with other files.
   # GCC 12's own AVX-512 headers trip -Wmaybe-uninitialized.
-  set(rft_kernel_flags -O3 -ffp-contract=off -fno-math-errno -Wno-maybe-uninitialized -Wno-uninitialized -Wno-unused-function)
+  set(rft_kernel_flags -O3 -ffp-contract=off -fno-math-errno -fno-exceptions -Wno-maybe-uninitialized -Wno-uninitialized -Wno-unused-function)
   set(rft_avx512_flags -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mavx2 -mf16c -mprefer-vector-width=512)
   set(rft_kernel_isa_avx512bf16 ${rft_avx512_flags} -mavx512bf16)
   set(rft_kernel_isa_amx ${rft_kernel_isa_avx512bf16} -mamx-tile -mamx-bf16)
