@@ -25,12 +25,17 @@ absl::Status PauseGate::Run(std::function<void()> start) {
 }
 
 void PauseGate::Track(const std::shared_ptr<GenerationJob>& job) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (jobs_.size() >= 2 * num_running_ + 16)
-    jobs_.erase(
-        std::remove_if(jobs_.begin(), jobs_.end(), [](const auto& weak) { return weak.expired(); }),
-        jobs_.end());
-  jobs_.push_back(job);
+  bool aborting;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (jobs_.size() >= 2 * num_running_ + 16)
+      jobs_.erase(std::remove_if(jobs_.begin(), jobs_.end(),
+                                 [](const auto& weak) { return weak.expired(); }),
+                  jobs_.end());
+    jobs_.push_back(job);
+    aborting = aborting_;
+  }
+  if (aborting) job->Cancel();
 }
 
 void PauseGate::JobDone() {
@@ -48,6 +53,7 @@ void PauseGate::Pause(bool abort, std::function<void()> idle) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     paused_ = true;
+    aborting_ = abort;
     is_idle = num_running_ == 0;
     if (!is_idle) waiting_for_idle_.push_back(std::move(idle));
     if (abort) jobs = jobs_;
@@ -61,7 +67,7 @@ void PauseGate::Resume() {
   std::vector<std::function<void()>> held;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    paused_ = false;
+    paused_ = aborting_ = false;
     held.swap(held_);
     num_running_ += held.size();
   }

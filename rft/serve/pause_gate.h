@@ -24,7 +24,7 @@ class PauseGate {
 
   // Calls `start` now or at Resume; JobDone must follow once for each start. kResourceExhausted when too many wait already.
   absl::Status Run(std::function<void()> start);
-  // So that Pause can cancel it.
+  // So that Pause can cancel it: a job that was being started when Pause came is cancelled now.
   void Track(const std::shared_ptr<GenerationJob>& job);
   // The engine has let go of a job.
   void JobDone();
@@ -40,7 +40,8 @@ class PauseGate {
  private:
   const size_t max_held_;
   mutable std::mutex mutex_;
-  bool paused_ = false;
+  bool paused_ = false,
+       aborting_ = false;  // aborting_: until Resume, what still runs is to be cancelled
   size_t num_running_ = 0;
   std::vector<std::function<void()>> held_, waiting_for_idle_;
   std::vector<std::weak_ptr<GenerationJob>> jobs_;

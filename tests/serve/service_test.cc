@@ -1,4 +1,6 @@
+#include <atomic>
 #include <filesystem>
+#include <thread>
 
 #include <gmock/gmock.h>
 
@@ -148,6 +150,25 @@ TEST_F(ServiceTest, PauseAbortsOrWaits) {
   EXPECT_EQ(Post("/pause?mode=wait").status, 200);
   EXPECT_EQ(quick.Receive().object().at("choices").at(0).at("finish_reason"), "stop");
   EXPECT_THAT(Mistake("/pause", R"({"mode": "stop"})"), HasSubstr("mode: must be abort, wait or"));
+}
+
+TEST_F(ServiceTest, PauseAbortsWhatIsJustBeingStarted) {
+  std::atomic<uint16_t> port{0};
+  std::atomic<int> status{0};
+  std::thread pausing;
+  Start([&](const GenerateRequest&, int32_t) {  // called while the engine is given the request
+    pausing = std::thread([&] { status = Fetch(port, "POST", "/pause").status; });
+    EXPECT_TRUE(Eventually([&] {
+      return ToJson(Fetch(port, "GET", "/is_paused").object()) == R"({"is_paused": true})";
+    }));
+    return FakeAnswer{.text = std::string(100000, 'x'), .token_delay_s = 0.005};
+  });
+  port = server_->port();
+  const Answer answer = Post("/v1/completions", kPrompt);
+  pausing.join();
+  EXPECT_EQ(status, 200);
+  ASSERT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.object().at("choices").at(0).at("finish_reason"), "abort");
 }
 
 TEST_F(ServiceTest, PauseMayKeepWhatRuns) {
