@@ -100,6 +100,14 @@ at::Tensor NormBackward(const at::Tensor& x, const at::Tensor& w, const at::Tens
   return dx;
 }
 
+variable_list NormGradients(const variable_list& saved, const at::Tensor& dy,
+                            const variable_list& grads, const Parameter& parameter) {
+  variable_list of_inputs(6);
+  of_inputs[0] = NormBackward(saved[0], saved[1], saved[2], dy, parameter,
+                              grads.size() > 1 ? grads[1].contiguous() : at::Tensor());
+  return of_inputs;
+}
+
 namespace {
 
 struct NormFunction : torch::autograd::Function<NormFunction> {
@@ -116,13 +124,7 @@ struct NormFunction : torch::autograd::Function<NormFunction> {
     const auto saved = ctx->get_saved_variables();
     const auto* parameter =
         reinterpret_cast<const Parameter*>(ctx->saved_data["parameter"].toInt());
-    return {NormBackward(saved[0], saved[1], saved[2], grads[0].contiguous(), *parameter,
-                         grads.size() > 1 ? grads[1].contiguous() : at::Tensor()),
-            at::Tensor(),
-            at::Tensor(),
-            at::Tensor(),
-            at::Tensor(),
-            at::Tensor()};
+    return NormGradients(saved, grads[0].contiguous(), grads, *parameter);
   }
 };
 

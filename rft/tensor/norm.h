@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include "rft/tensor/weight.h"
 
@@ -14,5 +15,12 @@ at::Tensor NormForward(const at::Tensor& x_TH, const at::Tensor& weight_H, doubl
 at::Tensor NormBackward(const at::Tensor& x_TH, const at::Tensor& weight_H,
                         const at::Tensor& rstd_T, const at::Tensor& dy_TH,
                         const Parameter& parameter, const at::Tensor& dresidual_TH = {});
+
+// The same as what an autograd node returns whose inputs are x and five others without a gradient. saved: x, weight, rstd; grads:
+// the node's, of which the second, if there is one, is the residual's.
+torch::autograd::variable_list NormGradients(const torch::autograd::variable_list& saved,
+                                             const at::Tensor& dy_TH,
+                                             const torch::autograd::variable_list& grads,
+                                             const Parameter& parameter);
 
 }  // namespace rft::ops

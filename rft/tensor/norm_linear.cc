@@ -37,13 +37,7 @@ struct NormLinearFunction : torch::autograd::Function<NormLinearFunction> {
                                            w.compute_dtype(), nullptr),
                                dy, w);
     const at::Tensor dnorm = InputGradient(dy, PackTransposed(w, dy.scalar_type()), w);
-    return {NormBackward(saved[0], saved[1], saved[2], dnorm, parameter,
-                         grads.size() > 1 ? grads[1].contiguous() : at::Tensor()),
-            at::Tensor(),
-            at::Tensor(),
-            at::Tensor(),
-            at::Tensor(),
-            at::Tensor()};
+    return NormGradients(saved, dnorm, grads, parameter);
   }
 };
 

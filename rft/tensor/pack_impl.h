@@ -104,16 +104,12 @@ inline void TransposeUnits(__m512i (&r)[16]) {
 
 // Sixteen 32-bit units of neighbouring rows, a row of floats or the pairs of two rows of bf16.
 inline __m512i LoadRows(const float* src, int64_t) { return _mm512_loadu_si512(src); }
-inline __m512i WeaveRows(__m256i even, __m256i odd) {
-  return _mm512_or_si512(_mm512_cvtepu16_epi32(even),
-                         _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16));
-}
 inline __m256i LoadHalf(const Bf16* src) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(src));
 }
 inline __m256i LoadHalf(const float* src) { return ToBf16(Load(src)); }
 inline __m512i LoadRows(const Bf16* src, int64_t ld) {
-  return WeaveRows(LoadHalf(src), LoadHalf(src + ld));
+  return WeaveBits(LoadHalf(src), LoadHalf(src + ld));
 }
 
 // dst[c][r] = src[r][c] of 16 columns and as many rows as fill whole lines of dst.
@@ -189,7 +185,7 @@ void PackRows(const S* src, int64_t stride_k, int64_t k, int64_t n, Bf16* panel)
     for (int64_t i = 0; i < k; i += 2, src += 2 * stride_k, panel += 2 * kPanelWidth)
       for (int64_t c = 0; c < n; c += 16) {
         const __m256i odd = i + 1 < k ? LoadHalf(src + stride_k + c) : _mm256_setzero_si256();
-        _mm512_storeu_si512(panel + 2 * c, WeaveRows(LoadHalf(src + c), odd));
+        _mm512_storeu_si512(panel + 2 * c, WeaveBits(LoadHalf(src + c), odd));
       }
     return;
   }

@@ -19,10 +19,6 @@ inline Pairs SetStep(const Bf16* x) {
   __builtin_memcpy(&pair, x, sizeof pair);
   return {(__m512bh)_mm512_set1_epi32(pair)};
 }
-inline __m512i WeaveBits(__m256i even, __m256i odd) {
-  return _mm512_or_si512(_mm512_cvtepu16_epi32(even),
-                         _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16));
-}
 inline Pairs Weave(const Bf16* even, const Bf16* odd) {
   return {(__m512bh)WeaveBits(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(even)),
                               _mm256_loadu_si256(reinterpret_cast<const __m256i*>(odd)))};

@@ -62,7 +62,6 @@ def explained(verb: Callable[..., Any], label: str = "", names: Sequence[str] = 
     """`verb`, a function of the extension, with short messages for arguments that fit none of its parameters. The messages begin
     with `label` (its name); `names` are better ones for its parameters than the signature has.
     """
-    signature = Signature.of((verb.__doc__ or "").split("\n", 1)[0], names)
     label = label or f"{verb.__name__}()"
 
     @functools.wraps(verb)
@@ -72,6 +71,7 @@ def explained(verb: Callable[..., Any], label: str = "", names: Sequence[str] = 
         except TypeError as error:
             if not re.search("incompatible (function|constructor) arguments", str(error)):
                 raise
+            signature = Signature.of((verb.__doc__ or "").split("\n", 1)[0], names)
             text = signature.complaint(args[1:] if signature.is_method else args, kwargs)
             raise TypeError(f"{label}{'.' if names else ': '}{text}") from None
 
