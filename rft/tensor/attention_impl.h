@@ -125,6 +125,9 @@ inline void WeightedValuesAllDims(const K* p, int64_t ldp, const K* const* v_blo
   int64_t d = 0;
   for (; d + kVectors * kLanes <= dp; d += kVectors * kLanes, prefetch = false)
     WeightedValues<R, kVectors>(p, ldp, v_blocks, num_keys, dp, d, out, dp, prefetch);
+  if constexpr (kVectors > 2)
+    for (; d + 2 * kLanes <= dp; d += 2 * kLanes, prefetch = false)
+      WeightedValues<R, 2>(p, ldp, v_blocks, num_keys, dp, d, out, dp, prefetch);
   for (; d < dp; d += kLanes, prefetch = false)
     WeightedValues<R, 1>(p, ldp, v_blocks, num_keys, dp, d, out, dp, prefetch);
 }
