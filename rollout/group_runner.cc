@@ -78,6 +78,7 @@ absl::Status GroupRunner::Start(GroupTask task) {
   GenerateRequest request;
   request.prompt = task.prompt;
   request.sampling = task.sampling;
+  request.grammar = task.grammar;
   request.num_samples = task.num_samples;
   request.routes = task.routes;
   request.rng = task.rng;

@@ -38,6 +38,7 @@ struct GroupTask {
   std::vector<TokenId> prompt;
   int32_t num_samples = 1;
   SamplingParams sampling;
+  std::shared_ptr<const TokenGrammar> grammar;  // null: free text
   RouteCapture routes = RouteCapture::kNone;
   RngKey rng;
 };

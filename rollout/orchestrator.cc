@@ -125,6 +125,7 @@ absl::Status Orchestrator::Draw(Collection& collection) {
   task.prompt = prompt.ids;
   task.num_samples = options_.group_size;
   task.sampling = options_.sampling;
+  task.grammar = options_.grammar;
   task.routes = options_.routes;
   // A row that comes up again in the same step goes on in its stream where the earlier group ended.
   const uint32_t times_drawn = collection.times_drawn[row_index]++;

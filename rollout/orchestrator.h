@@ -44,6 +44,7 @@ struct OrchestratorOptions {
   int32_t group_size = 8;         // rollouts per group
   int64_t max_refill_rounds = 3;  // at most this many times prompts_per_step replacements per step
   SamplingParams sampling;
+  std::shared_ptr<const TokenGrammar> grammar;  // of every completion; null: free text
   RouteCapture routes = RouteCapture::kNone;
   GroupFilterOptions filter;
   AdvantageOptions advantage;

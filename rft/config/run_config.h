@@ -46,6 +46,13 @@ struct RolloutConfig {
   int64_t max_tokens = 64;
   int64_t min_tokens = 0;
   std::vector<std::string> stop_strings;
+  bool ignore_eos = false;
+  double repetition_penalty = 1.0;
+  double presence_penalty = 0.0;
+  double frequency_penalty = 0.0;
+  std::string json_schema;
+  std::string regex;
+  std::string ebnf;
   int64_t max_refill_rounds = 3;
   int64_t max_staleness = 0;
   bool mask_truncated = false;
@@ -75,6 +82,23 @@ struct RolloutConfig {
             {.doc = "No end before this many.", .unit = "tokens", .min = 0});
     v.Field("stop_strings", &stop_strings,
             {.doc = "A completion ends with the token that completes one of these."});
+    v.Field("ignore_eos", &ignore_eos, {.doc = "Go on to max_tokens past the model's end tokens."});
+    v.Field("repetition_penalty", &repetition_penalty,
+            {.doc = "Divides positive logits of tokens that the prompt or the completion has, and "
+                    "multiplies negative ones; 1: off.",
+             .above = 0,
+             .max = 100});
+    v.Field("presence_penalty", &presence_penalty,
+            {.doc = "Subtracted from the logit of each token that the completion has.",
+             .min = -2,
+             .max = 2});
+    v.Field("frequency_penalty", &frequency_penalty,
+            {.doc = "The same, times how often the completion has it.", .min = -2, .max = 2});
+    v.Field("json_schema", &json_schema,
+            {.doc = "Only completions that match this JSON schema are sampled; needs xgrammar. At "
+                    "most one of json_schema, regex and ebnf."});
+    v.Field("regex", &regex, {.doc = "The same for a regular expression."});
+    v.Field("ebnf", &ebnf, {.doc = "The same for a grammar in EBNF whose start is `root`."});
     v.Field("max_refill_rounds", &max_refill_rounds,
             {.doc = "How often dropped groups are replaced by new prompts before the step goes on "
                     "with what it has.",

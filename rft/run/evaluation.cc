@@ -26,6 +26,7 @@ GroupTask MakeTask(const Prompt& prompt, const EvalOptions& options) {
   task.prompt = prompt.ids;
   task.num_samples = options.num_samples;
   task.sampling = options.sampling;
+  task.grammar = options.grammar;
   task.rng = {BitsAt(options.seed, kEvalSalt, 0), 0, static_cast<uint64_t>(prompt.row->index), 0};
   return task;
 }

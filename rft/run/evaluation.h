@@ -18,6 +18,7 @@ struct EvalOptions {
   uint64_t seed = 0;
   int32_t num_samples = 1;  // per row
   SamplingParams sampling;
+  std::shared_ptr<const TokenGrammar> grammar;  // null: free text
   RunnerLimits limits;
 };
 

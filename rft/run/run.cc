@@ -119,7 +119,9 @@ absl::Status Run::EncodeData(const Datasets& data, FileSystem& fs) {
   if (max_rows > 0 && heldout_.size() > max_rows) heldout_.resize(max_rows);
   for (const Prompt& prompt : *train)
     longest_prompt_ = std::max(longest_prompt_, static_cast<int64_t>(prompt.ids.size()));
-  RFT_ASSIGN_OR_RETURN(const OrchestratorOptions options, OrchestratorOptionsFor(config_));
+  RFT_ASSIGN_OR_RETURN(OrchestratorOptions options, OrchestratorOptionsFor(config_));
+  RFT_ASSIGN_OR_RETURN(grammar_, CompileGrammar(config_, *codec_));
+  options.grammar = grammar_;
   RFT_ASSIGN_OR_RETURN(
       orchestrator_,
       Orchestrator::Create(*parts_.engine, *codec_, GradeWithPool(config_.rollout.group_size),
@@ -275,9 +277,11 @@ absl::StatusOr<EvalReport> Run::Evaluate() {
         "there is no grader: add one under graders: or with AddGrader (Python: graders=[...])");
   }
   if (latest_eval_ && latest_eval_->first == state_.step) return latest_eval_->second;
+  EvalOptions options = EvalOptionsFor(config_);
+  options.grammar = grammar_;
   RFT_ASSIGN_OR_RETURN(EvalReport report,
                        EvaluatePrompts(*parts_.engine, *codec_, GradeWithPool(config_.eval.samples),
-                                       heldout_, EvalOptionsFor(config_)));
+                                       heldout_, options));
   latest_eval_.emplace(state_.step, report);
   if (state_.step == 0) {
     before_ = report;

@@ -177,6 +177,7 @@ class Run {
   std::unique_ptr<RunFolder> folder_;
   std::unique_ptr<JournalWriter> journal_;
   std::vector<Prompt> heldout_;
+  std::shared_ptr<const TokenGrammar> grammar_;  // of every completion; null: free text
   int64_t longest_prompt_ = 0;
   std::vector<Datum>
       last_datums_;  // some of the newest step's rollouts: a saved model is scored on them

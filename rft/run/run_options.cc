@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "rft/config/config_reader.h"
@@ -40,6 +41,12 @@ absl::Status CheckRunConfig(const RunConfig& config) {
               absl::StrCat(config.rollout.min_tokens, " is more than rollout.max_tokens (",
                            config.rollout.max_tokens, ")")));
   }
+  if (const auto grammars = GrammarsOf(config.rollout); grammars.size() > 1) {
+    return absl::InvalidArgumentError(
+        AtKey(config, grammars[1].first,
+              absl::StrCat("and ", grammars[0].first,
+                           " are both set: a completion follows one grammar; leave one out")));
+  }
   if (config.advantage.kind == "pass-at-k" && config.advantage.k >= config.rollout.group_size) {
     return absl::InvalidArgumentError(AtKey(
         config, "advantage.k",
@@ -58,7 +65,33 @@ SamplingParams SamplingFor(const RunConfig& config) {
   sampling.max_tokens = static_cast<int32_t>(config.rollout.max_tokens);
   sampling.min_tokens = static_cast<int32_t>(config.rollout.min_tokens);
   sampling.stop_strings = config.rollout.stop_strings;
+  sampling.ignore_eos = config.rollout.ignore_eos;
+  sampling.repetition_penalty = config.rollout.repetition_penalty;
+  sampling.presence_penalty = config.rollout.presence_penalty;
+  sampling.frequency_penalty = config.rollout.frequency_penalty;
   return sampling;
+}
+
+std::vector<std::pair<std::string, GrammarSpec>> GrammarsOf(const RolloutConfig& rollout) {
+  using Kind = GrammarSpec::Kind;
+  std::vector<std::pair<std::string, GrammarSpec>> set;
+  for (const auto& [name, kind, text] :
+       {std::tuple{"rollout.json_schema", Kind::kJsonSchema, &rollout.json_schema},
+        std::tuple{"rollout.regex", Kind::kRegex, &rollout.regex},
+        std::tuple{"rollout.ebnf", Kind::kEbnf, &rollout.ebnf}})
+    if (!text->empty()) set.emplace_back(name, GrammarSpec{kind, *text});
+  return set;
+}
+
+absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileGrammar(const RunConfig& config,
+                                                                   const TextCodec& codec) {
+  const auto grammars = GrammarsOf(config.rollout);
+  if (grammars.empty()) return nullptr;
+  const auto& [key, spec] = grammars.front();
+  auto compiled = codec.CompileGrammar(spec);
+  if (compiled.ok()) return compiled;
+  return absl::Status(compiled.status().code(),
+                      AtKey(config, key, std::string(compiled.status().message())));
 }
 
 RunnerLimits LimitsFor(const RunConfig& config) {
@@ -147,7 +180,7 @@ UpdateOptions UpdateOptionsFor(const RunConfig& config, const LossConfig& loss, 
   options.adam.weight_decay = trainer.weight_decay;
   options.adam.grad_clip_norm = trainer.grad_clip_norm;
   options.num_updates = trainer.updates_per_step;
-  options.comparison = ComparisonFor(SamplingFor(config));
+  options.comparison = ComparisonFor(SamplingFor(config), !GrammarsOf(config.rollout).empty());
   options.datums.replay_routes = trainer.routing_replay == "rollout";
   options.replay_old_routes = trainer.routing_replay == "old-policy";
   options.datums.mask_truncated = config.rollout.mask_truncated;

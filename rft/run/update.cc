@@ -186,9 +186,9 @@ class BatchTrainer {
 
 }  // namespace
 
-Comparison ComparisonFor(const SamplingParams& sampling) {
-  const bool whole = sampling.top_p >= 1.0 && sampling.top_k == 0 && sampling.min_p <= 0.0 &&
-                     sampling.min_tokens == 0;
+Comparison ComparisonFor(const SamplingParams& sampling, bool has_grammar) {
+  const bool whole = !has_grammar && !sampling.ChangesLogits() && sampling.top_p >= 1.0 &&
+                     sampling.top_k == 0 && sampling.min_p <= 0.0 && sampling.min_tokens == 0;
   if (whole) return Comparison::kSampling;
   return sampling.temperature == 1.0 ? Comparison::kFull : Comparison::kNone;
 }

@@ -19,11 +19,11 @@ namespace rft {
 
 // Which of the sampler's log-probabilities the trainer's can be compared with.
 enum class Comparison {
-  kNone,      // the distribution sampled from was cut (top-p, ...), and the temperature is not 1
+  kNone,  // the distribution sampled from was changed (top-p, a penalty, a grammar), and the temperature is not 1
   kSampling,  // sampling_logprobs: nothing but the temperature shaped the distribution
   kFull,      // logprobs at temperature 1
 };
-Comparison ComparisonFor(const SamplingParams& sampling);
+Comparison ComparisonFor(const SamplingParams& sampling, bool has_grammar);
 
 // A loss of the caller's in place of a registered one: called with an update's datums and their current log-probabilities.
 using BatchLoss = std::function<absl::StatusOr<CustomLossResult>(
