@@ -20,6 +20,7 @@ BENCHES = {
     "engine": "rft.bench.engine",
     "engine-costs": "rft.bench.engine_costs",
     "engine-shapes": "rft.bench.engine_shapes",
+    "invariance": "rft.bench.invariance",
     "graders": "rft.bench.graders",
     "grpo-step": "rft.bench.grpo_step",
     "int8": "rft.bench.int8",

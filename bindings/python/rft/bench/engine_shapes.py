@@ -46,7 +46,7 @@ def _ragged(native: Any, model: Any, name: str, rounds: int) -> Row:
     lengths = [SHORTEST + (LONGEST - SHORTEST) * i // (REQUESTS - 1) for i in range(REQUESTS)]
     rng.shuffle(lengths)
     mean = sum(lengths) // REQUESTS
-    prompts = [_ids(rng, model, 32) for _ in lengths]
+    prompts = [random_ids(rng, model, 32) for _ in lengths]
 
     def rate(wanted: list[int]) -> Callable[[], float]:
         def measure() -> float:
@@ -65,23 +65,23 @@ def _ragged(native: Any, model: Any, name: str, rounds: int) -> Row:
 def _shared_prefill(native: Any, model: Any, name: str, rounds: int) -> Row:
     rng = random.Random(2)
     engine = native.Engine(model, prefix_cache=False)
-    prompts = [_ids(rng, model, 256) for _ in range(4)]
+    prompts = [random_ids(rng, model, 256) for _ in range(4)]
     shared, alone = _interleaved(
-        rounds, lambda: _ms(lambda: engine.generate(prompts, n=8, max_tokens=1)),
-        lambda: _ms(lambda: engine.generate([p for p in prompts for _ in range(8)], max_tokens=1)))
+        rounds, lambda: milliseconds(lambda: engine.generate(prompts, n=8, max_tokens=1)),
+        lambda: milliseconds(lambda: engine.generate([p for p in prompts for _ in range(8)], max_tokens=1)))
     engine.close()
     return row(name, shared / 4, alone / 4, "ms", None, smaller_is_better=True)
 
 
 def _prefix_cache(native: Any, model: Any, name: str, rounds: int) -> Row:
     rng = random.Random(3)
-    system = _ids(rng, model, 512)
-    prompts = [system + _ids(rng, model, 16) for _ in range(16)]
+    system = random_ids(rng, model, 512)
+    prompts = [system + random_ids(rng, model, 16) for _ in range(16)]
 
     def ask(cached: bool) -> Callable[[], float]:
         def measure() -> float:
             with native.Engine(model, prefix_cache=cached) as engine:
-                return _ms(lambda: engine.generate(prompts, max_tokens=1))
+                return milliseconds(lambda: engine.generate(prompts, max_tokens=1))
         return measure
 
     ours, without = _interleaved(rounds, ask(True), ask(False))
@@ -91,7 +91,7 @@ def _prefix_cache(native: Any, model: Any, name: str, rounds: int) -> Row:
 def _kv_memory(native: Any, model: Any, name: str, rounds: int) -> Row:
     """Everything but pages is there after a first round of the same shape in another engine."""
     rng = random.Random(4)
-    prompts = [_ids(rng, model, 700) for _ in range(64)]
+    prompts = [random_ids(rng, model, 700) for _ in range(64)]
 
     def grown() -> tuple[int, int]:
         with native.Engine(model, kv_memory_mb=4096, max_batch=64) as engine:
@@ -115,11 +115,13 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def _ids(rng: random.Random, model: Any, count: int) -> list[int]:
+def random_ids(rng: random.Random, model: Any, count: int) -> list[int]:
+    """A prompt."""
     return [rng.randrange(3, model.vocab_size) for _ in range(count)]
 
 
-def _ms(work: Callable[[], Any]) -> float:
+def milliseconds(work: Callable[[], Any]) -> float:
+    """What it took."""
     start = time.perf_counter()
     work()
     return (time.perf_counter() - start) * 1e3
