@@ -149,6 +149,8 @@ absl::StatusOr<ChatPrompt> ReadChatPrompt(Fields& f, const PromptBounds& bounds,
   if (!arguments.empty()) chat["chat_template_kwargs"] = std::move(arguments);
   const auto ids = f.Ids("prompt_token_ids", static_cast<size_t>(bounds.max_context));
   const json::value* messages = f.Any("messages");
+  if (ids && chat.contains("chat_template_kwargs"))
+    f.Fail("prompt_token_ids", "no chat template is used; leave its arguments out");
   RFT_RETURN_IF_ERROR(f.Finish());
   if (ids) {
     if (messages != nullptr)

@@ -182,6 +182,8 @@ TEST_F(ChatCompletionsTest, NamesTheFieldOfAMistake) {
       {R"({"messages": [{"role": "user", "content": 3}]})", "messages[0].content: must be text"},
       {R"({"messages": [{"role": "user", "content": "", "x": 1}]})", "messages[0].x: Extra inputs"},
       {Chat(R"("tool_choice": "required")"), "tool_choice: needs tools"},
+      {R"({"prompt_token_ids": [1], "reasoning_effort": "low"})",
+       "prompt_token_ids: no chat template is used"},
       {Chat(R"("verbosity": "low")"), "verbosity: the model knows no such setting"},
       {R"({"messages": [{"role": "assistant", "content": "", "function_call": {"name": "f"}}]})",
        "messages[0].function_call: OpenAI has replaced it"},
