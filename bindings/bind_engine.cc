@@ -76,7 +76,9 @@ void WaitForAll(Generation& generation, InferenceEngine& engine,
   std::vector<TokenEvent> tokens;
   try {
     while (WithoutGil([&] { return generation.Wait(kSignalCheck_s, &tokens); })) {
-      for (const TokenEvent& t : tokens) (*on_token)(t.prompt, t.sample, t.id, t.logprob);
+      for (const TokenEvent& t : tokens)
+        if ((*on_token)(t.prompt, t.sample, t.id, t.logprob).is(py::bool_(true)))
+          generation.Cancel(engine, t.prompt);
       if (PyErr_CheckSignals() != 0) throw py::error_already_set();
       if (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() >
           deadline_s) {
@@ -263,30 +265,32 @@ void BindEngine(py::module_& m) {
           "(not reachable), DataLossError (not such a server). A completion that the server spoilt "
           "has "
           "finish_reason \"error\" and says why in error.")
-      .def(
-          "generate", &Generate, py::arg("prompts"), py::kw_only(), py::arg("seed") = 0,
-          py::arg("on_token") = py::none(), py::arg("deadline_s") = 3600.0,
-          "n completions of each prompt (lists or arrays of token ids): result[i][s] is sample s "
-          "of prompt i.\n\n"
-          "Keywords, with what leaves them off: n=1, temperature=1.0, top_p=1.0, top_k=0, "
-          "min_p=0.0, max_tokens=64 (or a list, one number per prompt), min_tokens=0, "
-          "ignore_eos=False, stop_ids=[], "
-          "stop_strings=[], repetition_penalty=1.0, presence_penalty=0.0, "
-          "frequency_penalty=0.0, logit_bias={} (id -> bias), allowed_ids=[] (everything), "
-          "top_logprobs=0 (alternatives recorded per token), prompt_logprobs=None (or the number "
-          "of alternatives), echo=False (the prompt comes first in ids and logprobs), "
-          "grammar=None (rft.compile_grammar), routes=\"none\" (or \"completion\", \"all\": whose "
-          "expert choices a "
-          "mixture of experts records, \"all\" the prompt's, too), weight_policy=\"continue\" (or "
-          "\"finish\", "
-          "\"recompute\": what a published version means for a running completion), client=0 "
-          "(clients take turns), use_prefix_cache=True, adapter=\"\" (a name given to publish).\n\n"
-          "temperature 0 is greedy. on_token(prompt, sample, id, logprob) is called in this "
-          "thread as tokens come; what it "
-          "raises ends the call and comes out of it. Ctrl-C cancels.\n\n"
-          "Raises ConfigError (an empty or too long prompt, ids outside the vocabulary, a bad "
-          "parameter), ResourceError (queue "
-          "full), StateError (closed), DeadlineError (deadline_s seconds passed).")
+      .def("generate", &Generate, py::arg("prompts"), py::kw_only(), py::arg("seed") = 0,
+           py::arg("on_token") = py::none(), py::arg("deadline_s") = 3600.0,
+           "n completions of each prompt (lists or arrays of token ids): result[i][s] is sample s "
+           "of prompt i.\n\n"
+           "Keywords, with what leaves them off: n=1, temperature=1.0, top_p=1.0, top_k=0, "
+           "min_p=0.0, max_tokens=64 (or a list, one number per prompt), min_tokens=0, "
+           "ignore_eos=False, stop_ids=[], "
+           "stop_strings=[], repetition_penalty=1.0, presence_penalty=0.0, "
+           "frequency_penalty=0.0, logit_bias={} (id -> bias), allowed_ids=[] (everything), "
+           "top_logprobs=0 (alternatives recorded per token), prompt_logprobs=None (or the number "
+           "of alternatives), echo=False (the prompt comes first in ids and logprobs), "
+           "grammar=None (rft.compile_grammar), routes=\"none\" (or \"completion\", \"all\": whose "
+           "expert choices a "
+           "mixture of experts records, \"all\" the prompt's, too), weight_policy=\"continue\" (or "
+           "\"finish\", "
+           "\"recompute\": what a published version means for a running completion), client=0 "
+           "(clients take turns), use_prefix_cache=True, cache_salt=\"\" (only requests with the "
+           "same one share pages), adapter=\"\" (a name given to publish).\n\n"
+           "temperature 0 is greedy. on_token(prompt, sample, id, logprob) is called in this "
+           "thread as tokens come. If it returns True, the prompt's unfinished samples end there, "
+           "with "
+           "finish_reason \"cancelled\" and the tokens drawn so far; finished ones stay as they "
+           "are. What it raises ends the call and comes out of it. Ctrl-C cancels.\n\n"
+           "Raises ConfigError (an empty or too long prompt, ids outside the vocabulary, a bad "
+           "parameter), ResourceError (queue "
+           "full), StateError (closed), DeadlineError (deadline_s seconds passed).")
       .def(
           "publish",
           [](PyEngine& self, std::shared_ptr<PublishedWeights> weights,

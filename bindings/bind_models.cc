@@ -137,11 +137,13 @@ std::vector<std::string> RoutesToWire(const CausalLm& model, const RouteArray& r
 }
 
 // (routes, routed) as a Datum takes them.
-py::tuple RoutesFromWire(const CausalLm& model, const std::vector<std::string>& texts) {
+py::tuple RoutesFromWire(const CausalLm& model, const std::vector<std::string>& texts,
+                         bool of_inputs) {
   const RouteCodec codec = model.route_codec();
-  const TokenRoutes routes = ValueOrThrow(TokenRoutesFromWire(codec, texts));
-  py::array_t<uint8_t> packed(
-      {static_cast<py::ssize_t>(texts.size()), static_cast<py::ssize_t>(codec.token_bytes())});
+  const TokenRoutes routes = ValueOrThrow(of_inputs ? DatumRoutesFromWire(codec, texts)
+                                                    : TokenRoutesFromWire(codec, texts));
+  py::array_t<uint8_t> packed({static_cast<py::ssize_t>(routes.known.size()),
+                               static_cast<py::ssize_t>(codec.token_bytes())});
   std::copy(routes.packed.begin(), routes.packed.end(), packed.mutable_data());
   return py::make_tuple(packed, ReadOnlyArray(routes.known));
 }
@@ -324,10 +326,12 @@ void BindModels(py::module_& m) {
            "The expert ids int32 [tokens, mixture-of-experts layers, top_k] of routes.")
       .def("routes_to_wire", &RoutesToWire, py::arg("routes"),
            "One base64 text per token, as the Training API carries it.")
-      .def("routes_from_wire", &RoutesFromWire, py::arg("texts"),
-           "(routes, routed) of a Datum from such texts; \"\" leaves the token to the router. "
-           "Raises "
-           "ConfigError naming the text that is wrong.")
+      .def("routes_from_wire", &RoutesFromWire, py::arg("texts"), py::arg("of_inputs") = false,
+           "(routes, routed) of a Datum from such texts; \"\" leaves the token to the router. Text "
+           "t belongs to token t, as in a reply's logprobs.content; of_inputs: to the forward that "
+           "had token t as its input, as in the Training API's model_input.routing_matrices, so "
+           "that the routes are one longer than the texts. Raises ConfigError naming the text that "
+           "is wrong.")
       .def("__repr__", &Repr);
 
   BindAdapters(m);

@@ -36,6 +36,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   // Ends what is unfinished; Wait still has to be called until it returns false if the results are wanted.
   void Cancel(InferenceEngine& engine);
+  // The same for the samples of one request.
+  void Cancel(InferenceEngine& engine, int32_t prompt) {
+    engine.Cancel(handles_[static_cast<size_t>(prompt)]);
+  }
 
   // result[i][s]: sample s of request i. REQUIRES: Wait has returned false.
   std::vector<std::vector<Completion>> TakeResults();

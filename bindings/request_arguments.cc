@@ -89,6 +89,7 @@ const std::map<std::string, Setter>& Setters() {
       {"client", Set(&R::client)},
       {"adapter", Set(&R::adapter)},
       {"use_prefix_cache", Set(&R::use_prefix_cache)},
+      {"cache_salt", Set(&R::cache_salt)},
       {"n", Set(&R::num_samples)},
   };
   return *setters;

@@ -95,6 +95,9 @@ struct GenerateRequest {
   uint64_t client = 0;
   // Whether pages of earlier prompts and completions may be reused. The results are the same, bit for bit.
   bool use_prefix_cache = true;
+  // They are shared among requests with the same salt only, so that nobody learns from the time of an answer what others
+  // have asked.
+  std::string cache_salt;
 };
 
 struct TokenLogprob {

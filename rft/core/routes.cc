@@ -131,4 +131,12 @@ absl::StatusOr<TokenRoutes> TokenRoutesFromWire(const RouteCodec& codec,
   return routes;
 }
 
+absl::StatusOr<TokenRoutes> DatumRoutesFromWire(const RouteCodec& codec,
+                                                absl::Span<const std::string> inputs) {
+  RFT_ASSIGN_OR_RETURN(TokenRoutes routes, TokenRoutesFromWire(codec, inputs));
+  routes.packed.insert(routes.packed.begin(), static_cast<size_t>(codec.token_bytes()), 0);
+  routes.known.insert(routes.known.begin(), 0);
+  return routes;
+}
+
 }  // namespace rft

@@ -55,8 +55,12 @@ class RouteCodec {
   int64_t num_layers_ = 0, num_experts_ = 0, top_k_ = 0, layer_bytes_ = 0;
 };
 
-// A datum's routes from one wire string per token, aligned as above ("" = unknown).
+// Routes of tokens from one wire string for each, aligned as above ("" = unknown): what `logprobs.content` of a reply has.
 absl::StatusOr<TokenRoutes> TokenRoutesFromWire(const RouteCodec& codec,
                                                 absl::Span<const std::string> tokens);
+// Routes of a Datum from `model_input.routing_matrices` of the Training API: string p belongs to the forward that had token
+// p as its input, and predicted token p + 1. N strings make routes of N + 1 tokens, nothing known of the first.
+absl::StatusOr<TokenRoutes> DatumRoutesFromWire(const RouteCodec& codec,
+                                                absl::Span<const std::string> inputs);
 
 }  // namespace rft

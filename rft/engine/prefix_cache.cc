@@ -11,22 +11,29 @@ PrefixCache::PrefixCache(PagePool& pool, int64_t page_tokens)
   pool_.set_on_reuse([this](PageId page) { OnReuse(page); });
 }
 
-PrefixCache::Node* PrefixCache::Child(Node& node, const std::vector<TokenId>& tokens,
-                                      int64_t page) const {
-  if (node.children.empty()) return nullptr;
+std::vector<TokenId> PrefixCache::KeyOf(const std::vector<TokenId>& tokens, int64_t page,
+                                        std::string_view salt) const {
   const auto first = tokens.begin() + page * page_tokens_;
-  const auto it = node.children.find(std::vector<TokenId>(first, first + page_tokens_));
+  std::vector<TokenId> key(first, first + page_tokens_);
+  if (page == 0) key.insert(key.end(), salt.begin(), salt.end());
+  return key;
+}
+
+PrefixCache::Node* PrefixCache::Child(Node& node, const std::vector<TokenId>& tokens, int64_t page,
+                                      std::string_view salt) const {
+  if (node.children.empty()) return nullptr;
+  const auto it = node.children.find(KeyOf(tokens, page, salt));
   return it == node.children.end() ? nullptr : it->second.get();
 }
 
 std::vector<PageId> PrefixCache::Match(int64_t version, const std::vector<TokenId>& tokens,
-                                       int64_t limit) {
+                                       int64_t limit, std::string_view salt) {
   std::vector<PageId> pages;
   const auto root = roots_.find(version);
   if (root == roots_.end()) return pages;
   const int64_t whole = std::min(limit, static_cast<int64_t>(tokens.size())) / page_tokens_;
   Node* node = &root->second;
-  for (int64_t p = 0; p < whole && (node = Child(*node, tokens, p)) != nullptr; ++p) {
+  for (int64_t p = 0; p < whole && (node = Child(*node, tokens, p, salt)) != nullptr; ++p) {
     pool_.AddRef(node->page);
     pages.push_back(node->page);
   }
@@ -34,20 +41,20 @@ std::vector<PageId> PrefixCache::Match(int64_t version, const std::vector<TokenI
 }
 
 void PrefixCache::Insert(int64_t version, const std::vector<TokenId>& tokens,
-                         const std::vector<PageId>& pages, int64_t num_pages) {
+                         const std::vector<PageId>& pages, int64_t num_pages,
+                         std::string_view salt) {
   if (num_pages == 0) return;
   Node* node = &roots_[version];
   for (int64_t p = 0; p < num_pages; ++p) {
-    Node* child = Child(*node, tokens, p);
+    Node* child = Child(*node, tokens, p, salt);
     if (child == nullptr) {
       if (node_of_[pages[p]] != nullptr) return;  // known under another version
-      const auto first = tokens.begin() + p * page_tokens_;
       auto made = std::make_unique<Node>();
       made->page = pages[p];
       made->parent = node;
-      made->tokens.assign(first, first + page_tokens_);
+      made->key = KeyOf(tokens, p, salt);
       child = made.get();
-      node->children.emplace(made->tokens, std::move(made));
+      node->children.emplace(made->key, std::move(made));
       pool_.Retain(pages[p]);
       node_of_[pages[p]] = child;
       ++num_pages_;
@@ -57,7 +64,7 @@ void PrefixCache::Insert(int64_t version, const std::vector<TokenId>& tokens,
 }
 
 void PrefixCache::ForgetTree(Node& node) {
-  for (auto& [tokens, child] : node.children) ForgetTree(*child);
+  for (auto& [key, child] : node.children) ForgetTree(*child);
   if (node.page < 0) return;
   node_of_[node.page] = nullptr;
   --num_pages_;
@@ -67,7 +74,7 @@ void PrefixCache::ForgetTree(Node& node) {
 void PrefixCache::OnReuse(PageId page) {
   Node* node = node_of_[page];
   ForgetTree(*node);
-  node->parent->children.erase(node->parent->children.find(node->tokens));
+  node->parent->children.erase(node->parent->children.find(node->key));
 }
 
 void PrefixCache::Forget(int64_t version) {
@@ -89,7 +96,7 @@ void PrefixCache::CheckInvariants() const {
     RFT_CHECK((node != nullptr) == pool_.retained(static_cast<PageId>(page)));
     if (node == nullptr) continue;
     RFT_CHECK(node->page == page);
-    RFT_CHECK(node->parent->children.at(node->tokens).get() == node);
+    RFT_CHECK(node->parent->children.at(node->key).get() == node);
     ++known;
   }
   RFT_CHECK(known == num_pages_);

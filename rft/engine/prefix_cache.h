@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "rft/core/types.h"
@@ -23,11 +24,13 @@ class PrefixCache {
 
   // Pages of the longest known prefix of `tokens` that is at most `limit` tokens long; each has a reference more. `limit`
   // leaves at least one token to compute where a next one is to be predicted.
-  std::vector<PageId> Match(int64_t version, const std::vector<TokenId>& tokens, int64_t limit);
+  // A text with a `salt` is another text.
+  std::vector<PageId> Match(int64_t version, const std::vector<TokenId>& tokens, int64_t limit,
+                            std::string_view salt = "");
   // The first `num_pages` of `pages` hold the keys and values of the same pages of `tokens`. Of equal content the first
   // page stays known.
   void Insert(int64_t version, const std::vector<TokenId>& tokens, const std::vector<PageId>& pages,
-              int64_t num_pages);
+              int64_t num_pages, std::string_view salt = "");
   // Nobody will ask for this version any more.
   void Forget(int64_t version);
   void Clear();
@@ -40,10 +43,14 @@ class PrefixCache {
   struct Node {
     PageId page = -1;
     Node* parent = nullptr;
-    std::vector<TokenId> tokens;
+    std::vector<TokenId> key;
     std::map<std::vector<TokenId>, std::unique_ptr<Node>> children;
   };
-  Node* Child(Node& node, const std::vector<TokenId>& tokens, int64_t page) const;
+  // A page's tokens; of a text's first page, the bytes of the salt after them.
+  std::vector<TokenId> KeyOf(const std::vector<TokenId>& tokens, int64_t page,
+                             std::string_view salt) const;
+  Node* Child(Node& node, const std::vector<TokenId>& tokens, int64_t page,
+              std::string_view salt) const;
   // Forgets the pages below `node`, and its own.
   void ForgetTree(Node& node);
   void OnReuse(PageId page);

@@ -58,7 +58,8 @@ void Scheduler::RecomputeForNewVersion() {
 void Scheduler::Remember(const EngineSequence& s) {
   const int64_t version = VersionOf(s);
   if (!UsesCache(s) || s.kv_version != version || !live_versions_.contains(version)) return;
-  prefixes_.Insert(version, s.tokens, s.pages, s.num_pure / options_.page_tokens);
+  prefixes_.Insert(version, s.tokens, s.pages, s.num_pure / options_.page_tokens,
+                   s.owner->request.cache_salt);
 }
 
 void Scheduler::Computed(const Work& work) {
@@ -78,6 +79,7 @@ bool Scheduler::SharesPrefillUnderWay(const EngineSequence& s, int64_t num_cache
     if (other->needs_prefill() && other->num_cached < page_end && page_end <= other->size() &&
         UsesCache(*other) && VersionOf(*other) == VersionOf(s) &&
         (other->num_cached == other->num_pure) &&
+        other->owner->request.cache_salt == s.owner->request.cache_salt &&
         std::equal(s.tokens.begin(), s.tokens.begin() + page_end, other->tokens.begin()))
       return true;
   return false;
@@ -87,7 +89,8 @@ bool Scheduler::Place(EngineSequence& s) {
   // Log-probabilities of prompt tokens need every row computed.
   const bool cached = UsesCache(s) && !(s.sample == EngineSequence::kPrompt &&
                                         s.owner->request.want_prompt_logprobs);
-  if (cached) s.pages = prefixes_.Match(VersionOf(s), s.tokens, s.size() - 1);
+  if (cached)
+    s.pages = prefixes_.Match(VersionOf(s), s.tokens, s.size() - 1, s.owner->request.cache_salt);
   const int64_t hit = static_cast<int64_t>(s.pages.size()) * options_.page_tokens;
   if ((cached && SharesPrefillUnderWay(s, hit)) || !GrowTo(s, s.size())) {
     FreePages(s);
@@ -130,7 +133,8 @@ void Scheduler::PreemptYoungest() {
 
 std::vector<Scheduler::Work> Scheduler::NextIteration() {
   std::vector<Work> work;
-  int64_t tokens = 0, slots = 0;
+  int64_t tokens = 0;
+  num_decoding_ = 0;
   auto add = [&](EngineSequence& s) {  // false: the token budget is used up
     const int64_t count = std::min(s.size() - s.num_cached, options_.max_batch_tokens - tokens);
     if (count <= 0) return false;
@@ -140,7 +144,8 @@ std::vector<Scheduler::Work> Scheduler::NextIteration() {
   };
   // Decoding first: one token each, oldest first. Room is made by preempting the youngest, which come later in this loop
   // and so are not in `work` yet; in the end a sequence preempts itself.
-  for (auto it = running_.begin(); it != running_.end() && slots < options_.max_batch; ++it) {
+  for (auto it = running_.begin(); it != running_.end() && num_decoding_ < options_.max_batch;
+       ++it) {
     EngineSequence& s = **it;
     if (s.needs_prefill()) continue;
     bool preempted_itself = false;
@@ -149,7 +154,7 @@ std::vector<Scheduler::Work> Scheduler::NextIteration() {
       PreemptYoungest();
     }
     if (preempted_itself || !add(s)) break;
-    ++slots;
+    ++num_decoding_;
   }
   // Then prompts under way (they hold all their pages), then new ones while slots and pages last.
   for (const auto& s : running_)
@@ -230,11 +235,23 @@ std::vector<std::unique_ptr<EngineSequence>> Scheduler::RemoveIf(
 
 void Scheduler::CheckInvariants() const {
   std::map<PageId, int> references;
+  std::map<const EngineRequest*, std::set<int32_t>> samples;
   for (const auto& s : running_) {
     RFT_CHECK(static_cast<int64_t>(s->pages.size()) >= PagesFor(s->num_cached));
+    RFT_CHECK(static_cast<int64_t>(s->pages.size()) <= PagesFor(s->size()));
     for (PageId page : s->pages) ++references[page];
+    RFT_CHECK(samples[s->owner.get()].insert(s->sample).second);
   }
-  for (const auto& s : waiting_) RFT_CHECK(s->pages.empty() && s->num_cached == 0);
+  RFT_CHECK(static_cast<int64_t>(samples.size()) <= options_.max_batch);
+  RFT_CHECK(num_decoding_ <= options_.max_batch);
+  for (const auto& s : waiting_) {
+    RFT_CHECK(s->pages.empty() && s->num_cached == 0);
+    RFT_CHECK(samples[s->owner.get()].insert(s->sample).second);
+  }
+  for (const auto& [owner, held] : samples) {
+    RFT_CHECK(held.size() == 1 || !held.contains(EngineSequence::kPrompt));
+    RFT_CHECK(*held.rbegin() < owner->request.num_samples);
+  }
   RFT_CHECK(static_cast<int64_t>(references.size()) == pool_.used());
   prefixes_.CheckInvariants();
   for (const auto& [page, count] : references) RFT_CHECK(pool_.references(page) == count);

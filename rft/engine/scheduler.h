@@ -2,8 +2,10 @@
 // preempted when pages run out. Torch-free and single-threaded, so that it is tested without a model.
 //
 // Invariants (CheckInvariants, every iteration in tests): a page is referenced exactly as often as sequences list it;
-// every running sequence's pages cover its cached tokens; no waiting or finished sequence holds a page; the prefix cache
-// knows exactly the pages that the pool retains.
+// every running sequence's pages cover its cached tokens, and none lies beyond its tokens; no waiting or finished sequence
+// holds a page; the prefix cache knows exactly the pages that the pool retains. A sample has one place, running or waiting,
+// and its prompt none beside it; at most max_batch requests run and at most max_batch sequences decode in an iteration (a
+// fork may leave more running than that: they take turns).
 #pragma once
 
 #include <cstdint>
@@ -105,6 +107,7 @@ class Scheduler {
   std::map<uint64_t, double>
       finish_tags_;  // by client, of its latest request; those in the past are dropped
   int64_t num_preemptions_ = 0, num_prefix_hit_tokens_ = 0;
+  int64_t num_decoding_ = 0;  // sequences of the latest iteration
 };
 
 }  // namespace rft

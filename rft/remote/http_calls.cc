@@ -82,6 +82,7 @@ json::object OpenAiBody(const HttpEngineOptions& options, const GenerateRequest&
   if (!s.allowed_ids.empty()) body["allowed_token_ids"] = IdArray(s.allowed_ids);
   if (r.weight_policy != WeightPolicy::kContinue)
     body["weight_policy"] = WeightPolicyName(r.weight_policy);
+  if (!r.cache_salt.empty()) body["cache_salt"] = r.cache_salt;
   if (!s.stop_ids.empty()) body["stop_token_ids"] = IdArray(s.stop_ids);
   if (!s.stop_strings.empty()) body["stop"] = TextArray(s.stop_strings);
   return body;
@@ -175,6 +176,8 @@ absl::StatusOr<HttpCall> GenerateCall(const HttpEngineOptions& options, const Ge
     return absl::InvalidArgumentError("allowed_ids: this kind of server does not know them");
   if (r.weight_policy != WeightPolicy::kContinue && !ours)
     return absl::InvalidArgumentError("weight_policy: a server has its own; leave it at kContinue");
+  if (!r.cache_salt.empty() && !ours && options.dialect != HttpDialect::kVllm)
+    return absl::InvalidArgumentError("cache_salt: this kind of server does not know it");
   if (WantsRoutes(options, r) && !ours)
     return absl::InvalidArgumentError(
         "routes: only rft serve gives the experts of every token; set trainer.routing_replay to "

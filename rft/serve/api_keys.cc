@@ -6,6 +6,7 @@
 #include <openssl/evp.h>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "rft/core/check.h"
 
 namespace rft::serve {
@@ -30,10 +31,12 @@ std::string_view ApiKeys::KeyOf(const HttpRequest& request) {
   return request.Header("x-api-key");
 }
 
-uint64_t ApiKeys::ClientOf(const HttpRequest& request) const {
-  if (!required()) return 0;
+uint64_t ApiKeys::ClientOf(const HttpRequest& request, const std::string& user) const {
   uint64_t number = 0;
-  const Digest digest = DigestOf(KeyOf(request));
+  const std::string_view key = KeyOf(request);
+  const Digest digest =
+      DigestOf(required() ? std::string(key)
+                          : absl::StrCat(request.peer, "\n", std::string(key), "\n", user));
   std::memcpy(&number, digest.data(), sizeof(number));
   return number;
 }

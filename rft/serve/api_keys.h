@@ -18,8 +18,9 @@ class ApiKeys {
   bool required() const { return !digests_.empty(); }
   // "Authorization: Bearer KEY" or "X-Api-Key: KEY". Without any key configured everyone may.
   bool Allow(const HttpRequest& request) const;
-  // A number per key, so that the engine can let clients take turns; 0 without keys.
-  uint64_t ClientOf(const HttpRequest& request) const;
+  // A number per client, so that the engine can let them take turns: per key; where none is configured, per address, key
+  // sent and `user` together, as nobody is kept from anything there.
+  uint64_t ClientOf(const HttpRequest& request, const std::string& user) const;
 
  private:
   using Digest = std::array<unsigned char, 32>;

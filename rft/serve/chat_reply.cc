@@ -10,8 +10,7 @@ namespace {
 
 class ChatReply : public ReplyWriter {
  public:
-  ChatReply(ReplyContext context, bool parse_tools)
-      : context_(std::move(context)), parse_tools_(parse_tools) {
+  ChatReply(ReplyContext context, ToolReply tools) : context_(std::move(context)), tools_(tools) {
     for (int32_t i = 0; i < context_.fields.n; ++i)
       choices_.push_back({CompletionText(context_.codec, context_.fields.text)});
   }
@@ -55,7 +54,7 @@ class ChatReply : public ReplyWriter {
     }
     if (context_.fields.prompt_logprobs && !std::exchange(prompt_scored_, true))
       WritePromptLogprobs(w, context_, context_.prompts[0], finished != nullptr ? *finished : news);
-    return EndChunk(w, context_);
+    return EndChunk(w, context_, num_tokens_);
   }
 
   std::string LastEvents() override {
@@ -112,13 +111,15 @@ class ChatReply : public ReplyWriter {
     for (const TokenId id : news.ids) text += choice.text.Add(id);
     if (finished != nullptr)
       text += choice.text.Finish(finished->finish_reason == FinishReason::kStop);
-    if (!parse_tools_) return {std::move(text), {}};
+    if (!tools_.parse) return {std::move(text), {}};
     ToolCallParser::Piece piece = choice.calls.Add(text);
     if (finished != nullptr) {
       ToolCallParser::Piece rest = choice.calls.Finish();
       piece.content += rest.content;
       piece.calls.insert(piece.calls.end(), rest.calls.begin(), rest.calls.end());
     }
+    if (tools_.one_call && choice.num_calls + static_cast<int64_t>(piece.calls.size()) > 1)
+      piece.calls.resize(choice.num_calls == 0 ? 1 : 0);
     choice.num_calls += static_cast<int64_t>(piece.calls.size());
     return piece;
   }
@@ -176,7 +177,7 @@ class ChatReply : public ReplyWriter {
   }
 
   const ReplyContext context_;
-  const bool parse_tools_;
+  const ToolReply tools_;
   std::vector<Choice> choices_;
   int64_t num_tokens_ = 0;
   bool prompt_sent_ = false, prompt_scored_ = false;
@@ -184,8 +185,8 @@ class ChatReply : public ReplyWriter {
 
 }  // namespace
 
-std::unique_ptr<ReplyWriter> MakeChatReply(ReplyContext context, bool parse_tools) {
-  return std::make_unique<ChatReply>(std::move(context), parse_tools);
+std::unique_ptr<ReplyWriter> MakeChatReply(ReplyContext context, ToolReply tools) {
+  return std::make_unique<ChatReply>(std::move(context), tools);
 }
 
 }  // namespace rft::serve

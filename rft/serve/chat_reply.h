@@ -7,7 +7,11 @@
 
 namespace rft::serve {
 
-// parse_tools: tool calls in the text become `tool_calls`.
-std::unique_ptr<ReplyWriter> MakeChatReply(ReplyContext context, bool parse_tools);
+struct ToolReply {
+  bool parse = false;     // tool calls in the text become `tool_calls`
+  bool one_call = false;  // of each choice the first one only
+};
+
+std::unique_ptr<ReplyWriter> MakeChatReply(ReplyContext context, ToolReply tools);
 
 }  // namespace rft::serve

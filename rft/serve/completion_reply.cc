@@ -26,7 +26,7 @@ class CompletionReply : public ReplyWriter {
     BeginReply(w, context_, "text_completion");
     WriteChoice(w, index, part, finished);
     w.EndArray();
-    return EndChunk(w, context_);
+    return EndChunk(w, context_, num_tokens_);
   }
 
   std::string LastEvents() override {
@@ -67,7 +67,8 @@ class CompletionReply : public ReplyWriter {
     const bool echoes = first && echo_ != EchoMode::kNone;
     Part part{first, "", echo_ == EchoMode::kPromptOnly ? &kNothing : &news, nullptr};
     if (echoes) {
-      part.text = DecodeTokens(*context_.codec, context_.PromptOf(index));
+      if (context_.fields.text->detokenize)
+        part.text = DecodeTokens(*context_.codec, context_.PromptOf(index));
       part.prompt = finished != nullptr ? finished : &news;
     }
     for (const TokenId id : part.tokens->ids) part.text += choice.text.Add(id);

@@ -31,12 +31,14 @@ std::string_view TokenBytes(const TextCodec& codec, TokenId id) {
 }
 
 std::string CompletionText::Add(TokenId id) {
+  if (!options_->detokenize) return "";
   const auto index = static_cast<size_t>(id);
   const auto& special = codec_->is_special();
   const bool hidden =
       options_->skip_special_tokens && id >= 0 && index < special.size() && special[index];
   const size_t before = held_.size();
-  if (!hidden) held_ += TokenBytes(*codec_, id);
+  held_ += TokenBytes(*codec_, id);
+  hidden_.resize(held_.size(), hidden);
   stop_at_ = held_.npos;
   size_t certain = held_.size();
   for (const std::string& stop : options_->stop_strings) {
@@ -66,9 +68,16 @@ std::string CompletionText::Finish(bool stopped) {
 }
 
 std::string CompletionText::Take(size_t count, bool all) {
-  if (!all) count -= UnfinishedCharacter(std::string_view(held_).substr(0, count));
-  std::string text = ReplaceInvalidUtf8(std::string_view(held_).substr(0, count));
+  std::string shown;
+  for (size_t i = 0; i < count; ++i)
+    if (!hidden_[i]) shown += held_[i];
+  size_t unfinished = all ? 0 : UnfinishedCharacter(shown);
+  shown.erase(shown.size() - unfinished);
+  for (; unfinished > 0; --count)
+    if (!hidden_[count - 1]) --unfinished;
+  std::string text = ReplaceInvalidUtf8(shown);
   held_.erase(0, count);
+  hidden_.erase(hidden_.begin(), hidden_.begin() + static_cast<int64_t>(count));
   if (stop_at_ != held_.npos) stop_at_ -= count;
   return text;
 }

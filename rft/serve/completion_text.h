@@ -18,6 +18,7 @@ struct TextOptions {
   std::vector<std::string> stop_strings;
   bool include_stop_string = false;
   bool skip_special_tokens = true;
+  bool detokenize = true;  // false: there is no text
 };
 
 // Of one completion; one thread at a time.
@@ -35,12 +36,14 @@ class CompletionText {
   const std::string& stop_string() const { return stop_string_; }
 
  private:
-  // Takes the first `count` bytes of held_, but no part of a character unless `all`.
+  // Takes the first `count` bytes of held_, but no part of a character unless `all`. Hidden ones are left out.
   std::string Take(size_t count, bool all);
 
   std::shared_ptr<const TextCodec> codec_;
   std::shared_ptr<const TextOptions> options_;
   std::string held_;  // not handed out yet
+  std::vector<bool>
+      hidden_;  // by byte of held_: of a skipped special token, which stop strings may name all the same
   size_t stop_at_ =
       std::string::npos;  // where in held_ the stop string begins that the last token completed
   std::string stop_string_;

@@ -139,8 +139,13 @@ absl::Status Fields::Finish() {
     const std::vector<std::string> names(known_.begin(), known_.end());
     const std::optional<std::string> guess =
         key.size() <= 64 ? DidYouMean(key, names) : std::nullopt;
-    Fail(key.size() <= 64 ? key : key.substr(0, 64),
-         absl::StrCat("extra inputs are not permitted: this server knows no such field",
+    const std::string name = path_ + std::string(key.substr(0, 64));
+    std::string value = Shown(member.value());
+    if (value.front() == '"') value.front() = '\'';
+    if (value.back() == '"') value.back() = '\'';
+    // Clients look for these words.
+    Fail(key.substr(0, 64),
+         absl::StrCat("Extra inputs are not permitted, field: '", name, "', value: ", value,
                       guess ? "; did you mean " + *guess + "?" : ""));
   }
   return status_;

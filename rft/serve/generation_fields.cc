@@ -21,7 +21,8 @@ void ReadStreamOptions(Fields& fields, GenerationFields& out) {
   if (options == nullptr) return;
   Fields inner(*options, "stream_options.");
   out.include_usage = inner.Bool("include_usage").value_or(false);
-  inner.Ignore({"continuous_usage_stats", "include_obfuscation"});
+  out.continuous_usage = inner.Bool("continuous_usage_stats").value_or(false) && out.include_usage;
+  inner.Ignore({"include_obfuscation"});
   fields.Take(inner.Finish());
   if (!out.stream) fields.Fail("stream_options", "needs \"stream\": true");
 }
@@ -137,6 +138,7 @@ void RefuseUnsupported(Fields& f) {
   for (const char* key : {"length_penalty", "use_beam_search", "bad_words",
                           "truncate_prompt_tokens", "lora", "images"})
     f.Only(key, "null", kNot);
+  f.Only("priority", "0", "requests take turns here; leave it out");
 }
 
 }  // namespace
@@ -186,11 +188,15 @@ GenerationFields ReadGenerationFields(Fields& f, const ServeLimits& limits, int6
   text->stop_strings = s.stop_strings;
   text->include_stop_string = f.Bool("include_stop_str_in_output").value_or(false);
   text->skip_special_tokens = f.Bool("skip_special_tokens").value_or(true);
+  text->detokenize = f.Bool("detokenize").value_or(true);
+  if (!text->detokenize && !s.stop_strings.empty()) f.Fail("detokenize", "stop needs the text");
   out.text = std::move(text);
+  out.user = f.Text("user", 1024).value_or("");
+  out.cache_salt = f.Text("cache_salt", 1024).value_or("");
   RefuseUnsupported(f);
-  f.Ignore({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
-            "priority", "request_id", "spaces_between_special_tokens", "detokenize",
-            "perf_metrics_in_response", "cache_salt"});
+  // docs/serving.md lists them.
+  f.Ignore({"metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
+            "request_id", "spaces_between_special_tokens", "perf_metrics_in_response"});
   return out;
 }
 

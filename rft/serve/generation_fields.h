@@ -22,6 +22,7 @@ struct GenerationFields {
   uint64_t seed = 0;  // drawn if the request has none
   bool stream = false;
   bool include_usage = false;
+  bool continuous_usage = false;  // in every chunk, of what there is so far
   bool return_token_ids =
       false;                   // and weight versions, sampling log-probabilities, the prompt's ids
   bool tokens_as_ids = false;  // "token_id:42" instead of text in log-probabilities
@@ -33,6 +34,8 @@ struct GenerationFields {
   int32_t num_prompt_top_logprobs = 0;
   std::optional<GrammarSpec> grammar;  // what the completion's text must be
   WeightPolicy weight_policy = WeightPolicy::kContinue;
+  std::string user;
+  std::string cache_salt;
   std::string grammar_field;  // that asked for it
   std::shared_ptr<const TextOptions> text;
 };

@@ -198,7 +198,7 @@ void GenerationJob::Drain() {
 void GenerationJob::Fail(HttpReply reply) {
   if (std::exchange(answered_, true)) return;
   if (!begun_) return exchange_->Reply(std::move(reply));
-  exchange_->WriteEvents(absl::StrCat("data: ", reply.body, "\n\ndata: [DONE]\n\n"));
+  exchange_->WriteEvents(absl::StrCat("event: error\ndata: ", reply.body, "\n\ndata: [DONE]\n\n"));
   exchange_->EndEvents();
 }
 

@@ -160,6 +160,8 @@ void HttpConnection::OnHead(Error error) {
   keep_alive_ = header.keep_alive();
   http11_ = header.version() >= 11;
   request_ = RequestOf(header.base());
+  Error no_peer;
+  request_->peer = stream_.socket().remote_endpoint(no_peer).address().to_string();
   const HttpOptions& options = shared_->options;
   const auto length = parser_->content_length();
   if (length && *length > static_cast<uint64_t>(options.max_body_bytes))

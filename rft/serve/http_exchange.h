@@ -20,6 +20,7 @@ struct HttpRequest {
   std::string query;   // "mode=abort", as sent
   std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
   std::string body;
+  std::string peer;  // the client's address
 
   // The first header of this (lower-case) name; empty if there is none.
   std::string_view Header(std::string_view name) const {

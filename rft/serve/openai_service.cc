@@ -188,6 +188,7 @@ class OpenAiService : public HttpService {
         f.Fail("max_tokens", "0 is for the prompt alone: with echo or prompt_logprobs");
       echo = EchoMode::kPromptOnly;
     }
+    f.Only("echo_last", "0", "only the whole prompt can be echoed");
     f.Only("suffix", "\"\"", "this server does not insert; leave it out");
     f.Only("add_special_tokens", "false",
            "nothing is added to a text prompt; write the tokens' text");
@@ -203,7 +204,7 @@ class OpenAiService : public HttpService {
     context.id = NewId("cmpl-");
     if (!context.fields.has_max_tokens)
       context.fields.sampling.max_tokens = 16;  // OpenAI's default
-    return Generate(std::move(context), client, keys_.ClientOf(*request),
+    return Generate(*request, std::move(context), client,
                     [echo](ReplyContext c) { return MakeCompletionReply(std::move(c), echo); });
   }
 
@@ -227,7 +228,7 @@ class OpenAiService : public HttpService {
     for (const char* older : {"functions", "function_call"})
       f.Only(older, "null", "OpenAI has replaced it by tools and tool_choice");
     f.Only("modalities", "[\"text\"]", "only text is made here");
-    f.Ignore({"reasoning_effort", "verbosity"});
+    f.Only("verbosity", "\"medium\"", "the model knows no such setting; say it in a message");
     RFT_ASSIGN_OR_RETURN(ChatPrompt prompt, ReadChatPrompt(f, bounds_, *codec_));
     if (prompt.call) {
       if (context.fields.grammar)
@@ -247,9 +248,9 @@ class OpenAiService : public HttpService {
     }
     context.prompts.push_back(std::move(prompt.ids));
     context.id = NewId("chatcmpl-");
-    return Generate(
-        std::move(context), client, keys_.ClientOf(*request),
-        [tools = prompt.has_tools](ReplyContext c) { return MakeChatReply(std::move(c), tools); });
+    const ToolReply tools{.parse = prompt.has_tools, .one_call = prompt.one_call};
+    return Generate(*request, std::move(context), client,
+                    [tools](ReplyContext c) { return MakeChatReply(std::move(c), tools); });
   }
 
   static absl::Status CheckRouting(const ReplyContext& context) {
@@ -264,7 +265,7 @@ class OpenAiService : public HttpService {
   }
 
   template <typename MakeWriter>
-  absl::Status Generate(ReplyContext context, const Client& client, uint64_t client_id,
+  absl::Status Generate(const HttpRequest& http, ReplyContext context, const Client& client,
                         MakeWriter make_writer) {
     context.model = context.fields.model.empty() ? options_.model_names[0] : context.fields.model;
     context.created = UnixSeconds();
@@ -299,7 +300,8 @@ class OpenAiService : public HttpService {
                                                     : RouteCapture::kCompletion;
       request.adapter = adapter;
       request.weight_policy = context.fields.weight_policy;
-      request.client = client_id;
+      request.client = keys_.ClientOf(http, context.fields.user);
+      request.cache_salt = context.fields.cache_salt;
       request.rng = {.run_seed = context.fields.seed, .row = requests.size()};
       requests.push_back(std::move(request));
     }

@@ -48,7 +48,6 @@ void PauseGate::JobDone() {
 }
 
 void PauseGate::Pause(bool abort, std::function<void()> idle) {
-  std::vector<std::weak_ptr<GenerationJob>> jobs;
   bool is_idle;
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -56,9 +55,17 @@ void PauseGate::Pause(bool abort, std::function<void()> idle) {
     aborting_ = abort;
     is_idle = num_running_ == 0;
     if (!is_idle) waiting_for_idle_.push_back(std::move(idle));
-    if (abort) jobs = jobs_;
   }
   if (is_idle) return idle();
+  if (abort) Abort();
+}
+
+void PauseGate::Abort() {
+  std::vector<std::weak_ptr<GenerationJob>> jobs;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    jobs = jobs_;
+  }
   for (const auto& weak : jobs)
     if (const auto job = weak.lock()) job->Cancel();
 }

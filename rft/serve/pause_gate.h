@@ -32,6 +32,8 @@ class PauseGate {
   // From now on what comes is held. `abort`: what runs is cancelled (and answered with what there is). `idle` is called
   // once when nothing runs any more, perhaps at once.
   void Pause(bool abort, std::function<void()> idle);
+  // Cancels what runs now; what comes goes on as before.
+  void Abort();
   void Resume();
   // Forgets what is held: its clients are answered with an error.
   void DropHeld();

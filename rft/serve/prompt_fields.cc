@@ -55,7 +55,10 @@ absl::StatusOr<json::object> ReadMessage(const json::value& value, const std::st
   if (f.ok() && role != "system" && role != "user" && role != "assistant" && role != "tool")
     f.Fail("role", "must be system, developer, user, assistant or tool");
   message["role"] = role;
-  f.Ignore({"content", "refusal", "audio", "annotations", "function_call", "weight"});
+  f.Ignore({"content", "annotations", "weight"});
+  f.Only("function_call", "null", "OpenAI has replaced it by tool_calls");
+  f.Only("audio", "null", "only text is read here");
+  f.Only("refusal", "null", "templates don't know it; make it the content");
   const json::value* content = value.get_object().if_contains("content");
   auto text = ReadContent(content ? *content : json::value(), name + ".content");
   RFT_RETURN_IF_ERROR(text.status());
@@ -131,6 +134,7 @@ absl::StatusOr<ChatPrompt> ReadChatPrompt(Fields& f, const PromptBounds& bounds,
   if (tools.tools != nullptr) chat["tools"] = *tools.tools;
   prompt.has_tools = tools.tools != nullptr;
   prompt.call = std::move(tools.call);
+  prompt.one_call = tools.one_call;
   f.Ignore({"messages"});
   const bool continues = f.Bool("continue_final_message").value_or(false);
   const bool opens = f.Bool("add_generation_prompt").value_or(!continues);
@@ -138,10 +142,15 @@ absl::StatusOr<ChatPrompt> ReadChatPrompt(Fields& f, const PromptBounds& bounds,
     f.Fail("continue_final_message", "can't be combined with add_generation_prompt");
   chat["add_generation_prompt"] = opens;
   chat["continue_final_message"] = continues;
-  if (const json::object* arguments = f.Object("chat_template_kwargs"))
-    chat["chat_template_kwargs"] = *arguments;
+  json::object arguments;
+  if (const json::object* given = f.Object("chat_template_kwargs")) arguments = *given;
+  if (const auto effort = f.Text("reasoning_effort", 64))
+    arguments.emplace("reasoning_effort", *effort);
+  if (!arguments.empty()) chat["chat_template_kwargs"] = std::move(arguments);
   const auto ids = f.Ids("prompt_token_ids", static_cast<size_t>(bounds.max_context));
   const json::value* messages = f.Any("messages");
+  if (ids && chat.contains("chat_template_kwargs"))
+    f.Fail("prompt_token_ids", "no chat template is used; leave its arguments out");
   RFT_RETURN_IF_ERROR(f.Finish());
   if (ids) {
     if (messages != nullptr)

@@ -30,9 +30,11 @@ struct ChatPrompt {
   std::vector<TokenId> ids;
   bool has_tools = false;  // the model was told about tools, so its calls are to be looked for
   std::optional<GrammarSpec> call;  // `tool_choice` asks for one
+  bool one_call = false;            // `parallel_tool_calls` is false
 };
 
-// `messages`, `tools`, `tool_choice`, `chat_template_kwargs`, `add_generation_prompt`, `continue_final_message`; or
+// `messages`, `tools`, `tool_choice`, `parallel_tool_calls`, `chat_template_kwargs`, `reasoning_effort` (one of those),
+// `add_generation_prompt`, `continue_final_message`; or
 // `prompt_token_ids` in place of messages.
 absl::StatusOr<ChatPrompt> ReadChatPrompt(Fields& fields, const PromptBounds& bounds,
                                           const TextCodec& codec);

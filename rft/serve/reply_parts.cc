@@ -257,8 +257,10 @@ void WritePromptLogprobs(JsonWriter& w, const ReplyContext& context,
 
 std::string EventOf(std::string json) { return absl::StrCat("data: ", json, "\n\n"); }
 
-std::string EndChunk(JsonWriter& w, const ReplyContext& context) {
-  if (context.fields.include_usage) {
+std::string EndChunk(JsonWriter& w, const ReplyContext& context, int64_t completion_tokens) {
+  if (context.fields.continuous_usage) {
+    WriteUsage(w, context, completion_tokens);
+  } else if (context.fields.include_usage) {
     w.Key("usage");
     w.Null();
   }

@@ -59,8 +59,9 @@ Completion PromptRun(const std::vector<TokenId>& prompt, const Completion& compl
 void WritePromptLogprobs(JsonWriter& w, const ReplyContext& context,
                          const std::vector<TokenId>& prompt, const Completion& completion);
 std::string EventOf(std::string json);
-// Ends a streamed chunk whose choices are closed: "usage" is null until the last one, if it was asked for.
-std::string EndChunk(JsonWriter& w, const ReplyContext& context);
+// Ends a streamed chunk whose choices are closed: "usage" (if it was asked for) is null until the last one, or
+// (continuous_usage_stats) that of the tokens so far.
+std::string EndChunk(JsonWriter& w, const ReplyContext& context, int64_t completion_tokens);
 // What ends a stream: the usage, if it was asked for, then [DONE].
 std::string LastEvents(const ReplyContext& context, const char* object, int64_t completion_tokens);
 

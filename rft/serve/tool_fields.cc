@@ -73,7 +73,7 @@ ToolFields ReadToolFields(Fields& f, const ServeLimits& limits) {
   ToolFields out;
   const json::value* choice = f.Any("tool_choice");
   const json::value* tools = f.Any("tools");
-  f.Ignore({"parallel_tool_calls"});
+  out.one_call = !f.Bool("parallel_tool_calls").value_or(true);
   const std::string word = choice && choice->is_string() ? choice->get_string().c_str() : "";
   const json::object* named = choice ? FunctionOf(*choice) : nullptr;
   if (choice && !named && word != "auto" && word != "none" && word != "required")

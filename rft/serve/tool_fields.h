@@ -13,6 +13,7 @@ struct ToolFields {
   const json::array* tools = nullptr;  // what the model is told about; null = nothing
   // Set where the completion must be one call: of any of the tools ("required"), or of the named one.
   std::optional<GrammarSpec> call;
+  bool one_call = false;  // further ones are left out of the reply
 };
 
 // Mistakes are left in `fields`, whose object must outlive the result.

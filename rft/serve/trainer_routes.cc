@@ -65,9 +65,16 @@ absl::Status TrainerRoutes::UpdateWeights(const Request& request, const Client& 
   if (const json::value* given = f.Any("weight_version"))
     label = given->is_int64() ? absl::StrCat(given->get_int64())
                               : f.Text("weight_version", 256).value_or("");
-  f.Ignore({"load_format", "flush_cache", "abort_all_requests", "is_async", "torch_empty_cache",
-            "keep_pause", "recapture_cuda_graph", "token_step", "manifest"});
+  const bool abort = f.Bool("abort_all_requests").value_or(false);
+  const std::string format = f.Text("load_format", 64).value_or("auto");
+  if (format != "auto" && format != "safetensors")
+    f.Fail("load_format", "must be auto or safetensors: other files are not read");
+  f.Only("manifest", "null", "files are not checked against one; leave it out");
+  // What they ask for is always so, or about a GPU; docs/serving.md says which.
+  f.Ignore({"flush_cache", "is_async", "keep_pause", "token_step", "torch_empty_cache",
+            "recapture_cuda_graph"});
   RFT_RETURN_IF_ERROR(f.Finish());
+  if (abort) gate_.Abort();
   RFT_ASSIGN_OR_RETURN(const int64_t version, weights_.Update(folder, label));
   ++metrics_.weight_updates;
   client->Reply({.body = ToJson(json::object{{"success", true},

@@ -102,6 +102,19 @@ TEST(RouteCodecTest, NamesWhatIsWrongOnTheWire) {
             "routing_matrices[2]:");
 }
 
+TEST(TokenRoutesTest, ReadsADatumsRoutesByTheInputOfTheForward) {
+  const RouteCodec codec(2, 10, 2);
+  const std::vector<std::string> texts = {"", "AAkDBA==", "AgUDBA=="};  // of three positions
+  const auto by_input = DatumRoutesFromWire(codec, texts);
+  ASSERT_TRUE(by_input.ok());
+  EXPECT_EQ(by_input->known, (std::vector<uint8_t>{0, 0, 1, 1}));  // of four tokens
+  const auto by_token = TokenRoutesFromWire(codec, texts);
+  EXPECT_TRUE(std::equal(by_token->packed.begin(), by_token->packed.end(),
+                         by_input->packed.begin() + codec.token_bytes(), by_input->packed.end()));
+  EXPECT_EQ(DatumRoutesFromWire(codec, std::vector<std::string>{"", "?"}).status().message(),
+            "routing_matrices[1]: not base64");
+}
+
 TEST(TokenRoutesTest, KnowsWhichTokensAreLeftToTheRouter) {
   const RouteCodec codec(2, 10, 2);
   const auto routes = TokenRoutesFromWire(codec, std::vector<std::string>{"", "AAkDBA=="});

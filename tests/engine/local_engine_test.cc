@@ -1,5 +1,6 @@
 #include "rft/engine/local_engine.h"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <functional>
@@ -226,6 +227,63 @@ TEST_F(LocalEngineTest, CancelsAllSamplesAndFreesTheirPages) {
   engine_->Cancel(handle);  // finished: ignored
   engine_->Cancel(12345);   // unknown: ignored
   EXPECT_EQ(One(MakeRequest(RandomIds(5, 1), 3)).ids.size(), 3u);
+}
+
+TEST_F(LocalEngineTest, KeepsTheFinishedSampleOfAGroupThatIsCancelledAfterIt) {
+  Start({.check_invariants = true});
+  GenerateRequest request = MakeRequest(RandomIds(20, 1), 200);
+  request.num_samples = 4;
+  request.sampling.ignore_eos = true;
+  const auto whole = Generate(*engine_, {request})[0];
+  // A token that one sample draws long before any other does.
+  size_t early = 0, at = 0;
+  for (size_t s = 0; s < 4 && at == 0; ++s)
+    for (size_t t = 5; t < 20 && at == 0; ++t) {
+      bool alone = true;
+      for (const Completion& c : whole)
+        alone = alone && std::find(c.ids.begin(), c.ids.begin() + static_cast<int64_t>(t),
+                                   whole[s].ids[t]) == c.ids.begin() + static_cast<int64_t>(t);
+      for (size_t o = 0; o < 4; ++o)
+        alone = alone && (o == s || whole[o].ids[t] != whole[s].ids[t]);
+      if (alone) early = s, at = t;
+    }
+  ASSERT_GT(at, 0u);
+  request.sampling.stop_ids = {whole[early].ids[at]};
+  RequestHandle handle = 0;
+  std::mutex submitting;  // held until the handle is known
+  class CancellingSink : public RecordingSink {
+   public:
+    explicit CancellingSink(std::function<void()> cancel) : cancel_(std::move(cancel)) {}
+    void OnFinished(int32_t sample, Completion completion) override {
+      if (completion.finish_reason == FinishReason::kStop) cancel_();
+      RecordingSink::OnFinished(sample, std::move(completion));
+    }
+
+   private:
+    const std::function<void()> cancel_;
+  };
+  auto sink = std::make_shared<CancellingSink>([&] {
+    std::lock_guard lock(submitting);
+    engine_->Cancel(handle);
+  });
+  const int64_t before = engine_->stats().iterations;
+  {
+    std::lock_guard lock(submitting);
+    handle = *engine_->Submit(request, sink);
+  }
+  ASSERT_TRUE(sink->WaitFor(4));
+  for (const auto& [sample, completions] : sink->finished()) {
+    ASSERT_EQ(completions.size(), 1u);
+    const bool finished = sample == static_cast<int32_t>(early);
+    EXPECT_EQ(completions[0].finish_reason,
+              finished ? FinishReason::kStop : FinishReason::kCancelled);
+    EXPECT_EQ(completions[0].ids.size(), at + 1);  // no step more
+    EXPECT_TRUE(std::equal(completions[0].ids.begin(), completions[0].ids.end(),
+                           whole[static_cast<size_t>(sample)].ids.begin()));
+  }
+  EXPECT_TRUE(Eventually(
+      [](const EngineStats& s) { return s.pages_used == 0 && s.running == 0 && s.waiting == 0; }));
+  EXPECT_LE(engine_->stats().iterations - before, static_cast<int64_t>(at) + 2);
 }
 
 TEST_F(LocalEngineTest, DeliversEverythingOnceWhenItShutsDown) {

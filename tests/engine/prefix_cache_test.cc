@@ -69,6 +69,24 @@ TEST_F(PrefixCacheTest, KnowsEachVersionForItself) {
   cache_.CheckInvariants();
 }
 
+TEST_F(PrefixCacheTest, KnowsEachSaltForItself) {
+  const auto store = [&](const char* salt) {
+    const std::vector<PageId> pages = {pool_.Allocate(), pool_.Allocate()};
+    cache_.Insert(1, Tokens(8), pages, 2, salt);
+    Drop(pages);
+    return pages;
+  };
+  const auto none = store(""), one = store("s");
+  EXPECT_THAT(cache_.Match(1, Tokens(9), 8, "s"), ElementsAre(one[0], one[1]));
+  EXPECT_THAT(cache_.Match(1, Tokens(9), 8, "t"), IsEmpty());
+  EXPECT_THAT(Match(Tokens(9)), ElementsAre(none[0], none[1]));
+  Drop(one);
+  Drop(none);
+  for (int i = 0; i < 8; ++i) EXPECT_GE(pool_.Allocate(), 0);  // all are taken back
+  cache_.CheckInvariants();
+  EXPECT_EQ(cache_.num_pages(), 0);
+}
+
 TEST_F(PrefixCacheTest, KnowsNothingAfterItWasCleared) {
   Store(Tokens(8));
   const auto running = Match(Tokens(9));  // still referred to

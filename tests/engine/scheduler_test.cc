@@ -324,6 +324,41 @@ TEST_F(SchedulerTest, UsesNoKnownBeginningWhenToldNotTo) {
   EXPECT_EQ(Step(), std::vector<int64_t>{10});
 }
 
+TEST_F(SchedulerTest, SharesNoBeginningWithAnotherSalt) {
+  Start(40, 4, 100);
+  for (const char* salt : {"", "s", "t", "s"}) {
+    AddPrompt(Count(0, 10), 1)->request.cache_salt = salt;
+    EXPECT_EQ(Step(), (std::vector<int64_t>{num_finished_ < 3 ? 10 : 2}));
+  }
+  AddPrompt(Count(50, 10), 1)->request.cache_salt =
+      "s";  // at once: nor do they wait for each other
+  AddPrompt(Count(50, 10), 1);
+  EXPECT_EQ(Step(), (std::vector<int64_t>{10, 10}));
+}
+
+// Each of these would be a sequence in two places, or more of them than there is room for.
+TEST_F(SchedulerTest, ItsInvariantsNoticeAPlaceThatIsTakenTwice) {
+  Start(40, 4, 100);
+  Add(6, 5, /*num_samples=*/2);
+  Step();
+  const auto work = scheduler_->NextIteration();
+  ASSERT_EQ(work.size(), 2u);
+  EngineSequence& first = *work[0].sequence;
+  const auto broken = [&](auto breaks) {
+    EXPECT_DEATH(
+        {
+          breaks();
+          scheduler_->CheckInvariants();
+        },
+        "scheduler.cc");
+  };
+  broken([&] { first.sample = work[1].sequence->sample; });
+  broken([&] { first.sample = EngineSequence::kPrompt; });
+  broken([&] { first.sample = 2; });
+  broken([&] { first.tokens.resize(3); });  // holds a page that no token needs
+  scheduler_->CheckInvariants();
+}
+
 TEST_F(SchedulerTest, LetsClientsTakeTurnsByTokens) {
   Start(200, 1, 100);
   for (TokenId i = 0; i < 6; ++i) AddPrompt(Count(100 * i, 4), 1, /*client=*/1);

@@ -248,6 +248,28 @@ def test_tokens_arrive_in_order_and_are_those_of_the_completion(model: rft.Model
     assert done[0][0].finish_reason == "length" and done[0][0].logprobs.dtype == np.float32
 
 
+def test_on_token_ends_the_group_that_it_says_and_no_other(model: rft.Model) -> None:
+    with rft.Engine(model, check_invariants=True) as engine:
+        ended, whole = engine.generate([[5, 6], [7]], n=2, max_tokens=200, ignore_eos=True,
+                                       on_token=lambda prompt, sample, *_: prompt == 0 and sample == 1)
+        wait_until(lambda: engine.stats()["pages_used"] == 0)
+    assert [sample.finish_reason for sample in ended] == ["cancelled"] * 2
+    assert all(1 <= len(sample) < 200 for sample in ended)
+    assert [sample.finish_reason for sample in whole] == ["length"] * 2
+
+
+def test_a_salt_keeps_pages_apart(model: rft.Model) -> None:
+    prompt = [5, 6, 7, 8] * 12
+
+    def hits(salt: str) -> int:
+        before = engine.stats()["prefix_hit_tokens"]
+        engine.generate([prompt], max_tokens=1, cache_salt=salt)
+        return int(engine.stats()["prefix_hit_tokens"] - before)
+
+    with rft.Engine(model) as engine:
+        assert [hits(salt) for salt in ("", "a", "b", "a", "")] == [0, 0, 0, 32, 32]
+
+
 def test_what_on_token_raises_ends_the_call_and_leaves_nothing_running(model: rft.Model) -> None:
     error = Stop("enough")
 

@@ -203,6 +203,8 @@ def test_the_wire_form_comes_back_as_it_went(tmp_path: Path) -> None:
     row = rft.Datum(ids, [0.0] * len(prompt) + [1.0] * 5, routes=routes, routed=routed)
     trainer = EXTENSION.Trainer(model)
     assert trainer.forward([row])[0].tolist() == trainer.forward([replay_datum(prompt, sample)])[0].tolist()
+    by_input, of_them = model.routes_from_wire(texts[1:], of_inputs=True)  # entry p: what predicted token p + 1
+    assert np.array_equal(by_input, routes) and np.array_equal(of_them, routed)
     with pytest.raises(rft.ConfigError, match=r"routing_matrices\[1\]: not base64"):
         model.routes_from_wire(["", "?"])
 

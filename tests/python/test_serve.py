@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,17 +116,17 @@ def test_tools_reach_the_template_as_transformers_renders_them(tmp_path: Path, l
     (folder / "chat_template.jinja").write_text(
         "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}[{{ m.role }}]{{ m.content }}"
         "{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}{% endfor %}"
-        "{% if add_generation_prompt %}[assistant]{{ style }}{% endif %}")
+        "{% if add_generation_prompt %}[assistant]{{ style }}{{ reasoning_effort }}{% endif %}")
     call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
     messages: list[Any] = [*QUESTION, {"role": "assistant", "content": "", "tool_calls": [call]},
                            {"role": "tool", "tool_call_id": "1", "content": "rain"}]
     parsed = [*QUESTION, {"role": "assistant", "content": "", "tool_calls": [
         {**call, "function": {"name": "weather", "arguments": {"city": "Oslo"}}}]}, messages[2]]
     expected = load_codec(folder).tokenizer.apply_chat_template(parsed, tools=[WEATHER], add_generation_prompt=True, style="!",
-                                                                return_dict=False)
+                                                                reasoning_effort="low", return_dict=False)
     with running_server(folder) as server:
         client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
-        reply = client.chat.completions.create(model="tiny", messages=messages, tools=[WEATHER], max_tokens=4, extra_body={
+        reply = client.chat.completions.create(model="tiny", messages=messages, tools=[WEATHER], max_tokens=4, reasoning_effort="low", extra_body={
             "return_token_ids": True, "chat_template_kwargs": {"style": "!"}})
         assert reply.prompt_token_ids == expected
         with pytest.raises(openai.BadRequestError, match="chat_template_kwargs: chat_template can't be set"):
@@ -165,14 +166,28 @@ def test_curl_streams_events(server: Any) -> None:
     assert events[-1] == "[DONE]" and all(json.loads(event)["choices"] for event in events[:-1])
 
 
+def metrics(server: Any) -> dict[str, float]:
+    text = subprocess.run(["curl", "-s", f"{server.url}/metrics"], check=True, capture_output=True, text=True).stdout
+    return {name: float(value) for name, _, value in (line.partition(" ") for line in text.splitlines()) if not name.startswith("#")}
+
+
 def test_curl_that_hangs_up_leaves_nothing_running(server: Any) -> None:
-    body = json.dumps({"prompt": [5, 6], "max_tokens": 200, "n": 8, "ignore_eos": True, "stream": True})
-    subprocess.run(["curl", "-sN", f"{server.url}/v1/completions", "-H", "Content-Type: application/json", "-d", body, "--max-filesize",
-                    "100", "-m", "0.3", "-o", "/dev/null"], check=False)
-    metrics = subprocess.run(["curl", "-s", "--retry-all-errors", f"{server.url}/metrics"], check=True, capture_output=True, text=True).stdout
-    assert "rft_completions_cancelled_total" in metrics
-    assert json.loads(curl(f"{server.url}/pause?mode=wait", "{}"))["status"] == "paused"  # answers once nothing runs
-    assert json.loads(curl(f"{server.url}/resume", "{}"))["status"] == "resumed"
+    before = metrics(server)
+    body = json.dumps({"prompt": [5, 6], "max_tokens": 240, "n": 64, "ignore_eos": True, "stream": True})
+    with subprocess.Popen(["curl", "-sN", f"{server.url}/v1/completions", "-H", "Content-Type: application/json", "-d", body],
+                          stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"data: ")
+        process.kill()
+    deadline = time.monotonic() + 30
+    while (after := metrics(server))["rft_completions_cancelled_total"] < before["rft_completions_cancelled_total"] + 64:
+        assert time.monotonic() < deadline, "what the client left goes on"
+        time.sleep(0.01)
+    made = after["rft_completion_tokens_total"] - before["rft_completion_tokens_total"]
+    assert 64 <= made < 64 * 200  # it was running, and far from its end
+    while (after := metrics(server))["rft_engine_pages_used"] > 0 or after["rft_engine_running"] > 0:
+        assert time.monotonic() < deadline, "cancelled completions keep their pages"
+        time.sleep(0.01)
 
 
 def test_a_load_generator_gets_every_answer(server: Any, tmp_path: Path) -> None:

@@ -75,6 +75,9 @@ TEST(HttpDialectTest, SendsWhatOnlySomeServersKnow) {
   EXPECT_THAT(
       std::string(GenerateCall(Options(HttpDialect::kLlamaCpp), request).status().message()),
       HasSubstr("allowed_ids: this kind of server"));
+  request.cache_salt = "s";
+  EXPECT_EQ(BodyOf(HttpDialect::kVllm, request).at("cache_salt"), "s");
+  EXPECT_FALSE(GenerateCall(Options(HttpDialect::kSglang), request).ok());
   request.weight_policy = WeightPolicy::kFinish;
   EXPECT_EQ(BodyOf(HttpDialect::kRft, request).at("weight_policy"), "finish");
   EXPECT_THAT(std::string(GenerateCall(Options(HttpDialect::kVllm), request).status().message()),

@@ -105,6 +105,30 @@ std::string ErrorFrom(const TestReply& reply, double deadline_s = 5.0) {
   return completion.error;
 }
 
+TEST(HttpEngineTest, CarriesRoutesOfMoreThanTwoHundredAndFiftySixExperts) {
+  const RouteCodec codec(2, 384, 3);
+  const int32_t experts[] = {0, 255, 256, 5, 300, 383};
+  std::vector<uint8_t> route(codec.token_bytes());
+  codec.Encode(experts, route.data());
+  FakeEngine fake(
+      [&](const GenerateRequest&, int32_t) { return FakeAnswer{.text = "ab", .route = route}; });
+  const auto server =
+      serve::Server::Start(
+          {}, {.model_names = {"m"}},
+          {.engine = &fake, .codec = std::make_shared<FakeCodec>(), .routes = codec})
+          .value();
+  const auto engine = CreateHttpEngine({.url = "http://127.0.0.1:" + std::to_string(server->port()),
+                                        .routes = codec})
+                          .value();
+  GenerateRequest request = Request();
+  request.routes = RouteCapture::kCompletion;
+  const Completion completion = RunOne(*engine, request);
+  ASSERT_EQ(completion.ids.size(), 3u) << completion.error;
+  std::vector<uint8_t> expected;
+  for (int t = 0; t < 3; ++t) expected.insert(expected.end(), route.begin(), route.end());
+  EXPECT_EQ(completion.routes, expected);
+}
+
 TEST(HttpEngineTest, CancelsAtTheServerToo) {
   HttpOverFake http;
   GenerateRequest request = Request();

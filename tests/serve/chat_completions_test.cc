@@ -100,6 +100,30 @@ TEST_F(ChatCompletionsTest, TellsTheModelAboutToolsAndReadsItsCalls) {
   EXPECT_EQ(engine_->requests()[0].prompt[1], '[');  // the fake codec puts the tools first
 }
 
+TEST_F(ChatCompletionsTest, AnswersWithOneCallWhereNoMoreAreWanted) {
+  StartSaying(
+      "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>\n"
+      "<tool_call>{\"name\": \"g\", \"arguments\": {}}</tool_call>");
+  for (const bool parallel : {true, false})
+    for (const bool stream : {true, false}) {
+      const std::string body =
+          Post(kPath, Chat(std::string(kTools) + R"(, "parallel_tool_calls": )" +
+                           (parallel ? "true" : "false") + (stream ? R"(, "stream": true)" : "")))
+              .body;
+      EXPECT_THAT(body, HasSubstr(R"("name": "f")"));
+      EXPECT_EQ(body.find(R"("name": "g")") != body.npos, parallel) << body;
+    }
+}
+
+TEST_F(ChatCompletionsTest, TakesMessagesAsTheOpenAiClientDumpsThem) {
+  StartSaying("x");
+  const Answer answer = Post(kPath, R"({"messages": [{"role": "user", "content": "a"},
+      {"role": "assistant", "content": "b", "refusal": null, "annotations": [], "audio": null,
+       "function_call": null, "tool_calls": null}, {"role": "user", "content": "c"}],
+      "verbosity": "medium", "reasoning_effort": "low", "parallel_tool_calls": true})");
+  EXPECT_EQ(answer.status, 200) << answer.body;
+}
+
 TEST_F(ChatCompletionsTest, StreamsACallAsOneDelta) {
   StartSaying("<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>");
   const std::string body = Post(kPath, Chat(std::string(kTools) + R"(, "stream": true)")).body;
@@ -156,8 +180,17 @@ TEST_F(ChatCompletionsTest, NamesTheFieldOfAMistake) {
       {R"({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]})",
        "messages[0].content: only parts"},
       {R"({"messages": [{"role": "user", "content": 3}]})", "messages[0].content: must be text"},
-      {R"({"messages": [{"role": "user", "content": "", "x": 1}]})", "messages[0].x: extra inputs"},
+      {R"({"messages": [{"role": "user", "content": "", "x": 1}]})", "messages[0].x: Extra inputs"},
       {Chat(R"("tool_choice": "required")"), "tool_choice: needs tools"},
+      {R"({"prompt_token_ids": [1], "reasoning_effort": "low"})",
+       "prompt_token_ids: no chat template is used"},
+      {Chat(R"("verbosity": "low")"), "verbosity: the model knows no such setting"},
+      {R"({"messages": [{"role": "assistant", "content": "", "function_call": {"name": "f"}}]})",
+       "messages[0].function_call: OpenAI has replaced it"},
+      {R"({"messages": [{"role": "assistant", "content": "", "audio": {"id": "a"}}]})",
+       "messages[0].audio: only text"},
+      {R"({"messages": [{"role": "assistant", "content": "", "refusal": "no"}]})",
+       "messages[0].refusal: templates"},
       {Chat(R"("tool_choice": "perhaps")"), "tool_choice: must be"},
       {Chat(std::string(kTools) + R"(, "tool_choice": "required")"),
        "tool_choice: this server has no structured output"},

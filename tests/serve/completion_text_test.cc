@@ -66,6 +66,29 @@ TEST(CompletionTextTest, SkipsSpecialTokensUnlessAskedNotTo) {
   }
 }
 
+TEST(CompletionTextTest, StopsAtTheTextOfASpecialTokenThatItDoesNotShow) {
+  for (const char* stop : {"<end>", "b<en"}) {
+    CompletionText text(std::make_shared<FakeCodec>(),
+                        std::make_shared<TextOptions>(TextOptions{.stop_strings = {stop}}));
+    std::string shown;
+    for (const TokenId id : std::vector<TokenId>{'a', FakeCodec::kBegin, 'b', FakeCodec::kEnd})
+      shown += text.Add(id);
+    shown += text.Finish(true);
+    EXPECT_EQ(shown, stop[0] == 'b' ? "a" : "ab");
+    EXPECT_EQ(text.stop_string(), stop);
+  }
+}
+
+TEST(CompletionTextTest, PutsACharacterTogetherAroundASpecialToken) {
+  CompletionText text(std::make_shared<FakeCodec>(), std::make_shared<TextOptions>());
+  std::string shown;
+  for (const TokenId id : std::vector<TokenId>{0xC3, FakeCodec::kBegin, 0xA9, 'b'})
+    shown += text.Add(id);
+  EXPECT_EQ(shown,
+            "\xC3\xA9"
+            "b");
+}
+
 TEST(CompletionTextTest, IgnoresIdsOutsideTheTable) {
   CompletionText text(std::make_shared<FakeCodec>(), std::make_shared<TextOptions>());
   EXPECT_EQ(text.Add(100000) + text.Add(-1) + text.Finish(true), "");

@@ -5,7 +5,9 @@
 namespace rft::testing {
 namespace {
 
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using CompletionsTest = ServeTest;
 
 constexpr const char* kPath = "/v1/completions";
@@ -41,6 +43,36 @@ TEST_F(CompletionsTest, HandsTheSamplingFieldsToTheEngine) {
   EXPECT_EQ(request.sampling.stop_ids, std::vector<TokenId>{5});
   EXPECT_EQ(request.rng.run_seed, 42u);
   EXPECT_EQ(request.num_samples, 3);
+}
+
+TEST_F(CompletionsTest, TakesWhatClientsSendByThemselves) {
+  StartSaying("x");
+  const Answer answer = Post(kPath, R"({"prompt": "p", "model": "tiny", "user": "u", "metadata": {},
+      "store": false, "service_tier": "auto", "safety_identifier": "s", "prompt_cache_key": "k",
+      "request_id": "r", "spaces_between_special_tokens": true, "perf_metrics_in_response": true,
+      "priority": 0, "echo_last": 0, "detokenize": true, "best_of": null, "suffix": null})");
+  EXPECT_EQ(answer.status, 200) << answer.body;
+}
+
+TEST_F(CompletionsTest, KeepsPagesOfOtherSaltsApart) {
+  StartSaying("x");
+  Post(kPath, R"({"prompt": "p", "cache_salt": "mine"})");
+  EXPECT_EQ(engine_->requests()[0].cache_salt, "mine");
+}
+
+TEST_F(CompletionsTest, MakesNoTextOfIdsIfAskedNotTo) {
+  StartSaying("ab");
+  for (const char* more : {"", R"(, "stream": true)"}) {
+    const Answer answer =
+        Post(kPath,
+             std::string(
+                 R"({"prompt": "p", "echo": true, "detokenize": false, "return_token_ids": true)") +
+                 more + "}");
+    EXPECT_THAT(answer.body, HasSubstr(R"("text": "")"));
+    EXPECT_THAT(answer.body, Not(HasSubstr(R"("text": "a)")));
+    if (*more) continue;  // ids may come in several events
+    EXPECT_THAT(answer.body, HasSubstr(R"("token_ids": [97, 98, 257])"));
+  }
 }
 
 TEST_F(CompletionsTest, DrawsAnotherSeedForEachRequestWithoutOne) {
@@ -129,6 +161,25 @@ TEST_F(CompletionsTest, StreamsTheSameTextAndEndsWithDone) {
   EXPECT_EQ(events.back(), "[DONE]");
 }
 
+TEST_F(CompletionsTest, TellsTheUsageInEveryChunkIfAskedTo) {
+  Start([](const GenerateRequest&, int32_t) {
+    return FakeAnswer{.text = "abc", .token_delay_s = 0.001};
+  });
+  const std::vector<std::string> events =
+      Post(kPath, R"({"prompt": "pp", "stream": true, "n": 2, "return_token_ids": true,
+          "stream_options": {"include_usage": true, "continuous_usage_stats": true}})")
+          .events();
+  int64_t counted = 0;
+  for (size_t i = 0; i + 1 < events.size(); ++i) {
+    const json::value event = ParseJson(events[i]).value();
+    for (const json::value& choice : event.at("choices").as_array())
+      counted += static_cast<int64_t>(choice.at("token_ids").as_array().size());
+    EXPECT_EQ(event.at("usage").at("completion_tokens"), counted);
+    EXPECT_EQ(event.at("usage").at("prompt_tokens"), 2);
+  }
+  EXPECT_EQ(counted, 8);
+}
+
 // The members of `logprobs` that are lists, put together over a stream's events, and its text under "text".
 json::object Joined(const Answer& answer) {
   json::object joined{{"text", ""}};
@@ -188,9 +239,12 @@ TEST_F(CompletionsTest, NamesTheFieldOfAMistake) {
       {R"({"prompt": "p", "guided_regex": "a"})",
        "guided_regex: this server has no structured output"},
       {R"({"prompt": "p", "logprobs": 21})", "logprobs: must be a whole number in 0 .. 20"},
-      {R"({"prompt": "p", "no_such": 5})", "no_such: extra inputs are not permitted"},
+      {R"({"prompt": "p", "no_such": 5})", "no_such: Extra inputs are not permitted"},
       {R"({"prompt": "p", "stop": ["a", 3]})", "stop: must be text"},
       {R"({"prompt": "p", "stream_options": {}})", "stream_options: needs \"stream\": true"},
+      {R"({"prompt": "p", "priority": 1})", "priority: requests take turns here"},
+      {R"({"prompt": "p", "echo_last": 3})", "echo_last: only the whole prompt"},
+      {R"({"prompt": "p", "detokenize": false, "stop": "a"})", "detokenize: stop needs the text"},
       {R"({"prompt": ""})", "prompt: is empty"},
       {R"({"prompt": [1, 999]})", "prompt: item 1, token 999, is outside the vocabulary of 258"},
       {R"({"prompt": [[1], "a", 3]})", "prompt[2]: must be a list of token ids"},
@@ -233,7 +287,19 @@ TEST_F(CompletionsTest, ReportsAFailureOfTheEngine) {
     return FakeAnswer{.text = "a", .finish_reason = FinishReason::kError, .error = "out of pages"};
   });
   EXPECT_THAT(Mistake(kPath, R"({"prompt": "p"})", 500), HasSubstr("out of pages"));
-  EXPECT_THAT(Post(kPath, R"({"prompt": "p", "stream": true})").body, HasSubstr("out of pages"));
+}
+
+TEST_F(CompletionsTest, ReportsAFailureWithinAStreamAsAnErrorEvent) {
+  Start([](const GenerateRequest&, int32_t) {
+    return FakeAnswer{.text = "ab",
+                      .finish_reason = FinishReason::kError,
+                      .error = "out of pages",
+                      .token_delay_s = 0.05};
+  });
+  const std::string body = Post(kPath, R"({"prompt": "p", "stream": true})").body;
+  EXPECT_THAT(body, HasSubstr(R"("text": "a")"));
+  EXPECT_THAT(body, HasSubstr("\n\nevent: error\ndata: {\"error\": {\"message\": \"the engine"));
+  EXPECT_THAT(body, EndsWith("\n\ndata: [DONE]\n\n"));
 }
 
 TEST_F(CompletionsTest, CancelsWhatItsClientWillNotRead) {

@@ -31,8 +31,11 @@ TEST(FieldsTest, NamesTheFieldTheLimitsAndTheValue) {
 
 TEST(FieldsTest, RefusesUnknownFieldsWithAGuess) {
   EXPECT_EQ(MistakeOf(R"({"temprature": 1})", [](Fields& f) { f.Number("temperature", 0, 2); }),
-            "temprature: extra inputs are not permitted: this server knows no such field; did you "
+            "temprature: Extra inputs are not permitted, field: 'temprature', value: 1; did you "
             "mean temperature?");
+  EXPECT_EQ(MistakeOf(R"({"routing_matrix_format": "parquet_v1"})", [](Fields&) {}),
+            "routing_matrix_format: Extra inputs are not permitted, field: "
+            "'routing_matrix_format', value: 'parquet_v1'");
 }
 
 TEST(FieldsTest, KeepsTheFirstMistake) {

@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 
+#include "rft/serve/api_keys.h"
 #include "tests/serve/serve_testing.h"
 #include "tests/testing/temp_dir.h"
 
@@ -72,6 +73,51 @@ TEST_F(ServiceTest, AsksForAKeyBeforeItReadsABody) {
   RawClient client(server_->port());
   client.Send("POST /v1/completions HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n");
   EXPECT_EQ(client.Receive().status, 401);
+}
+
+// Numbers of the clients that the engine is told, requests in order: equal letters for equal clients.
+class ClientsTest : public ServeTest {
+ protected:
+  void Ask(const std::string& headers, const std::string& user = "") {
+    EXPECT_EQ(Fetch(server_->port(), "POST", "/v1/completions",
+                    R"({"prompt": "p", "user": ")" + user + "\"}", headers)
+                  .status,
+              200);
+  }
+  std::string Clients() const {
+    std::map<uint64_t, char> letters;
+    std::string text;
+    for (const GenerateRequest& request : engine_->requests())
+      text +=
+          letters.emplace(request.client, static_cast<char>('a' + letters.size())).first->second;
+    return text;
+  }
+};
+
+TEST_F(ClientsTest, TakeTurnsByUserAndKeySentWhereNoneIsNeeded) {
+  StartSaying("x");
+  Ask("");
+  Ask("");
+  Ask("", "trainer");
+  Ask("Authorization: Bearer notebook\r\n");
+  Ask("Authorization: Bearer notebook\r\n", "trainer");
+  Ask("", "trainer");
+  EXPECT_EQ(Clients(), "aabcdb");
+}
+
+TEST_F(ClientsTest, TakeTurnsByAddressWithoutAKey) {
+  const serve::ApiKeys keys({});
+  serve::HttpRequest one{.peer = "127.0.0.1"}, other{.peer = "127.0.0.2"};
+  EXPECT_NE(keys.ClientOf(one, ""), keys.ClientOf(other, ""));
+}
+
+TEST_F(ClientsTest, GainNothingFromOtherUserNamesUnderOneKey) {
+  service_.api_keys = {"first-key-1", "second-key"};
+  StartSaying("x");
+  Ask("Authorization: Bearer first-key-1\r\n", "u");
+  Ask("Authorization: Bearer first-key-1\r\n", "v");
+  Ask("Authorization: Bearer second-key\r\n", "u");
+  EXPECT_EQ(Clients(), "aab");
 }
 
 TEST_F(ServiceTest, RefusesWebPagesAndForms) {
@@ -219,6 +265,32 @@ TEST_F(WeightsTest, LoadsAFolderBelowTheRoot) {
       200);
 }
 
+TEST_F(WeightsTest, AbortsWhatRunsIfAskedTo) {
+  Start([](const GenerateRequest&, int32_t) {
+    return FakeAnswer{.text = std::string(100000, 'x'), .token_delay_s = 0.005};
+  });
+  RawClient running(server_->port());
+  running.Send(RequestText("POST", "/v1/completions", kPrompt));
+  EXPECT_TRUE(Eventually([&] { return engine_->num_open() == 1; }));
+  // As SGLang's clients send it, all fields at their defaults but one.
+  const Answer answer =
+      Post("/update_weights_from_disk", R"({"model_path": "step-1", "load_format": "auto",
+      "abort_all_requests": true, "weight_version": null, "is_async": false, "torch_empty_cache": false,
+      "keep_pause": false, "recapture_cuda_graph": false, "token_step": 0, "flush_cache": true, "manifest": null})");
+  EXPECT_EQ(answer.status, 200) << answer.body;
+  EXPECT_EQ(running.Receive().object().at("choices").at(0).at("finish_reason"), "abort");
+  EXPECT_EQ(ToJson(Get("/is_paused").object()), R"({"is_paused": false})");
+}
+
+TEST_F(WeightsTest, RefusesFieldsThatItCannotActOn) {
+  StartSaying("x");
+  EXPECT_THAT(Mistake("/update_weights", R"({"path": "step-1", "load_format": "dummy"})"),
+              HasSubstr("load_format: must be auto or safetensors"));
+  EXPECT_THAT(Mistake("/update_weights", R"({"path": "step-1", "manifest": {}})"),
+              HasSubstr("manifest: files are not checked"));
+  EXPECT_EQ(loaded_, std::vector<std::string>{});
+}
+
 TEST_F(WeightsTest, RefusesFoldersElsewhere) {
   StartSaying("x");
   for (const char* path : {"../elsewhere", "link", "/", "."}) {
@@ -242,8 +314,9 @@ TEST_F(WeightsTest, KnowsTheEnvelopeOfVllm) {
   StartSaying("x");
   EXPECT_EQ(Post("/update_weights", R"({"update_info": {"path": "step-1"}})").status, 200);
   EXPECT_EQ(ToJson(Get("/get_world_size").object()), R"({"world_size": 1})");
-  EXPECT_THAT(Mistake("/update_weights", R"({"update_info": {"path": "step-1", "names": []}})"),
-              HasSubstr("update_info.names: extra inputs"));
+  EXPECT_THAT(
+      Mistake("/update_weights", R"({"update_info": {"path": "step-1", "names": []}})"),
+      HasSubstr("update_info.names: Extra inputs are not permitted, field: 'update_info.names'"));
 }
 
 class AdaptersTest : public WeightsTest {

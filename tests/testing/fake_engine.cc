@@ -21,6 +21,9 @@ Completion MakeCompletion(const GenerateRequest& request, const FakeAnswer& answ
   completion.versions.assign(completion.ids.size(), version);
   completion.finish_reason = answer.finish_reason;
   completion.error = answer.error;
+  if (request.routes != RouteCapture::kNone)
+    for (size_t t = 0; t < completion.ids.size(); ++t)
+      completion.routes.insert(completion.routes.end(), answer.route.begin(), answer.route.end());
   if (request.want_prompt_logprobs) {
     completion.prompt_logprobs.assign(request.prompt.size(), answer.logprob);
     completion.prompt_logprobs[0] = std::numeric_limits<float>::quiet_NaN();
@@ -30,6 +33,8 @@ Completion MakeCompletion(const GenerateRequest& request, const FakeAnswer& answ
 
 // Keeps the first `count` tokens: what a cancelled completion has.
 void CutTo(size_t count, Completion& completion) {
+  if (!completion.ids.empty())
+    completion.routes.resize(completion.routes.size() / completion.ids.size() * count);
   completion.ids.resize(count);
   completion.logprobs.resize(count);
   completion.sampling_logprobs.resize(count);

@@ -29,6 +29,7 @@ struct FakeAnswer {
   std::string error;           // of kError
   float logprob = -1.0f;       // of every token, the prompt's too, under both distributions
   double token_delay_s = 0.0;  // between two tokens
+  std::vector<uint8_t> route;  // of every token (packed), where the request wants routes
 };
 
 struct FakeWeights : PublishedWeights {
