@@ -56,7 +56,7 @@ def run(options: BenchOptions, log: Log) -> Iterator[Row]:
         with native.Engine(model, max_batch=LARGEST, max_batch_tokens=4096, kv_memory_mb=KV_MEMORY_MB) as engine:
             token_bytes = engine.stats()["page_bytes"] / PAGE_TOKENS
             for batch, context in points:
-                if batch * (context + PAGE_TOKENS) * token_bytes > KV_MEMORY_MB * 2**20:
+                if batch * (context + NEW + PAGE_TOKENS) * token_bytes > 0.9 * KV_MEMORY_MB * 2**20:
                     log(f"{row_name(name, batch, context)}: needs more than {KV_MEMORY_MB} MB of keys and values, left out")
                     continue
                 prompts = [text[:context - NEW // 2] for text in texts[:batch]]
