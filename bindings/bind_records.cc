@@ -32,7 +32,7 @@ std::vector<uint8_t> ToBytes(const py::object& values, const char* what) {
 Datum MakeDatum(const py::object& ids, const py::object& weights, const py::object& advantages,
                 const py::object& old_logprobs, const py::object& sampling_logprobs,
                 const py::object& ref_logprobs, int64_t prefix_id, int32_t prefix_length,
-                const py::object& routes, const py::object& routed) {
+                const py::object& routes, const py::object& routed, const py::object& sft_weights) {
   Datum datum;
   datum.ids = ToTokenIds(ids, "ids");
   datum.weights = ToFloats(weights, "weights");
@@ -40,6 +40,7 @@ Datum MakeDatum(const py::object& ids, const py::object& weights, const py::obje
   datum.old_logprobs = ToFloats(old_logprobs, "old_logprobs");
   datum.sampling_logprobs = ToFloats(sampling_logprobs, "sampling_logprobs");
   datum.ref_logprobs = ToFloats(ref_logprobs, "ref_logprobs");
+  datum.sft_weights = ToFloats(sft_weights, "sft_weights");
   datum.prefix_id = prefix_id;
   datum.prefix_length = prefix_length;
   if (!routes.is_none()) datum.routes.packed = ToBytes(routes, "routes");
@@ -74,14 +75,15 @@ void BindDatum(py::module_& m) {
       py::init(&MakeDatum), py::arg("ids"), py::arg("weights"), py::arg("advantages") = none,
       py::arg("old_logprobs") = none, py::arg("sampling_logprobs") = none,
       py::arg("ref_logprobs") = none, py::arg("prefix_id") = -1, py::arg("prefix_length") = 0,
-      py::arg("routes") = py::none(), py::arg("routed") = py::none(),
+      py::arg("routes") = py::none(), py::arg("routed") = py::none(), py::arg("sft_weights") = none,
       "Lists or arrays. weights: SFT weight or loss mask, 0 = not trained on. "
       "Log-probabilities in nats; empty "
       "old_logprobs: on-policy; empty sampling_logprobs: equal to old_logprobs; "
       "ref_logprobs: for a loss with kl_coef. "
       "Datums of one prefix_id >= 0 share their first prefix_length tokens, which are "
       "computed once. routes: uint8 [tokens, bytes] as Completion.routes, experts to use instead "
-      "of the router's choice; routed: per token, 0 where the entry means nothing.");
+      "of the router's choice; routed: per token, 0 where the entry means nothing. sft_weights: at "
+      "least 0, for a loss with sft_coef; empty: 1 where the advantage is above 0.");
   datum.def_property_readonly(
       "routes", [](const Datum& d) { return BytesPerToken(d.routes.packed, d.ids.size()); },
       "Packed routing of the position that predicts each token, uint8 [tokens, bytes], or None.");
@@ -101,6 +103,8 @@ void BindDatum(py::module_& m) {
   FloatsProperty(datum, "sampling_logprobs", &Datum::sampling_logprobs,
                  "Nats, of the distribution sampled from.");
   FloatsProperty(datum, "ref_logprobs", &Datum::ref_logprobs, "Nats, of the reference model.");
+  FloatsProperty(datum, "sft_weights", &Datum::sft_weights,
+                 "Weights of the cross-entropy that sft_coef mixes in.");
   datum.def_readwrite("prefix_id", &Datum::prefix_id,
                       "Datums with the same id >= 0 share a prefix; -1: none.");
   datum.def_readwrite("prefix_length", &Datum::prefix_length, "Tokens of the shared prefix.");

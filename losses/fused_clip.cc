@@ -113,11 +113,10 @@ void FillMetrics(const FusedClipTotals& t, const LossInput& input, const LossCon
 }  // namespace
 
 bool CanFuseClip(const LossInput& input, const LossConfig& config) {
-  const bool plain_kl =
-      config.kl_coef == 0.0 || config.kl_target != KlTarget::kLoss ||
-      (!config.kl_times_ratio && !config.kl_detached &&
-       (config.kl_estimator == KlEstimator::kK1 || config.kl_estimator == KlEstimator::kK2 ||
-        config.kl_estimator == KlEstimator::kK3));
+  const bool plain_kl = config.kl_coef == 0.0 || config.kl_target != KlTarget::kLoss ||
+                        (!config.kl_detached && (config.kl_estimator == KlEstimator::kK1 ||
+                                                 config.kl_estimator == KlEstimator::kK2 ||
+                                                 config.kl_estimator == KlEstimator::kK3));
   return plain_kl && input.logprobs_T.is_cpu() && !input.held_logprobs_T.defined() &&
          !input.entropy_T.defined() && config.ratio_level != RatioLevel::kSequence &&
          !config.row_mean_over_masked && !config.off_policy_mask && !config.top_entropy &&

@@ -16,7 +16,7 @@ struct Knobs {
   double low, high, dual, delta, cap, cap_max, kl_coef;
   double weight_floor, weight_cap, weight_log_cap, icepop_low, icepop_high;
   bool row_ratio, has_dual, has_correction, row_weight, row_product, masks;
-  bool mean_over_row, from_sampling;
+  bool mean_over_row, from_sampling, kl_times_ratio;
   double share;
   KlEstimator kl;
 };
@@ -34,6 +34,7 @@ Knobs KnobsOf(const LossConfig& config, bool has_sampling) {
   k.from_sampling = config.ratio_anchor == RatioAnchor::kSampling && has_sampling;
   k.kl_coef = config.kl_target == KlTarget::kLoss ? config.kl_coef : 0.0;
   k.kl = config.kl_estimator;
+  k.kl_times_ratio = k.kl_coef != 0.0 && config.kl_times_ratio;
   k.has_correction = config.correction.has_value();
   if (k.has_correction) {
     const ImportanceCorrection& c = *config.correction;
@@ -133,7 +134,8 @@ RFT_VEC_INLINE RowValues ValuesOf(const FusedClipArrays<T>& a, const Knobs& k, i
   return row;
 }
 
-// The importance ratio where it is not simply that of lp - old under the metrics' cap.
+// The importance ratio where it is not simply that of lp - old under the metrics' cap, or needed
+// again for the KL.
 template <typename T>
 RFT_VEC_INLINE void Ratio(const Knobs& k, const RowValues& row, Block<T>& b) {
   if (k.row_ratio) {
@@ -290,7 +292,8 @@ RFT_VEC_INLINE void Correct(const Knobs& k, Block<T>& b, FusedClipTotals& totals
   totals.weight_max = std::max(totals.weight_max, static_cast<double>(most));
 }
 
-template <typename T>
+// kTimesRatio: the term is multiplied by the ratio in the block.
+template <bool kTimesRatio, typename T>
 RFT_VEC_INLINE void ReferenceKl(const Knobs& k, Block<T>& b, FusedClipTotals& totals) {
   const T coef = static_cast<T>(k.kl_coef);
   const bool is_k1 = k.kl == KlEstimator::kK1, is_k2 = k.kl == KlEstimator::kK2;
@@ -305,8 +308,14 @@ RFT_VEC_INLINE void ReferenceKl(const Knobs& k, Block<T>& b, FusedClipTotals& to
     k3 += k3_of_d;
     const T value = is_k1 ? -d : is_k2 ? half_square : k3_of_d;
     const T slope = is_k1 ? T{1} : is_k2 ? -d : T{1} - exp;
-    b.loss[i] += coef != T{0} ? coef * value : T{0};  // coefficient 0: nothing, not 0 * infinity
-    b.gradient[i] += coef != T{0} ? coef * slope : T{0};
+    if constexpr (kTimesRatio) {
+      const T ratio = b.ratio[i], product = value * ratio;
+      b.loss[i] += coef * product;
+      b.gradient[i] += coef * (slope * ratio + (b.within[i] != T{0} ? product : T{0}));
+    } else {
+      b.loss[i] += coef != T{0} ? coef * value : T{0};  // coefficient 0: nothing, not 0 * infinity
+      b.gradient[i] += coef != T{0} ? coef * slope : T{0};
+    }
   }
   totals.ref_k1 += k1;
   totals.ref_k2 += k2;
@@ -332,8 +341,8 @@ RFT_VEC_INLINE void Finish(const RowValues& row, Block<T>& b, FusedClipTotals& t
 template <typename T>
 RFT_VEC_INLINE FusedClipTotals Rows(const FusedClipArrays<T>& a, const Knobs& k, int64_t first_row,
                                     int64_t last_row) {
-  const bool plain_ratio = !k.row_ratio && !k.from_sampling && k.cap == kMetricLogRatioCap &&
-                           k.cap_max == kMetricLogRatioCap;
+  const bool plain_ratio = !k.row_ratio && !k.from_sampling && !k.kl_times_ratio &&
+                           k.cap == kMetricLogRatioCap && k.cap_max == kMetricLogRatioCap;
   FusedClipTotals totals;
   Block<T> b;
   for (int64_t r = first_row; r < last_row; ++r) {
@@ -360,7 +369,8 @@ RFT_VEC_INLINE FusedClipTotals Rows(const FusedClipArrays<T>& a, const Knobs& k,
         Weights(k, row, b);
         Correct(k, b, totals);
       }
-      if (b.ref != nullptr) ReferenceKl(k, b, totals);
+      if (b.ref != nullptr && k.kl_times_ratio) ReferenceKl<true>(k, b, totals);
+      if (b.ref != nullptr && !k.kl_times_ratio) ReferenceKl<false>(k, b, totals);
       Finish(row, b, totals);
     }
     totals.num_tokens += row.count;

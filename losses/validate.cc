@@ -28,7 +28,16 @@ void CheckConstant(const LossInput& input, const at::Tensor& constant_T, const c
               " as logprobs_T, got ", constant_T.device());
 }
 
+void CheckKlIsInTheLoss(const LossConfig& config) {
+  TORCH_CHECK(
+      config.kl_coef == 0.0 || config.kl_target == KlTarget::kLoss,
+      "losses.kl_target: reward and advantage are for runs, which make the advantages; here "
+      "they are given: use kl_target loss, or take kl_coef times the KL off the rewards or "
+      "advantages yourself and leave kl_target and kl_coef out");
+}
+
 void CheckPolicyInput(const LossInput& input, const LossConfig& config) {
+  CheckKlIsInTheLoss(config);
   CheckCommonInput(input);
   CheckConstant(input, input.old_logprobs_T, "old_logprobs_T",
                 "a policy loss needs the log-probabilities before the step");
@@ -53,6 +62,20 @@ namespace {
 
 void CheckRange(bool good, const char* name, const char* expected, double value) {
   TORCH_CHECK(good, "losses.", name, ": expected ", expected, ", got ", value);
+}
+
+// In rewards and advantages the KL is a number: nothing is differentiated, and there is no ratio yet.
+void CheckKlTarget(const LossConfig& c) {
+  if (c.kl_target == KlTarget::kLoss) return;
+  const char* where = c.kl_target == KlTarget::kReward ? "reward" : "advantage";
+  TORCH_CHECK(!c.kl_times_ratio, "losses.kl_times_ratio: means nothing with kl_target ", where,
+              ", where there is no ratio yet: set it to false, or kl_target to loss");
+  TORCH_CHECK(!c.kl_detached, "losses.kl_detached: means nothing with kl_target ", where,
+              ", where the KL has no gradient anyway: set it to false, or kl_target to loss");
+  TORCH_CHECK(c.kl_estimator != KlEstimator::kK1Plus && c.kl_estimator != KlEstimator::kK3Plus,
+              "losses.kl_estimator: k1+ and k3+ differ from k1 and k3 by their gradient, and with "
+              "kl_target ",
+              where, " there is none: use k1 or k3");
 }
 
 void CheckOwnKnobs(const LossConfig& c) {
@@ -98,6 +121,7 @@ void CheckLossConfig(const LossConfig& config) {
   TORCH_CHECK(!config.row_mean_over_masked || config.ratio_level == RatioLevel::kSequenceToken,
               "losses.row_mean_over_masked: needs ratio_level sequence-token (at level sequence "
               "masked tokens would get a gradient)");
+  CheckKlTarget(config);
   CheckOwnKnobs(config);
   if (!config.correction) return;
   const ImportanceCorrection& correction = *config.correction;

@@ -14,7 +14,9 @@ void CheckConstant(const LossInput& input, const at::Tensor& constant_T, const c
                    const char* why);
 // Everything a clipped policy loss reads under this config.
 void CheckPolicyInput(const LossInput& input, const LossConfig& config);
-// Ranges of every knob.
+// Ranges of every knob, and knobs that mean nothing together.
 void CheckLossConfig(const LossConfig& config);
+// A loss cannot put the KL into rewards or advantages: a run does, before its loss (rollout/kl_penalty.h).
+void CheckKlIsInTheLoss(const LossConfig& config);
 
 }  // namespace rft

@@ -3,16 +3,18 @@
 #include <map>
 #include <vector>
 
+#include "rft/core/kl_value.h"
 #include "rollout/rollout_advantages.h"
 
 namespace rft {
 namespace {
 
-// lp - ref of token t.
-double Moved(const Datum& datum, size_t t) {
+// KL(policy || reference) of token t.
+double TokenKl(KlEstimator estimator, const Datum& datum, size_t t) {
   const float logprob =
       datum.old_logprobs.empty() ? datum.sampling_logprobs[t] : datum.old_logprobs[t];
-  return static_cast<double>(logprob) - static_cast<double>(datum.ref_logprobs[t]);
+  return KlValue(estimator,
+                 static_cast<double>(datum.ref_logprobs[t]) - static_cast<double>(logprob));
 }
 
 // f(datum, rollout, t) for every trained token.
@@ -43,18 +45,18 @@ size_t TurnOfToken(const Rollout& rollout, size_t t) {
 
 }  // namespace
 
-void AddKlToRewards(double coef, const AdvantageOptions& advantage, absl::Span<const Group> groups,
-                    absl::Span<DatumBatch> batches) {
+void AddKlToRewards(const LossConfig& loss, const AdvantageOptions& advantage,
+                    absl::Span<const Group> groups, absl::Span<DatumBatch> batches) {
   // [turn]; tokens outside of the model's segments belong to the turn before them
-  std::map<const Rollout*, std::vector<double>> moved;
+  std::map<const Rollout*, std::vector<double>> kl;
   ForTrainedTokens(batches, [&](const Datum& datum, const Rollout* rollout, size_t t) {
-    std::vector<double>& turns = moved[rollout];
+    std::vector<double>& turns = kl[rollout];
     turns.resize(TurnLengths(*rollout).size(), 0.0);
-    if (!turns.empty()) turns[TurnOfToken(*rollout, t)] += Moved(datum, t);
+    if (!turns.empty()) turns[TurnOfToken(*rollout, t)] += TokenKl(loss.kl_estimator, datum, t);
   });
   const auto penalty = [&](const Rollout& rollout, size_t turn) {
-    const auto it = moved.find(&rollout);
-    return it == moved.end() ? 0.0 : coef * it->second[turn];
+    const auto it = kl.find(&rollout);
+    return it == kl.end() ? 0.0 : loss.kl_coef * it->second[turn];
   };
   const auto advantages = ComputeRolloutAdvantages(advantage, groups, penalty);
   std::map<const Rollout*, std::vector<float>> of;
@@ -69,16 +71,17 @@ void AddKlToRewards(double coef, const AdvantageOptions& advantage, absl::Span<c
   });
 }
 
-void AddKlToAdvantages(double coef, absl::Span<DatumBatch> batches) {
+void AddKlToAdvantages(const LossConfig& loss, absl::Span<DatumBatch> batches) {
   double sum = 0.0, count = 0.0;
   ForTrainedTokens(batches, [&](const Datum& datum, const Rollout*, size_t t) {
-    sum += Moved(datum, t);
+    sum += TokenKl(loss.kl_estimator, datum, t);
     count += 1.0;
   });
   if (count == 0.0) return;
   const double mean = sum / count;
   ForTrainedTokens(batches, [&](Datum& datum, const Rollout*, size_t t) {
-    datum.advantages[t] += static_cast<float>(coef * (mean - Moved(datum, t)));
+    const double kl = TokenKl(loss.kl_estimator, datum, t);
+    datum.advantages[t] += static_cast<float>(loss.kl_coef * (mean - kl));
   });
 }
 

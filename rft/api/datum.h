@@ -23,6 +23,8 @@ struct Datum {
       old_logprobs;  // L, nats; empty = "on-policy": the forward's own values are used as constants
   std::vector<float> sampling_logprobs;  // L, nats; empty = equal to old_logprobs
   std::vector<float> ref_logprobs;       // L, nats; empty unless the loss has a reference KL
+  std::vector<float>
+      sft_weights;  // L, of the cross-entropy mixed in (sft_coef); empty = 1 where the advantage is > 0
   // Experts to use instead of the router's choice, for the tokens that have an entry. Gate weights are computed from the
   // current logits, so the router still learns. Empty: the router decides. In a shared prefix, the first datum's count.
   TokenRoutes routes;

@@ -34,6 +34,7 @@ bool Name(absl::Span<const Datum> datums, absl::Span<const std::vector<float>> g
         {"old_logprobs", &d.old_logprobs},
         {"sampling_logprobs", &d.sampling_logprobs},
         {"ref_logprobs", &d.ref_logprobs},
+        {"sft_weights", &d.sft_weights},
         {"the log-probability of ids", i < result->logprobs.size() ? &result->logprobs[i] : &kNone},
         {"d loss / d logprob", i < gradient.size() ? &gradient[i] : &kNone}};
     for (const auto& [name, values] : vectors) {

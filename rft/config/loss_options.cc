@@ -121,6 +121,7 @@ LossConfig LossOptions::ApplyTo(LossConfig config) const {
   Override(kl_coef, &config.kl_coef);
   Override(kl_estimator, kKlEstimators, &config.kl_estimator);
   Override(kl_target, kKlTargets, &config.kl_target);
+  if (config.kl_target != KlTarget::kLoss && !kl_estimator) config.kl_estimator = KlEstimator::kK1;
   Override(kl_times_ratio, &config.kl_times_ratio);
   Override(kl_detached, &config.kl_detached);
   ApplyCorrection(correction, &config);

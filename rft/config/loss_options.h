@@ -161,13 +161,16 @@ struct LossOptions {
     v.Field("agg_norm", &agg_norm,
             {.doc = "The constant of seq-mean-token-sum-norm.", .unit = "tokens", .above = 0});
     v.Field("kl_coef", &kl_coef,
-            {.doc = "Coefficient of KL(policy || reference) in the loss; 0: no reference model.",
-             .min = 0});
+            {.doc = "Coefficient of KL(policy || reference); 0: no reference model.", .min = 0});
     v.Field("kl_estimator", &kl_estimator,
-            {.doc = "Estimator of that KL; k1+ and k3+ take the gradient of k2.",
+            {.doc = "Estimator of that KL; k1+ and k3+ take the gradient of k2. In rewards and "
+                    "advantages k1 unless it is set.",
              .choices = {"k1", "k2", "k3", "abs", "low-var", "k1+", "k3+"}});
-    v.Field("kl_target", &kl_target,
-            {.doc = "Where it enters.", .choices = {"loss", "reward", "advantage"}});
+    v.Field(
+        "kl_target", &kl_target,
+        {.doc = "Where it enters: the loss, or, in a run, the rewards before advantages, or the "
+                "advantages.",
+         .choices = {"loss", "reward", "advantage"}});
     v.Field("kl_times_ratio", &kl_times_ratio,
             {.doc = "Multiply the KL term by the importance ratio (bias-corrected gradient)."});
     v.Field("kl_detached", &kl_detached,
@@ -187,8 +190,10 @@ struct LossOptions {
              .min = 0,
              .max = 1});
     v.Field("entropy_coef", &entropy_coef, {.doc = "Coefficient of the entropy bonus."});
-    v.Field("sft_coef", &sft_coef,
-            {.doc = "Coefficient of cross-entropy on tokens of positive advantage.", .min = 0});
+    v.Field(
+        "sft_coef", &sft_coef,
+        {.doc = "Coefficient of cross-entropy on tokens of positive advantage, or by sft_weights.",
+         .min = 0});
     v.Field("term_gradients", &term_gradients,
             {.doc = "Report the squared gradient of each term (slower)."});
     v.Nested("correction", correction, "Weight for the train / inference mismatch.");
@@ -201,7 +206,8 @@ struct LossOptions {
 
   // `defaults` with every set knob replaced. REQUIRES: texts are among their choices (the reader
   // has checked them). correction: level "none" removes it; any other knob set there creates it
-  // where the loss has none. 0 switches an optional knob off.
+  // where the loss has none. 0 switches an optional knob off. A kl_target other than loss makes k1 the
+  // estimator where none is set.
   LossConfig ApplyTo(LossConfig defaults) const;
   // Names of the knobs that are set: "clip_high", "correction.cap".
   std::vector<std::string> SetKnobs() const;

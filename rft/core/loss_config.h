@@ -24,7 +24,7 @@ enum class RatioAnchor { kOld, kSampling };
 
 // k1+ and k3+ have the value of k1 and k3 and the gradient of k2 (straight-through).
 enum class KlEstimator { kK1, kK2, kK3, kAbs, kLowVar, kK1Plus, kK3Plus };
-// Where the reference KL enters: the loss, the rewards before advantages, or the advantages.
+// Where the reference KL enters: the loss, or, in a run, the rewards before advantages, or the advantages.
 enum class KlTarget { kLoss, kReward, kAdvantage };
 
 // Weight on the policy term for the train / inference mismatch: w = exp(old - sampling).
@@ -80,8 +80,7 @@ struct LossConfig {
   Aggregation aggregation = Aggregation::kSeqMeanTokenMean;
   double agg_norm = 1.0;  // L of kSeqMeanTokenSumNorm
   RowDenominator row_denominator = RowDenominator::kActive;
-  double kl_coef =
-      0.0;  // coefficient of KL(policy || reference) in the loss; 0 = no reference needed
+  double kl_coef = 0.0;  // coefficient of KL(policy || reference); 0 = no reference needed
   KlEstimator kl_estimator = KlEstimator::kK3;
   KlTarget kl_target = KlTarget::kLoss;
   bool kl_times_ratio = false;  // "bias-corrected": the KL term is multiplied by the ratio

@@ -72,7 +72,16 @@ class BatchTrainer {
  public:
   BatchTrainer(TrainingClient& trainer, TrainingClient* reference, const StepBatch& batch,
                const UpdateOptions& options)
-      : trainer_(trainer), reference_(reference), batch_(batch), options_(options) {}
+      : trainer_(trainer),
+        reference_(reference),
+        batch_(batch),
+        options_(options),
+        loss_(options.loss) {
+    if (loss_.kl_target != KlTarget::kLoss) {  // it is in the advantages when the loss is computed
+      loss_.kl_target = KlTarget::kLoss;
+      loss_.kl_coef = 0.0;
+    }
+  }
 
   absl::Status Run(std::vector<DatumBatch>* updates) {
     if (options_.loss.kl_coef > 0.0) {
@@ -108,8 +117,8 @@ class BatchTrainer {
     const LossConfig& loss = options_.loss;
     if (loss.kl_coef == 0.0) return;
     if (loss.kl_target == KlTarget::kReward)
-      AddKlToRewards(loss.kl_coef, options_.advantage, batch_.groups, updates);
-    if (loss.kl_target == KlTarget::kAdvantage) AddKlToAdvantages(loss.kl_coef, updates);
+      AddKlToRewards(loss, options_.advantage, batch_.groups, updates);
+    if (loss.kl_target == KlTarget::kAdvantage) AddKlToAdvantages(loss, updates);
   }
 
   void Compare(const DatumBatch& update, const std::vector<std::vector<float>>& logprobs,
@@ -124,8 +133,8 @@ class BatchTrainer {
   absl::StatusOr<ForwardBackwardResult> ForwardBackward(absl::Span<const Datum> datums,
                                                         double* denominator) {
     if (!options_.custom_loss) {
-      auto result = trainer_.ForwardBackward(datums, options_.loss);
-      if (result.ok()) *denominator = Denominator(*result, options_.loss.aggregation);
+      auto result = trainer_.ForwardBackward(datums, loss_);
+      if (result.ok()) *denominator = Denominator(*result, loss_.aggregation);
       return result;
     }
     return trainer_.ForwardBackwardCustom(
@@ -181,6 +190,7 @@ class BatchTrainer {
   TrainingClient* const reference_;
   const StepBatch& batch_;
   const UpdateOptions& options_;
+  LossConfig loss_;  // what the trainer is given
   UpdateResult result_;
 };
 

@@ -149,7 +149,8 @@ absl::Status ValidateDatums(absl::Span<const Datum> datums, int64_t vocab_size,
         {"advantages", &d.advantages},
         {"old_logprobs", &d.old_logprobs},
         {"sampling_logprobs", &d.sampling_logprobs},
-        {"ref_logprobs", &d.ref_logprobs}};
+        {"ref_logprobs", &d.ref_logprobs},
+        {"sft_weights", &d.sft_weights}};
     for (const auto& [name, values] : optional)
       if (!values->empty() && values->size() != n)
         return Invalid(i, absl::StrCat(name, ": has ", values->size(), " entries, ids has ", n));

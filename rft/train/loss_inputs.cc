@@ -1,5 +1,6 @@
 #include "rft/train/loss_inputs.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -7,12 +8,24 @@
 #include <ATen/ops/zeros.h>
 
 #include "absl/strings/str_cat.h"
+#include "losses/validate.h"
+#include "rft/core/status_macros.h"
 #include "rft/tensor/dispatch.h"
+#include "rft/tensor/try_torch.h"
 
 namespace rft {
+namespace {
+
+float SftWeight(const Datum& datum, size_t t) {
+  if (!datum.sft_weights.empty()) return datum.sft_weights[t];
+  return !datum.advantages.empty() && datum.advantages[t] > 0.0f ? 1.0f : 0.0f;
+}
+
+}  // namespace
 
 absl::Status ValidateLossInputs(absl::Span<const Datum> datums, const LossConfig& config) {
   if (config.name == "cross-entropy") return absl::OkStatus();
+  RFT_RETURN_IF_ERROR(TryTorch([&] { CheckKlIsInTheLoss(config); }));
   for (size_t i = 0; i < datums.size(); ++i) {
     if (datums[i].advantages.empty())
       return absl::InvalidArgumentError(
@@ -57,6 +70,10 @@ LossInput LossInputs(absl::Span<const Datum> datums, const MicroBatch& batch,
   input.advantages_T = at::zeros({n}, at::kFloat);
   input.ref_logprobs_T = current.clone();
   input.sampling_logprobs_T = at::zeros({n}, at::kFloat);
+  const bool has_sft_weights =
+      std::any_of(batch.predictions.begin(), batch.predictions.end(),
+                  [&](const auto& p) { return !datums[p.datum].sft_weights.empty(); });
+  if (has_sft_weights) input.sft_weights_T = at::zeros({n}, at::kFloat);
   std::vector<int64_t> offsets = {0};
   for (int64_t i = 0; i < n; ++i) {
     const auto& p = batch.predictions[i];
@@ -64,6 +81,7 @@ LossInput LossInputs(absl::Span<const Datum> datums, const MicroBatch& batch,
     if (i > 0 && batch.predictions[i - 1].datum != p.datum) offsets.push_back(i);
     Data<float>(input.mask_T)[i] = d.weights[p.token];
     if (!d.advantages.empty()) Data<float>(input.advantages_T)[i] = d.advantages[p.token];
+    if (has_sft_weights) Data<float>(input.sft_weights_T)[i] = SftWeight(d, p.token);
     if (!d.old_logprobs.empty()) Data<float>(input.old_logprobs_T)[i] = d.old_logprobs[p.token];
     if (!d.ref_logprobs.empty()) Data<float>(input.ref_logprobs_T)[i] = d.ref_logprobs[p.token];
     Data<float>(input.sampling_logprobs_T)[i] = d.sampling_logprobs.empty()

@@ -10,7 +10,8 @@
 
 namespace rft {
 
-// kInvalidArgument names the datum: missing advantages or ref_logprobs, weights other than 0 and 1.
+// kInvalidArgument names the datum: missing advantages or ref_logprobs, weights other than 0 and 1; or
+// says that the config's KL is not in the loss.
 absl::Status ValidateLossInputs(absl::Span<const Datum> datums, const LossConfig& config);
 
 // kInvalidArgument unless the result has a gradient for every token of every datum and a denominator that can be one.

@@ -83,6 +83,16 @@ TEST(LossOptionsTest, ReplacesEveryKnobThatIsSet) {
   EXPECT_EQ(config.covariance.fraction, 0.5);
 }
 
+TEST(LossOptionsTest, TheEstimatorOutsideOfTheLossIsK1UnlessItIsSet) {
+  EXPECT_EQ(LossOptions{.kl_target = "loss"}.ApplyTo(Defaults()).kl_estimator, KlEstimator::kK3);
+  for (const char* target : {"reward", "advantage"}) {
+    LossOptions options{.kl_target = target};
+    EXPECT_EQ(options.ApplyTo(Defaults()).kl_estimator, KlEstimator::kK1);
+    options.kl_estimator = "k3";
+    EXPECT_EQ(options.ApplyTo(Defaults()).kl_estimator, KlEstimator::kK3);
+  }
+}
+
 TEST(LossOptionsTest, ZeroSwitchesAnOptionalKnobOff) {
   LossConfig defaults = Defaults();
   defaults.dual_clip = 3.0;

@@ -65,6 +65,15 @@ TEST(FusedClipTest, EqualsTheGeneralPathUnderEveryKnob) {
       [](LossConfig* c) { c->kl_coef = 0.1, c->kl_estimator = KlEstimator::kK1; },
       [](LossConfig* c) { c->kl_coef = 0.1, c->kl_estimator = KlEstimator::kK2; },
       [](LossConfig* c) { c->kl_coef = 0.1; },
+      [](LossConfig* c) { c->kl_coef = 0.1, c->kl_times_ratio = true; },
+      [](LossConfig* c) {
+        c->kl_coef = 0.1, c->kl_times_ratio = true, c->kl_estimator = KlEstimator::kK1;
+        c->log_ratio_cap = 0.3;
+      },
+      [](LossConfig* c) {
+        c->kl_coef = 0.1, c->kl_times_ratio = true, c->kl_estimator = KlEstimator::kK2;
+        c->ratio_anchor = RatioAnchor::kSampling, c->delta = 1.1;
+      },
       [](LossConfig* c) { c->correction.reset(); },
       [](LossConfig* c) { c->correction.emplace().level = Level::kSequenceGeometric; },
       [](LossConfig* c) { c->correction.emplace().level = Level::kSequenceProduct; },
@@ -74,7 +83,8 @@ TEST(FusedClipTest, EqualsTheGeneralPathUnderEveryKnob) {
       [](LossConfig* c) { c->correction.emplace().icepop = 1.3; },
       [](LossConfig* c) { c->correction.emplace().log_cap = 0.4; },
   };
-  for (const char* loss : {"grpo", "dapo", "gspo-token", "ppo", "importance-sampling"}) {
+  for (const char* loss :
+       {"grpo", "dapo", "gspo-token", "ppo", "importance-sampling", "trl.grpo_kl"}) {
     int index = 0;
     for (const auto& change : kChanges) {
       SCOPED_TRACE(std::string(loss) + " change " + std::to_string(index++));

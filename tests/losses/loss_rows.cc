@@ -80,6 +80,7 @@ LossInput PackRows(const std::vector<LossRow>& rows, at::ScalarType dtype) {
   optional(&LossRow::ref_logp, &input.ref_logprobs_T);
   optional(&LossRow::entropy, &input.entropy_T);
   optional(&LossRow::held_logp, &input.held_logprobs_T);
+  optional(&LossRow::sft_weight, &input.sft_weights_T);
   return input;
 }
 

@@ -12,7 +12,7 @@ namespace rft::testing {
 struct LossRow {
   std::vector<double> logp, old_logp, mask, advantage;
   // Empty in every row: left undefined in the input.
-  std::vector<double> sampling_logp, ref_logp, entropy, held_logp;
+  std::vector<double> sampling_logp, ref_logp, entropy, held_logp, sft_weight;
 };
 
 // What a step's loss is, after the caller's division.

@@ -118,16 +118,68 @@ TEST(PolicyLossTest, AnOverflowingRatioInAnUnusedBranchLeavesNoNan) {
 }
 
 TEST(PolicyLossTest, AddsTheReferenceKlOfEachEstimator) {
-  LossRow row = OneToken(1.0, 0.0);
-  row.ref_logp = {-1.5};  // d = ref - lp = -0.5
+  constexpr double kE = 2.718281828459045, kRootE = 1.6487212707001282;
+  const struct {
+    KlEstimator estimator;
+    double d, value, gradient;  // d = ref - lp; gradient by lp
+  } kCases[] = {
+      {KlEstimator::kK1, -0.5, 0.5, 1.0},
+      {KlEstimator::kK1, 1.0, -1.0, 1.0},
+      {KlEstimator::kK2, -0.5, 0.125, 0.5},
+      {KlEstimator::kK2, 1.0, 0.5, -1.0},
+      {KlEstimator::kK3, -0.5, 1.0 / kRootE - 0.5, 1.0 - 1.0 / kRootE},
+      {KlEstimator::kK3, 1.0, kE - 2.0, 1.0 - kE},
+      {KlEstimator::kAbs, -0.5, 0.5, 1.0},
+      {KlEstimator::kAbs, 1.0, 1.0, -1.0},
+      {KlEstimator::kLowVar, -0.5, 1.0 / kRootE - 0.5, 1.0 - 1.0 / kRootE},
+      {KlEstimator::kLowVar, 1.0, kE - 2.0, 1.0 - kE},
+      {KlEstimator::kLowVar, 3.0, 10.0, 0.0},     // e^3 - 4 = 16.1: the result is clamped
+      {KlEstimator::kLowVar, 1000.0, 10.0, 0.0},  // e^1000 would be infinite: so is d
+      {KlEstimator::kLowVar, -1000.0, 10.0, 0.0},
+      {KlEstimator::kK1Plus, -0.5, 0.5, 0.5},  // value of k1, gradient of k2
+      {KlEstimator::kK1Plus, 1.0, -1.0, -1.0},
+      {KlEstimator::kK3Plus, -0.5, 1.0 / kRootE - 0.5, 0.5},  // value of k3, gradient of k2
+      {KlEstimator::kK3Plus, 1.0, kE - 2.0, -1.0},
+      {KlEstimator::kK3Plus, -1000.0, 999.0, 1000.0},  // not clamped
+  };
+  for (const auto& [estimator, d, value, gradient] : kCases) {
+    SCOPED_TRACE(::testing::Message() << "estimator " << static_cast<int>(estimator) << " d " << d);
+    LossRow row = OneToken(1.0, 0.0);
+    row.ref_logp = {-1.0 + d};
+    LossConfig config = Bare();
+    config.kl_coef = 0.1;
+    config.kl_estimator = estimator;
+    ExpectOutcome(RunOne(row, config), 0.1 * value, 0.1 * gradient);
+    row.held_logp = row.logp;  // the general path, where the fused one has this estimator too
+    ExpectOutcome(RunOne(row, config), 0.1 * value, 0.1 * gradient);
+  }
+}
+
+// Two tokens on policy; log-probabilities -1 and -0.5, advantages 2 and -1.
+LossResult RunWithSft(std::vector<double> sft_weights) {
+  LossRow row;
+  row.logp = row.old_logp = {-1.0, -0.5};
+  row.mask = {1.0, 1.0};
+  row.advantage = {2.0, -1.0};
+  row.sft_weight = std::move(sft_weights);
   LossConfig config = Bare();
-  config.kl_coef = 0.1;
-  config.kl_estimator = KlEstimator::kK1;
-  ExpectOutcome(RunOne(row, config), 0.1 * 0.5, 0.1);
-  config.kl_estimator = KlEstimator::kK2;
-  ExpectOutcome(RunOne(row, config), 0.1 * 0.125, 0.1 * 0.5);
-  config.kl_estimator = KlEstimator::kK3;
-  ExpectOutcome(RunOne(row, config), 0.1 * (std::exp(-0.5) - 0.5), 0.1 * (1.0 - std::exp(-0.5)));
+  config.aggregation = Aggregation::kTokenSum;
+  config.sft_coef = 0.1;
+  return RunLoss({row}, config);
+}
+
+TEST(PolicyLossTest, MixesInCrossEntropyOfPositiveAdvantages) {
+  const LossResult result = RunWithSft({});
+  EXPECT_NEAR(result.loss, (-2.0 + 1.0) + 0.1 * (1.0 * 1.0), 1e-12);
+  EXPECT_NEAR(result.gradient[0][0], -2.0 - 0.1, 1e-12);
+  EXPECT_NEAR(result.gradient[0][1], 1.0, 1e-12);
+}
+
+TEST(PolicyLossTest, MixesInCrossEntropyByItsWeights) {
+  const LossResult result = RunWithSft({0.5, 2.0});
+  EXPECT_NEAR(result.loss, (-2.0 + 1.0) + 0.1 * (0.5 * 1.0 + 2.0 * 0.5), 1e-12);
+  EXPECT_NEAR(result.gradient[0][0], -2.0 - 0.1 * 0.5, 1e-12);
+  EXPECT_NEAR(result.gradient[0][1], 1.0 - 0.1 * 2.0, 1e-12);
 }
 
 TEST(PolicyLossTest, TruncatesTheCorrectionToFloorAndCap) {
@@ -223,6 +275,20 @@ TEST(PolicyLossTest, NamesTheKnobThatIsOutOfRange) {
       {"losses.log_ratio_cap_max", [](LossConfig* c) { c->log_ratio_cap_max = -1.0; }},
       {"losses.agg_norm", [](LossConfig* c) { c->agg_norm = 0.0; }},
       {"losses.kl_coef", [](LossConfig* c) { c->kl_coef = -1.0; }},
+      {"losses.kl_times_ratio",
+       [](LossConfig* c) { c->kl_target = KlTarget::kReward, c->kl_times_ratio = true; }},
+      {"losses.kl_detached",
+       [](LossConfig* c) { c->kl_target = KlTarget::kAdvantage, c->kl_detached = true; }},
+      {"losses.kl_estimator",
+       [](LossConfig* c) {
+         c->kl_target = KlTarget::kReward, c->kl_estimator = KlEstimator::kK1Plus;
+       }},
+      {"losses.kl_estimator",
+       [](LossConfig* c) {
+         c->kl_target = KlTarget::kAdvantage, c->kl_estimator = KlEstimator::kK3Plus;
+       }},
+      {"losses.kl_target",  // fine in a run, but a loss cannot do it
+       [](LossConfig* c) { c->kl_target = KlTarget::kReward, c->kl_coef = 0.1; }},
       {"losses.correction.cap", [](LossConfig* c) { c->correction.emplace().cap = 0.0; }},
       {"losses.correction.floor", [](LossConfig* c) { c->correction.emplace().floor = 6.0; }},
       {"losses.correction.log_cap", [](LossConfig* c) { c->correction.emplace().log_cap = 0.0; }},

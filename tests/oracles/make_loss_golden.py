@@ -3,7 +3,7 @@
 
     python make_loss_golden.py ORACLE.py [--seed 0] [--n 1] [--out loss_cases_golden.json]
 
-ORACLE.py is a module with make_rows(rng, shape) and build(seed, n); the latter returns {"cases": ...} as
+ORACLE.py is a module with make_rows(rng, shape), advantages(kind, ...) and build(seed, n); the latter returns {"cases": ...} as
 README.md beside this file describes them. To keep the file small, presets share a few batches per shape,
 inputs have three decimals (before anything is computed from them) and results ten.
 """
@@ -21,8 +21,10 @@ BATCHES_PER_SHAPE = 3
 METRICS_NOT_OURS = {"approx_kl_k3_rowmean"}
 # What the oracle chose for its short rows, where the shipped preset has a default or leaves it to the user.
 SIZES = ("agg_norm", "top_entropy", "cov_ratio", "cov_lb", "cov_ub")
-# A greedy rollout as baseline, several reward components, "deviation 1 when it is tiny", a lone row kept as it is.
-ADVANTAGES_NOT_OURS = {"verl.remax", "verl.gdpo", "fireworks.grpo", "verl.reinforce_plus_plus_baseline"}
+# A greedy rollout as baseline; a whole step of rewards per grader.
+ADVANTAGES_NOT_OURS = {"verl.remax", "verl.gdpo"}
+# Whitened over the step, groups of one as they are: without those, which are 0 here before whitening.
+WITHOUT_LONE_ROWS = {"verl.reinforce_plus_plus_baseline"}
 
 
 def keep(case):
@@ -32,6 +34,14 @@ def keep(case):
     if family == "advantage":
         return preset not in ADVANTAGES_NOT_OURS
     return family in ("filter", "overlong")
+
+
+def drop_lone_rows(oracle, case):
+    """Takes groups of one out and computes the case again."""
+    inputs, config = case["inputs"], dict(case["config"])
+    kept = [i for i, group in enumerate(inputs["groups"]) if inputs["groups"].count(group) > 1]
+    case["inputs"] = inputs = {name: [values[i] for i in kept] for name, values in inputs.items()}
+    case["expected"]["advantages"] = oracle.advantages(config.pop("kind"), cfg=config, **inputs)
 
 
 def slim(case):
@@ -108,6 +118,8 @@ def main():
     oracle.make_rows = shared = SharedRows(oracle.make_rows)
     cases = [case for case in oracle.build(args.seed, args.n)["cases"] if keep(case)]
     for case in cases:
+        if case["preset"] in WITHOUT_LONE_ROWS:
+            drop_lone_rows(oracle, case)
         if case["family"] in ("policy", "accum"):
             case["inputs"]["rows"] = shared.names[json.dumps(case["inputs"]["rows"])]
             slim(case)

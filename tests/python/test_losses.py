@@ -152,12 +152,12 @@ PRESETS = {"tiny/reinforce": {"loss": "pg", "agg": "token-mean"}}
 
 
 def preset_shapes(name):
-    return ["plain"]
+    return SHAPES
 
 
 def make_rows(rng, shape):
     return [{key: (-rng.random(3)).tolist() for key in ("logp", "old_logp", "rollout_logp", "ref_logp", "entropy")}
-            | {"mask": [1.0, 0.0, 1.0], "adv": float(rng.normal()), "group": 0} for _ in range(2)]
+            | {"mask": [1.0, 0.0, 1.0], "adv": SIZE * float(rng.normal()), "group": 0} for _ in range(2)]
 
 
 class Batch:
@@ -170,17 +170,27 @@ class Batch:
 
 def loss_and_grad(batch, config):
     value = sum(-lp * m * one["adv"] for one in batch.rows for lp, m in zip(one["logp"], one["mask"])) / 4
-    return SCALE * value, [[-m * one["adv"] / 4 for m in one["mask"]] for one in batch.rows], {}
+    return SCALE * value, [[-SLOPE * m * one["adv"] / 4 for m in one["mask"]] for one in batch.rows], {}
 '''
 
 
-@pytest.mark.parametrize(("scale", "passes"), [("1.0", True), ("1.01", False)])
-def test_check_losses_compares_every_preset_of_the_oracle(tmp_path: Path, scale: str, passes: bool) -> None:
+@pytest.mark.parametrize(("change", "passes"), [
+    ({}, True), ({"SCALE": 1.01}, False), ({"SLOPE": 1.01}, False), ({"SIZE": 1e-12}, True), ({"SIZE": 1e-12, "SCALE": 1.01}, False),
+    ({"SIZE": 1e-12, "SLOPE": 1.01}, False), ({"SHAPES": []}, False)])
+def test_check_losses_compares_every_preset_of_the_oracle(tmp_path: Path, change: dict[str, Any], passes: bool) -> None:
     path = tmp_path / "oracle.py"
-    path.write_text(ORACLE.replace("SCALE", scale))
+    path.write_text(ORACLE + "".join(f"{name} = {value}\n" for name, value in (
+        {"SHAPES": ["plain"], "SCALE": 1.0, "SLOPE": 1.0, "SIZE": 1.0} | change).items()))
     rows = list(check_losses.run(BenchOptions(oracle=path, seed=3), lambda _: None))
     assert [row["name"] for row in rows] == ["loss/tiny/reinforce", "loss_f32/tiny/reinforce"]
-    assert [row["ours"] <= row["limit"] for row in rows] == [passes, passes]
+    assert [row["passed"] for row in rows] == [passes, passes]
+
+
+@pytest.mark.parametrize("target", ["reward", "advantage"])
+def test_a_loss_refuses_a_kl_that_belongs_in_rewards_or_advantages(target: str) -> None:
+    with pytest.raises(rft.ConfigError, match="losses.kl_target: reward and advantage are for runs.*use kl_target loss"):
+        run("grpo", batch(), ref_logprobs=batch()["old_logprobs"], kl_coef=0.1, kl_target=target)
+    run("grpo", batch(), kl_target=target)  # without a coefficient there is nothing to lose
 
 
 @pytest.mark.parametrize(("given", "message"), [

@@ -37,7 +37,7 @@ def replayed(run_dir: Path, *arguments: str) -> list[dict[str, Any]]:
 
 
 def fields(datum: rft.Datum) -> dict[str, Any]:
-    names = ("ids", "weights", "advantages", "old_logprobs", "sampling_logprobs", "ref_logprobs")
+    names = ("ids", "weights", "advantages", "old_logprobs", "sampling_logprobs", "ref_logprobs", "sft_weights")
     return {name: np.asarray(getattr(datum, name)).tolist() for name in names} | {"prefix": (datum.prefix_id, datum.prefix_length)}
 
 
@@ -94,15 +94,15 @@ def test_a_batch_comes_back_bit_for_bit(llama_dir: Path, tmp_path: Path, verb: s
         Batch.load(tmp_path / "not-finite-8.json")
 
 
-@pytest.mark.parametrize(("kl_coef", "lora"), [(0.0, 0), (0.01, 4)])
-def test_the_groups_of_a_run_with_rewards_are_replayed(llama_dir: Path, tmp_path: Path, kl_coef: float, lora: int) -> None:
+@pytest.mark.parametrize(("losses", "lora"), [({}, 0), ({"kl_coef": 0.01}, 4), ({"kl_coef": 0.01, "kl_target": "reward"}, 0)])
+def test_the_groups_of_a_run_with_rewards_are_replayed(llama_dir: Path, tmp_path: Path, losses: dict[str, Any], lora: int) -> None:
     @rft.grader
     def huge(completion: str) -> float:
         return HUGE * (len(completion) % 2)
 
     rows = [{"messages": [{"role": "user", "content": f"{i} + 1"}]} for i in range(4)]
     run_config = config(llama_dir, tmp_path, rows, rollout={"prompts_per_step": 2, "group_size": 4, "max_tokens": 8},
-                        advantage={"kind": "dr-grpo"}, losses={"name": "dr-grpo", "kl_coef": kl_coef}, lora={"rank": lora})
+                        advantage={"kind": "dr-grpo"}, losses={"name": "dr-grpo", **losses}, lora={"rank": lora})
     with rft.Run(run_config, graders=[huge]) as run:
         report = run.step()
         assert report is not None and report.skipped

@@ -63,6 +63,26 @@ def test_a_run_with_a_loss_of_ones_own_trains_what_the_registered_one_trains(los
         torch.testing.assert_close(ours[name].float(), theirs[name].float(), atol=1e-3, rtol=1e-2, msg=name)
 
 
+def test_a_kl_in_rewards_or_advantages_follows_its_estimator(llama_dir: Path, tmp_path: Path) -> None:
+    for target in ("reward", "advantage"):
+        losses = {}
+        for estimator in (None, "k1", "k2"):
+            knobs = {"kl_estimator": estimator} if estimator else {}
+            steps = run(llama_dir, tmp_path / f"{target}-{estimator}", kl_coef=2.0, kl_target=target, **knobs)
+            losses[estimator] = [step.loss for step in steps]
+        assert losses[None] == losses["k1"] and losses["k1"][0] == losses["k2"][0]  # at first nothing has moved
+        assert losses["k1"][1] != losses["k2"][1]
+
+
+@pytest.mark.parametrize(("knobs", "key"), [({"kl_times_ratio": True}, "kl_times_ratio"), ({"kl_detached": True}, "kl_detached"),
+                                            ({"kl_estimator": "k3+"}, "kl_estimator")])
+def test_what_means_nothing_for_a_kl_in_the_reward_is_refused_before_the_run(llama_dir: Path, tmp_path: Path, knobs: dict[str, Any],
+                                                                             key: str) -> None:
+    with pytest.raises(rft.ConfigError, match=rf"losses\.{key}: .*kl_target reward"):
+        run(llama_dir, tmp_path / "refused", kl_coef=0.1, kl_target="reward", **knobs)
+    assert not (tmp_path / "refused" / "run").exists()
+
+
 def test_what_the_loss_raises_comes_out_of_the_step(llama_dir: Path, tmp_path: Path) -> None:
     def angry(logprobs: list[torch.Tensor]) -> torch.Tensor:
         raise KeyError("no mood for it")

@@ -64,6 +64,34 @@ def test_a_loss_that_names_columns_gets_them_padded_and_equals_the_registered_on
     assert rft.check_loss(mine, quiet=True)
 
 
+def test_the_cross_entropy_mixed_in_takes_the_weights_of_the_datums(llama_dir: Path) -> None:
+    model = rft.Model.load(str(llama_dir), dtype="fp32")
+    trainer, name = rft.Trainer(model), model.parameter_names()[-1]
+    ids, weights = [5, 6, 7, 8, 9], [0.0, 0.0, 0.5, 2.0, 0.0]
+    mask, none = [0.0, 0.0, 1.0, 1.0, 1.0], [0.0] * 5
+    trainer.forward_backward([rft.Datum(ids, weights)], loss="cross-entropy", aggregation="token-sum")
+    expected = trainer.gradient(name)
+    for given, advantages, sft_coef in ((weights, none, 1.0), ([4.0 * w for w in weights], none, 0.25)):
+        trainer.zero_grad()
+        datum = rft.Datum(ids, mask, advantages, sft_weights=given)
+        trainer.forward_backward([datum], loss="reinforce", aggregation="token-sum", sft_coef=sft_coef)
+        np.testing.assert_allclose(trainer.gradient(name), expected, rtol=1e-4, atol=1e-6)
+    # Beside a datum that has weights, one without goes by its advantages: three active tokens of the two here.
+    trainer.zero_grad()
+    datums = [rft.Datum(ids, mask, none, sft_weights=weights), rft.Datum(ids, mask, [0.0, 0.0, 0.0, 0.0, 1e-9])]
+    trainer.forward_backward(datums, loss="reinforce", aggregation="token-sum", sft_coef=1.0)
+    mixed = trainer.gradient(name)
+    trainer.zero_grad()
+    trainer.forward_backward([rft.Datum(ids, weights), rft.Datum(ids, [0.0] * 4 + [1.0])], loss="cross-entropy", aggregation="token-sum")
+    np.testing.assert_allclose(mixed, trainer.gradient(name), rtol=1e-4, atol=1e-6)
+
+
+def test_a_trainer_refuses_a_kl_that_a_run_puts_into_rewards(llama_dir: Path) -> None:
+    trainer = rft.Trainer(rft.Model.load(str(llama_dir), dtype="fp32"))
+    with pytest.raises(rft.ConfigError, match="losses.kl_target: reward and advantage are for runs"):
+        trainer.forward_backward([rft.Datum([5, 6], [0.0, 1.0], [0.0, 1.0])], loss="grpo", kl_coef=0.1, kl_target="reward")
+
+
 def test_masked_tokens_are_counted_from_the_first_trained_one_on(llama_dir: Path) -> None:
     trainer = rft.Trainer(rft.Model.load(str(llama_dir), dtype="fp32"))
     rows = [rft.Datum([5, 6, 7, 8, 9], [0.0, 0.0, 1.0, 0.0, 1.0]), rft.Datum([5, 6], [0.0, 1.0])]

@@ -32,29 +32,50 @@ class KlPenaltyTest : public ::testing::Test {
   std::vector<DatumBatch> batches_;
 };
 
-TEST_F(KlPenaltyTest, RewardsLoseTheSumOverTheRollout) {
-  batches_[0].datums[0].ref_logprobs = {0.0f, -1.5f, -2.5f};  // moved by 0.5 twice
-  AddKlToRewards(0.2, {.kind = AdvantageKind::kDrGrpo}, groups_, absl::MakeSpan(batches_));
-  // 1 - 0.2 * 1 against 0: advantages +-0.4.
-  EXPECT_THAT(batches_[0].datums[0].advantages,
-              ElementsAre(0.0f, FloatNear(0.4f, 1e-6f), FloatNear(0.4f, 1e-6f)));
-  EXPECT_THAT(batches_[0].datums[1].advantages,
-              ElementsAre(0.0f, FloatNear(-0.4f, 1e-6f), FloatNear(-0.4f, 1e-6f)));
+// Every estimator's value where d = ref - lp is -0.5 and 3: k3 is e^d - d - 1.
+struct EstimatorCase {
+  KlEstimator estimator;
+  double low, high;
+};
+constexpr EstimatorCase kEstimators[] = {{KlEstimator::kK1, 0.5, -3.0},
+                                         {KlEstimator::kK2, 0.125, 4.5},
+                                         {KlEstimator::kK3, 0.1065306597126334, 16.085536923187668},
+                                         {KlEstimator::kAbs, 0.5, 3.0},
+                                         {KlEstimator::kLowVar, 0.1065306597126334, 10.0}};
+
+TEST_F(KlPenaltyTest, RewardsLoseTheSumOverTheRolloutOfEachEstimator) {
+  batches_[0].datums[0].ref_logprobs = {0.0f, -1.5f, 1.0f};  // the other's are its own
+  for (const auto& [estimator, low, high] : kEstimators) {
+    AddKlToRewards({.kl_coef = 0.2, .kl_estimator = estimator}, {.kind = AdvantageKind::kDrGrpo},
+                   groups_, absl::MakeSpan(batches_));
+    // 1 - 0.2 (low + high) against 0, minus their mean.
+    const auto half = static_cast<float>((1.0 - 0.2 * (low + high)) / 2.0);
+    EXPECT_THAT(batches_[0].datums[0].advantages,
+                ElementsAre(0.0f, FloatNear(half, 1e-6f), FloatNear(half, 1e-6f)));
+    EXPECT_THAT(batches_[0].datums[1].advantages,
+                ElementsAre(0.0f, FloatNear(-half, 1e-6f), FloatNear(-half, 1e-6f)));
+  }
 }
 
-TEST_F(KlPenaltyTest, AdvantagesMoveByTheCentredDifference) {
-  batches_[0].datums[0].ref_logprobs = {0.0f, -1.4f, -2.0f};  // one token moved by 0.4: mean 0.1
-  AddKlToAdvantages(0.5, absl::MakeSpan(batches_));
-  EXPECT_THAT(batches_[0].datums[0].advantages,
-              ElementsAre(0.0f, FloatNear(0.5f - 0.15f, 1e-6f), FloatNear(0.55f, 1e-6f)));
-  EXPECT_THAT(batches_[0].datums[1].advantages,
-              ElementsAre(0.0f, FloatNear(-0.45f, 1e-6f), FloatNear(-0.45f, 1e-6f)));
+TEST_F(KlPenaltyTest, AdvantagesMoveByTheCentredValueOfEachEstimator) {
+  batches_[0].datums[0].ref_logprobs = {0.0f, -1.5f, 1.0f};
+  const std::vector<DatumBatch> before = batches_;
+  for (const auto& [estimator, low, high] : kEstimators) {
+    batches_ = before;
+    AddKlToAdvantages({.kl_coef = 0.5, .kl_estimator = estimator}, absl::MakeSpan(batches_));
+    const double mean = (low + high) / 4.0;  // of four tokens
+    const auto near = [](double value) { return FloatNear(static_cast<float>(value), 1e-6f); };
+    EXPECT_THAT(batches_[0].datums[0].advantages,
+                ElementsAre(0.0f, near(0.5 + 0.5 * (mean - low)), near(0.5 + 0.5 * (mean - high))));
+    EXPECT_THAT(batches_[0].datums[1].advantages,
+                ElementsAre(0.0f, near(-0.5 + 0.5 * mean), near(-0.5 + 0.5 * mean)));
+  }
 }
 
 TEST_F(KlPenaltyTest, TheTrainersOldLogProbabilitiesComeFirst) {
   for (Datum& datum : batches_[0].datums) datum.old_logprobs = {0.0f, -1.0f, -2.0f};
   batches_[0].datums[0].sampling_logprobs = {0.0f, -9.0f, -9.0f};
-  AddKlToAdvantages(0.5, absl::MakeSpan(batches_));
+  AddKlToAdvantages({.kl_coef = 0.5}, absl::MakeSpan(batches_));
   EXPECT_THAT(batches_[0].datums[0].advantages, ElementsAre(0.0f, 0.5f, 0.5f));
 }
 

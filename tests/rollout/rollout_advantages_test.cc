@@ -81,7 +81,8 @@ TEST(RolloutAdvantagesTest, KlInTheRewardIsTakenOffTheTurnThatMoved) {
     datum.ref_logprobs = datum.sampling_logprobs;
   }
   batches[0].datums[0].ref_logprobs = {0, -1, -1, 0, -1.5, -1.5};  // moved by 1 in turn 1
-  AddKlToRewards(0.2, kByTurn, groups, absl::MakeSpan(batches));
+  AddKlToRewards({.kl_coef = 0.2, .kl_estimator = KlEstimator::kK1}, kByTurn, groups,
+                 absl::MakeSpan(batches));
   EXPECT_THAT(batches[0].datums[0].advantages, ElementsAre(0, 0.5f, 0.5f, 0, -0.1f, -0.1f));
   EXPECT_THAT(batches[0].datums[1].advantages, ElementsAre(0, -0.5f, -0.5f, 0, 0.1f, 0.1f));
 }

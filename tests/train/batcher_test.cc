@@ -142,6 +142,7 @@ TEST(ValidateDatumsTest, NamesTheDatumAndTheField) {
       {"old_logprobs: has 3 entries", [](Datum& d) { d.old_logprobs.assign(3, 0.0f); }},
       {"sampling_logprobs: has 5 entries", [](Datum& d) { d.sampling_logprobs.assign(5, 0.0f); }},
       {"ref_logprobs: has 1 entries", [](Datum& d) { d.ref_logprobs = {0.0f}; }},
+      {"sft_weights: has 2 entries", [](Datum& d) { d.sft_weights.assign(2, 1.0f); }},
       {"prefix_length: 4 does not lie within the 4 tokens", [](Datum& d) { d.prefix_length = 4; }},
       {"prefix_length: -1 does not lie within", [](Datum& d) { d.prefix_length = -1; }},
       {"prefix_id 7: the prefix differs from that of datums[0]",

@@ -105,11 +105,12 @@ class Datum:
     old_logprobs: Any
     sampling_logprobs: Any
     ref_logprobs: Any
+    sft_weights: Any
     prefix_id: int
     prefix_length: int
     def __init__(self, ids: _Ids, weights: _Floats, advantages: _Floats = (), old_logprobs: _Floats = (),
                  sampling_logprobs: _Floats = (), ref_logprobs: _Floats = (), prefix_id: int = -1,
-                 prefix_length: int = 0, routes: Any = None, routed: Any = None) -> None: ...
+                 prefix_length: int = 0, routes: Any = None, routed: Any = None, sft_weights: _Floats = ()) -> None: ...
     @property
     def routes(self) -> _Array | None: ...
     @property

@@ -20,7 +20,7 @@ from rft.run_folder import read_json, write_json
 if TYPE_CHECKING:
     from rft._rft import Datum, RunConfig, Trainer
 
-_VECTORS = ("weights", "advantages", "old_logprobs", "sampling_logprobs", "ref_logprobs")
+_VECTORS = ("weights", "advantages", "old_logprobs", "sampling_logprobs", "ref_logprobs", "sft_weights")
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,12 @@ def batches_of(run_dir: Path) -> dict[int, Batch]:
 
 
 def _policy_call(config: RunConfig, groups: list[dict[str, Any]]) -> Call:
-    """The loss of a run with rewards on the groups of a step (as one update)."""
+    """The loss of a run with rewards on the groups of a step (as one update, without a KL that was in rewards or advantages)."""
     datums = _native.load().datums_of_groups([json.dumps(group) for group in groups], mask_truncated=config.get("rollout.mask_truncated"),
                                              replay_routes=config.get("trainer.routing_replay") == "rollout")
     knobs = {name: value for name, value in config.get("losses").items() if value is not None}
+    if knobs.pop("kl_target", "loss") != "loss":
+        knobs["kl_coef"] = 0.0
     return Call("forward_backward", datums, {"loss": knobs.pop("name"), **knobs})
 
 

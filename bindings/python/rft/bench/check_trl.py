@@ -1,7 +1,7 @@
 """`rft check trl`: every preset named after TRL against TRL's own code, value and gradient in float64 (`make peers` first).
 
 Rows trl/<preset>: `ours` is the largest difference of the loss or of a gradient entry over CASES batches of ragged rows with holes in
-their masks, relative to the larger of 1 and the value. TRL rounds some masks and quantiles to float32: hence the limit.
+their masks, relative as in check_losses. TRL rounds some masks and quantiles to float32: hence the limit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rft.bench import BenchOptions, Log, Row, row
-from rft.bench.check_losses import relative
+from rft.bench.check_losses import worst_of
 from rft.bench.peer import Peer
 
 CASES = 4
@@ -93,5 +93,4 @@ def difference(peer: Peer, name: str, data: dict[str, Any]) -> float:
                          advantages=data["advantages"], mask=data["mask"], **OURS.get(name, {}))
     (gradient,) = torch.autograd.grad(out.loss, logprobs)
     expected = torch.tensor(theirs["gradient"], dtype=torch.float64)
-    return max(relative(float(out.loss.detach()), theirs["loss"]),
-               *(relative(a, b) for a, b in zip(gradient.flatten().tolist(), expected.flatten().tolist(), strict=True)))
+    return worst_of(float(out.loss.detach()), theirs["loss"], gradient.flatten().tolist(), expected.flatten().tolist())
