@@ -7,6 +7,8 @@
 #include "rft/run/evaluation.h"
 #include "rft/run/model_card.h"
 #include "rft/run/run.h"
+#include "rft/run/run_options.h"
+#include "rft/run/update.h"
 #include "rollout/bootstrap.h"
 
 namespace rft {
@@ -97,7 +99,8 @@ std::string Run::SummaryJson(const std::optional<EvalReport>& after) const {
   w.Key("tokens_trained"), w.Int(state_.tokens_trained);
   w.Key("tokens_per_s_sampling"), w.Double(Rate(state_.tokens_sampled, state_.sample_s));
   w.Key("tokens_per_s_training"), w.Double(Rate(state_.tokens_trained, state_.train_s));
-  w.Key("logprob_diff_max"), w.Double(state_.logprob_diff_max);
+  const bool compared = ComparisonFor(SamplingFor(config_)) != Comparison::kNone;
+  w.Key("logprob_diff_max"), compared ? w.Double(state_.logprob_diff_max) : w.Null();
   w.Key("export_difference");
   export_difference_ ? w.Double(*export_difference_) : w.Null();
   w.EndObject();

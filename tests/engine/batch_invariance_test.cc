@@ -102,12 +102,12 @@ TEST_P(BatchInvarianceTest, GivesOneGreedyCompletionAThousandTimes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, BatchInvarianceTest,
-                         ::testing::Combine(::testing::Values(Family::kLlama, Family::kQwen3),
+                         ::testing::Combine(::testing::Values(Family::kLlama, Family::kQwen3,
+                                                              Family::kQwen3Moe),
                                             ::testing::Values(at::kFloat, at::kBFloat16)),
                          [](const auto& info) {
-                           return std::string(std::get<0>(info.param) == Family::kLlama ? "Llama"
-                                                                                        : "Qwen3") +
-                                  (std::get<1>(info.param) == at::kFloat ? "Float32" : "Bf16");
+                           return testing::FamilyName(std::get<0>(info.param)) +
+                                  (std::get<1>(info.param) == at::kFloat ? "_fp32" : "_bf16");
                          });
 
 }  // namespace

@@ -125,6 +125,8 @@ def test_a_saved_model_loads_in_transformers(pair: tuple[torch.nn.Module, Path],
     ids = torch.tensor([ids_of(96, 20, 5)])
     with torch.no_grad():
         assert torch.equal(again(ids).logits, reference(ids).logits)
+    loaded, saved = (load_file(path / "model.safetensors") for path in (folder, tmp_path))
+    assert {name: tensor.shape for name, tensor in saved.items()} == {name: tensor.shape for name, tensor in loaded.items()}
 
 
 def test_stacked_experts_load_and_are_saved_stacked(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ Where a copy of the reference oracles lies beside the checkout (../shared/oracle
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 import rft
 from rft import _native
+from rft.bench import BenchOptions, check_oracle, passed
 
 EXTENSION = _native.load()
 ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles" / "make_tiny_models.py"
@@ -174,28 +174,18 @@ def test_half_precision_and_sharded_checkpoints_load(model_dir: Path, tmp_path: 
             np.testing.assert_array_equal(model.parameter(name), want.detach().float().numpy())
 
 
-@pytest.mark.skipif(not ORACLES.exists(), reason="the reference oracles are not beside this checkout")
-@pytest.mark.parametrize("variant", ["a", "c"])
-def test_the_reference_oracles_agree(variant: str, tmp_path: Path) -> None:
-    from safetensors.numpy import load_file
+ORACLE_FAMILIES = {"llama", "qwen3", "qwen3_tied", "qwen3_vl", "qwen3_moe", "minimax_m2", "deepseek_v3", "kimi_k25"}
+# In variant c of these, one token's keys have scores of exactly 0 on both sides of where the choice ends: torch.topk keeps any of equals.
+SELECTED_KEYS = {"deepseek_v32", "glm_moe_dsa"}
 
-    families = ("llama", "qwen3", "qwen3_tied", "qwen3_moe")
-    subprocess.run([sys.executable, str(ORACLES), "--out", str(tmp_path), "--families", ",".join(families),
+
+@pytest.mark.skipif(not ORACLES.exists(), reason="the reference oracles are not beside this checkout")
+@pytest.mark.parametrize(("variant", "families"), [("a", ORACLE_FAMILIES | SELECTED_KEYS), ("c", ORACLE_FAMILIES)])
+def test_the_reference_oracles_agree(variant: str, families: set[str], tmp_path: Path) -> None:
+    subprocess.run([sys.executable, str(ORACLES), "--out", str(tmp_path), "--families", ",".join(sorted(families)),
                     "--dims-variant", variant], check=True, capture_output=True)
-    for family in families:
-        folder = tmp_path / family
-        expected, facts = load_file(folder / "expected.safetensors"), json.loads((folder / "expected.json").read_text())
-        model = rft.Model.load(str(folder), dtype="fp32")
-        trainer, engine = EXTENSION.Trainer(model), rft.Engine(model)
-        batch = [expected[f"seq{i}.input_ids"].tolist() for i in (0, 1)]
-        result = trainer.forward_backward([datum(ids) for ids in batch], loss="cross-entropy")
-        for i, ids in enumerate(batch):
-            np.testing.assert_allclose(result.logprobs[i][1:], expected[f"seq{i}.logprobs"],
-                                       atol=facts["tolerance"]["logprobs_float32_abs"])
-            (greedy,) = engine.generate([ids], temperature=0.0, max_tokens=16, ignore_eos=True)[0]
-            assert list(greedy.ids) == expected[f"seq{i}.greedy_ids"].tolist()
-        assert result.loss_sum / result.num_tokens == pytest.approx(float(expected["loss"][0]), rel=1e-5)
-        for name in model.parameter_names():
-            if f"grad.{name}" in expected:
-                want = expected[f"grad.{name}"]
-                assert np.abs(trainer.gradient(name) / result.num_tokens - want).max() <= 2e-3 * np.abs(want).max(), name
+    rows = list(check_oracle.run(BenchOptions(oracle=tmp_path), lambda _: None))
+    dense = {"llama", "qwen3", "qwen3_tied", "qwen3_vl"}
+    assert {row["name"] for row in rows} == {f"oracle/{family}/{what}" for family in families for what in check_oracle.MEASURES
+                                             if family not in dense or what not in ("routes", "replay")}
+    assert not [row for row in rows if not passed(row)]

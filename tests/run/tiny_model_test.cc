@@ -123,7 +123,19 @@ TEST_F(TinyModelRunTest, SamplesAndTrainsOnTheSameLogprobs) {
   auto run = RunFor(3, "run");
   ASSERT_NE(run, nullptr);
   for (const json::object& line : Metrics("run"))
-    EXPECT_LE(GetDouble(line, "logprob_diff_max").value(), 1e-4);
+    EXPECT_EQ(GetDouble(line, "logprob_diff_max").value(), 0.0);
+}
+
+TEST_F(TinyModelRunTest, SaysWhereNothingCouldBeCompared) {
+  for (const auto& [temperature, compared] :
+       {std::pair("rollout.temperature=1", true), std::pair("rollout.temperature=0.8", false)}) {
+    auto run = RunFor(1, temperature, {temperature, "rollout.top_p=0.9"});
+    ASSERT_NE(run, nullptr);
+    ASSERT_TRUE(run->Finish().ok());
+    EXPECT_EQ(Metrics(temperature)[0].at("logprob_diff_max").is_double(), compared);
+    EXPECT_EQ(Json(std::string(temperature) + "/summary.json").at("logprob_diff_max").is_double(),
+              compared);
+  }
 }
 
 // The engine's copy of the weights is on the CPU: its log-probabilities are close to the trainer's.

@@ -11,7 +11,8 @@ Other keys are extras. Adding one: a file here, a line in BENCHES or CHECKS.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,17 @@ def row(name: str, ours: float, peer: float | None, unit: str, limit: float | No
         ratio = round(peer / ours if smaller_is_better else ours / peer, 3)
     return {"name": name, "ours": _digits(ours), "peer": None if peer is None else _digits(peer), "ratio": ratio, "unit": unit,
             "limit": None if limit is None else _digits(limit), **extras}
+
+
+def passed(row: Row) -> bool:
+    """Whether a check's row is as it should be: at most its limit (NaN is not), and by its own word where it has one."""
+    return bool(row["ours"] <= row["limit"] and row.get("passed", True))
+
+
+def largest(values: Iterable[float]) -> float:
+    """NaN when one of them is (Python's max may drop it)."""
+    found = [float(value) for value in values]
+    return math.nan if any(map(math.isnan, found)) else max(found)
 
 
 def size_label(num_parameters: int) -> str:

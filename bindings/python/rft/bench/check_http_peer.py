@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rft.bench import BenchOptions, Log, Row, row
+from rft.bench import BenchOptions, Log, Row, largest, row
 from rft.bench.check_model import PROMPTS
 from rft.bench.models import gguf
 from rft.bench.peer import project_root
@@ -48,14 +48,14 @@ def run(options: BenchOptions, log: Log) -> Iterator[Row]:
         theirs = native.Engine.connect(url, dialect="llama.cpp", max_context=CONTEXT, vocab_size=len(codec.token_bytes))
         drawn = [[sample for sample in samples if not sample.error.startswith("UNIMPLEMENTED: ")]
                  for samples in theirs.generate(prompts, n=2, max_tokens=NEW, seed=1)]
-        yield row("http/llama.cpp/logprob_diff_max", max(
+        yield row("http/llama.cpp/logprob_diff_max", largest(
             abs(said - scored) for prompt, samples in zip(prompts, drawn, strict=True) for sample in samples
             for said, scored in zip(checked(sample).logprobs, scores(ours, prompt, sample), strict=True)), None, "nats", 1e-3, samples=sum(map(len, drawn)))
         greedy = [[text(checked(samples[0]), codec) for samples in engine.generate(prompts, temperature=0.0, max_tokens=NEW)]
                   for engine in (ours, theirs)]
         yield row("http/llama.cpp/greedy_different", sum(a != b for a, b in zip(*greedy, strict=True)), None, f"of {ASKED} completions", 0)
         ranked = theirs.generate(prompts, temperature=0.0, max_tokens=NEW, top_logprobs=TOP)
-        yield row("http/llama.cpp/top_logprob_diff_max", max(
+        yield row("http/llama.cpp/top_logprob_diff_max", largest(
             abs(said - scored) for prompt, (sample,) in zip(prompts, ranked, strict=True)
             for top, own in zip(checked(sample).top_logprobs, alternatives(ours, prompt, sample), strict=True)
             for (_, said), (_, scored) in zip(top, own, strict=True)), None, "nats", 1e-3)

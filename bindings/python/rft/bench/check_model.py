@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rft.bench import BenchOptions, Log, Row, row
+from rft.bench import BenchOptions, Log, Row, largest, row
 from rft.codec import load_codec
 
 PROMPTS = (
@@ -53,5 +53,5 @@ def run(options: BenchOptions, log: Log) -> Iterator[Row]:
         different += [i for i in answer if i not in end] != [i for i in theirs if i not in end]
         log(f"{text[:40]!r}: difference {differences[-1]:.2e}")
     engine.close()
-    yield row(f"model/{name}/fp32/logprob_diff_max", max(differences), None, "nats", 2e-4)
+    yield row(f"model/{name}/fp32/logprob_diff_max", largest(differences), None, "nats", 2e-4)
     yield row(f"model/{name}/fp32/greedy_different", different, None, f"of {len(PROMPTS)} prompts", 0)

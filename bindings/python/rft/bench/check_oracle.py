@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rft.bench import BenchOptions, Log, Row, row
+from rft.bench import BenchOptions, Log, Row, largest, row
 
 Tensors = dict[str, np.ndarray]
 
@@ -55,7 +55,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 def logprobs(family: Family) -> float:
     """Of the texts' tokens, in one packed forward."""
     got = family.trainer.forward([family.datum(ids) for ids in family.texts])
-    return max(float(np.abs(ours[1:] - family.want[f"seq{i}.logprobs"]).max()) for i, ours in enumerate(got))
+    return largest(np.abs(ours[1:] - family.want[f"seq{i}.logprobs"]).max() for i, ours in enumerate(got))
 
 
 def alternatives(family: Family) -> float:
@@ -64,7 +64,7 @@ def alternatives(family: Family) -> float:
     for i, ids in enumerate(family.texts):
         want = log_softmax(family.want[f"seq{i}.logits"])
         top = family.engine.generate([ids], max_tokens=1, prompt_logprobs=min(128, family.model.vocab_size))[0][0].prompt_top_logprobs
-        worst = max(worst, *(abs(value - want[position, token]) for position, tokens in enumerate(top[1:]) for token, value in tokens))
+        worst = largest([worst, *(abs(value - want[position, token]) for position, tokens in enumerate(top[1:]) for token, value in tokens)])
     return worst
 
 
@@ -76,11 +76,11 @@ def gradients(family: Family) -> float:
     for name in family.model.parameter_names():
         got = family.trainer.gradient(name) / result.num_tokens
         norm = family.facts["grad_norms"][name]
-        worst = max(worst, abs(float(np.linalg.norm(got)) - norm) / max(norm, 1e-3 * scale))
+        worst = largest([worst, abs(np.linalg.norm(got) - norm) / max(norm, 1e-3 * scale)])
         if f"grad.{name}" in family.want:
-            worst = max(worst, float(np.linalg.norm(got - family.want[f"grad.{name}"])) / max(norm, 1e-3 * scale))
+            worst = largest([worst, np.linalg.norm(got - family.want[f"grad.{name}"]) / max(norm, 1e-3 * scale)])
     family.trainer.zero_grad()
-    return float(worst)
+    return worst
 
 
 def routes(family: Family) -> float:

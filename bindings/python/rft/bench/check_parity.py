@@ -2,9 +2,9 @@
 
 Rows parity/<family>/<case>-<dtype>: `ours` is the largest absolute difference over all sampled tokens, and must be exactly 0.
 64 requests of 1 to 96 prompt tokens and 1 to 32 new ones join and leave the batch while others run; a case is one way of
-arranging the work (CASES below). The trainer scores them in one packed forward, prompts shared and not. Mixtures of experts are
+arranging the work (CASES below); joins-and-leaves draws prefill chunk, batch size and threads. The trainer scores them in one packed forward, prompts shared and not. Mixtures of experts are
 scored with the sampler's recorded experts replayed (R3: of all tokens, of the completions only) and with the router's own choice.
-Families are two-layer models with random weights. --model DIR checks that model instead.
+Families are models of two or three layers with random weights (parity_families.py). --model DIR checks that model instead.
 """
 
 from __future__ import annotations
@@ -21,33 +21,8 @@ from typing import Any
 import numpy as np
 
 from rft.bench import BenchOptions, Log, Row, row
+from rft.bench.parity_families import FAMILIES
 
-# head_dim 24 is no multiple of the kernels' 16 lanes; logits differ by a few nats
-TINY: dict[str, Any] = {
-    "hidden_size": 64, "intermediate_size": 104, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "head_dim": 24, "vocab_size": 320, "max_position_embeddings": 512, "rope_theta": 10000.0, "hidden_act": "silu",
-    "initializer_range": 0.15}
-FAMILIES: dict[str, dict[str, Any]] = {
-    "llama": {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False},
-    "mistral": {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "tie_word_embeddings": False, "sliding_window": 37},
-    "qwen3": {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "tie_word_embeddings": True},
-    "qwen3_moe": {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "tie_word_embeddings": True,
-                  "num_hidden_layers": 3, "mlp_only_layers": [1], "moe_intermediate_size": 40, "num_experts": 10,
-                  "num_experts_per_tok": 3, "norm_topk_prob": True},
-    "deepseek_v3": {"architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "tie_word_embeddings": False,
-                    "num_hidden_layers": 3, "first_k_dense_replace": 1, "num_key_value_heads": 4, "moe_intermediate_size": 40,
-                    "n_routed_experts": 12, "n_shared_experts": 1, "num_experts_per_tok": 3, "n_group": 4, "topk_group": 2,
-                    "norm_topk_prob": True, "routed_scaling_factor": 2.5, "q_lora_rank": 28, "kv_lora_rank": 20,
-                    "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 12,
-                    "rope_scaling": {"type": "yarn", "factor": 8, "mscale": 1.0, "mscale_all_dim": 0.7, "beta_fast": 32,
-                                     "beta_slow": 1, "original_max_position_embeddings": 64}},
-    "glm_moe_dsa": {"architectures": ["GlmMoeDsaForCausalLM"], "model_type": "glm_moe_dsa", "tie_word_embeddings": False,
-                    "num_hidden_layers": 3, "first_k_dense_replace": 1, "num_key_value_heads": 4, "moe_intermediate_size": 40,
-                    "n_routed_experts": 12, "n_shared_experts": 1, "num_experts_per_tok": 3, "norm_topk_prob": True,
-                    "routed_scaling_factor": 2.5, "q_lora_rank": 28, "kv_lora_rank": 20, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8,
-                    "v_head_dim": 12, "index_topk": 21, "index_n_heads": 8, "index_head_dim": 16,
-                    "indexer_types": ["full", "shared", "full"]},
-}
 NUM_REQUESTS, MAX_PROMPT, MAX_NEW = 64, 96, 32
 
 
@@ -134,9 +109,9 @@ def _batch_size(subject: Subject) -> float:
 
 
 def _joins_and_leaves(subject: Subject) -> float:
-    requests = subject.requests()
-    subject.sample(requests, max_batch=subject.random.randint(4, 40), max_batch_tokens=subject.random.randint(40, 200))
-    return subject.difference(requests)
+    requests, rng, cores = subject.requests(), subject.random, min(8, os.cpu_count() or 1)
+    subject.sample(requests, threads=rng.randint(1, cores), max_batch=rng.randint(4, 40), max_batch_tokens=rng.randint(40, 200))
+    return subject.difference(requests, rng.randint(1, cores))
 
 
 def _prefill_chunk(subject: Subject) -> float:
@@ -229,7 +204,7 @@ def run(options: BenchOptions, log: Log) -> Iterator[Row]:
             if options.model:
                 model = native.Model.load(str(options.model_dir()), dtype=dtype)
             else:
-                model = native.Model.create(json.dumps({**TINY, **FAMILIES[family]}), dtype=dtype, seed=1)
+                model = native.Model.create(json.dumps(FAMILIES[family]), dtype=dtype, seed=1)
             for index, (case, measure) in enumerate(CASES.items()):
                 name = f"parity/{family}/{case}-{dtype}"
                 if options.only not in name:

@@ -33,20 +33,31 @@ def check(
     oracle: Annotated[Path | None, typer.Option(help="losses: the independent implementation to compare with; oracle: the folder of the families.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="losses: seed of the cases.")] = 0,
 ) -> None:
-    """Compare our numbers with a reference; `limit` is the most that `ours` may be."""
-    from rft.bench import CHECKS, BenchOptions, run
+    """Compare our numbers with a reference; `limit` is the most that `ours` may be.
 
-    _run(name, sorted(CHECKS), lambda log: run(CHECKS[name], BenchOptions(
+    Exit status: 1 where a row is above its limit or is not a number, after all rows; 0 otherwise.
+    """
+    from rft.bench import CHECKS, BenchOptions, passed, run
+
+    rows = _run(name, sorted(CHECKS), lambda log: run(CHECKS[name], BenchOptions(
         model=model, family=family, only=only, oracle=oracle, seed=seed), log))
+    failed = [row["name"] for row in rows if not passed(row)]
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(rows)} rows did not pass: {', '.join(failed)}")
+    if not rows and name != "list":
+        raise ValueError("nothing was compared: no row has such a name")
 
 
-def _run(name: str, known: list[str], start: Callable[[Callable[[str], None]], Iterator[dict[str, Any]]]) -> None:
+def _run(name: str, known: list[str], start: Callable[[Callable[[str], None]], Iterator[dict[str, Any]]]) -> list[dict[str, Any]]:
     if name == "list":
         for item in known:
             typer.echo(item)
-        return
+        return []
     if name not in known:
         raise ValueError(f"unknown name {name!r}; known are {', '.join(known)}")
     console = stderr()
+    rows = []
     for row in start(lambda line: console.print(line, style="dim", soft_wrap=True)):
+        rows.append(row)
         typer.echo(json.dumps(row))
+    return rows
