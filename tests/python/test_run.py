@@ -92,6 +92,23 @@ def test_what_needs_no_model_is_said_before_one_is_loaded(run_file: Path, tmp_pa
         _native.Run(rft.RunConfig.from_file(run_file, [*no_model, "run_dir=", "graders.0.pattern=("]), codec)
 
 
+def test_a_grader_that_can_not_work_is_said_before_a_model_is_loaded(run_file: Path, tmp_path: Path) -> None:
+    codec = rft.TextCodec(lambda messages: [1], lambda text: [1], [b"a"], [False], [0])
+    (tmp_path / "mine.py").write_text("def f(completion, anwser): return 1\n")
+    (tmp_path / "broken.py").write_text("import no_such_package\n")
+    for grader, message in [
+            ("function: nowhere.rewards:f", r"graders\[f\]: there is no module nowhere, .*named as \"path/to/file.py:name\"$"),
+            ("function: broken.py:f", r"graders\[f\]: loading the function raised ModuleNotFoundError: No module named 'no_such_package'\n"
+                                    r"  \S*broken.py:1 in <module>: import no_such_package$"),
+            ("source: 'def grades(sample, item): return 1'", r"graders\[python\]: the source defines no function grade\(sample, item\)$"),
+            ("function: mine.py:f", r"graders\[f\]: no row of \S*train.jsonl has a column \"anwser\"; did you mean answer\? "
+                                    r"\(columns: answer, kind\)\n.*heldout.jsonl")]:
+        config = rft.RunConfig.from_file(run_file, [f"model={tmp_path / 'data'}", f"graders=[{{type: python, {grader}}}]"])
+        with pytest.raises(rft.Error, match=message):
+            _native.Run(config, codec)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_marked_grader_is_checked_where_it_is_marked() -> None:
     with pytest.raises(ValueError, match="style: 'grp' is not one of auto, completion, batch, group"):
         rft.grader(style="grp")(lambda completion: 1.0)
