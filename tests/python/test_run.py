@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -216,16 +217,24 @@ def test_every_example_run_file_is_read(llama_dir: Path) -> None:
         assert config.get("graders"), path
 
 
-def test_the_notebook_runs_headless(tmp_path: Path) -> None:
+def test_the_notebook_learns_what_it_shows(tmp_path: Path) -> None:
     import nbformat
     from nbclient import NotebookClient
 
     path = Path(__file__).resolve().parents[2] / "examples" / "notebooks" / "01_first_run.ipynb"
     notebook = nbformat.read(path, as_version=4)
+
+    def rewards() -> tuple[float, float]:
+        printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+        before, after = re.findall(r"held-out reward (\S+) -> (\S+)", printed)[0]
+        return float(before), float(after)
+
+    shown = rewards()
     os.environ.setdefault("IPYTHONDIR", str(tmp_path / "ipython"))
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
-    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
-    assert "held-out reward" in printed
+    for before, after in (shown, rewards()):
+        assert before < 0.6 and after > 0.8
+    assert not re.search(r"/(tmp|home|root|work)/|python3\.\d+/", path.read_text())
 
 
 def test_the_one_file_loop_runs(llama_dir: Path, tmp_path: Path) -> None:
