@@ -1,7 +1,7 @@
 // A grader whose answer comes later, from elsewhere (a worker process, a server), and which enforces its own deadline.
 // GraderPool waits for its answers without holding a thread.
 //
-// Thread safety: Prepare, Start and Shutdown may be called from any thread.
+// Thread safety: Prepare, Columns, Start and Shutdown may be called from any thread.
 #pragma once
 
 #include <functional>
@@ -35,6 +35,9 @@ class AsyncGrader : public Grader {
   // Starts what it needs (processes, connections) and waits until it can grade. Calling it is optional: Start does the
   // same without waiting. An error means that it will never be able to grade, and says why.
   virtual absl::Status Prepare() const = 0;
+
+  // The columns that every row must have for it, as far as Prepare has found out (what its templates read is known before).
+  virtual std::vector<ColumnUse> Columns() const { return {}; }
 
   // Calls `done` exactly once, possibly before Start returns, on a thread of its own or the caller's; `done` must be
   // quick. After Shutdown the answer is GradeError("shut down").

@@ -50,6 +50,15 @@ class AsyncComposite : public AsyncGrader {
     return absl::OkStatus();
   }
 
+  std::vector<ColumnUse> Columns() const override {
+    std::vector<ColumnUse> all;
+    for (const Part& part : parts_) {
+      if (part.async == nullptr) continue;
+      for (ColumnUse& use : part.async->Columns()) all.push_back(std::move(use));
+    }
+    return all;
+  }
+
   void Start(std::shared_ptr<const GradeJob> job, std::function<void(Grade)> done) const override {
     auto pending = std::make_shared<Pending>();
     pending->combine = combine_;
@@ -101,6 +110,7 @@ GraderSpec PartSpec(const GraderSpec& whole, std::string_view key, const std::st
   spec.name = absl::StrCat(whole.name.empty() ? whole.type : whole.name, ".", name);
   spec.deadline_s = whole.deadline_s;
   spec.base_dir = whole.base_dir;
+  spec.columns = whole.columns;
   const auto where = whole.param_locations.find(std::string(key));
   for (const json::key_value_pair& member : keys) {
     const std::string param(member.key());

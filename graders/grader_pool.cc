@@ -48,16 +48,19 @@ absl::StatusOr<std::unique_ptr<GraderPool>> GraderPool::Create(const std::vector
   return pool;
 }
 
-absl::Status GraderPool::Check(const std::vector<GraderSpec>& specs) {
-  return GraderPool(GraderPoolOptions{}).AddAll(specs);
-}
-
 absl::Status GraderPool::AddAll(const std::vector<GraderSpec>& specs) {
   std::vector<std::string> mistakes;
   for (const GraderSpec& spec : specs) {
-    absl::StatusOr<std::unique_ptr<Grader>> grader = CreateGrader(spec);
+    std::vector<ColumnUse> columns;
+    GraderSpec noting = spec;
+    noting.columns = &columns;
+    absl::StatusOr<std::unique_ptr<Grader>> grader = CreateGrader(noting);
     const absl::Status added = grader.ok() ? Add(spec, *std::move(grader)) : grader.status();
-    if (!added.ok()) mistakes.emplace_back(added.message());
+    if (added.ok()) {
+      entries_.back().columns = std::move(columns);
+    } else {
+      mistakes.emplace_back(added.message());
+    }
   }
   return mistakes.empty() ? absl::OkStatus()
                           : absl::InvalidArgumentError(absl::StrJoin(mistakes, "\n"));

@@ -41,8 +41,10 @@ class GraderPool {
   // or workers that don't start: waits until each Python grader has one worker ready.
   static absl::StatusOr<std::unique_ptr<GraderPool>> Create(const std::vector<GraderSpec>& specs,
                                                             const GraderPoolOptions& options = {});
-  // Create's kInvalidArgument, without starting anything.
-  static absl::Status Check(const std::vector<GraderSpec>& specs);
+  // kInvalidArgument: graders that read a column which rows of the dataset `path` lack, one per line. A grader without weight
+  // may go without it on some rows, but not on all.
+  absl::Status CheckColumns(const std::string& path,
+                            absl::Span<const std::shared_ptr<const Row>> rows) const;
   ~GraderPool();  // Shutdown
 
   // `spec` gives name, weight, deadline and failure policy; its type and other params are not read. Waits as Create does.
@@ -76,6 +78,7 @@ class GraderPool {
     FailurePolicy policy;
     std::shared_ptr<const Grader> grader;
     std::shared_ptr<const AsyncGrader> async;  // the same object, if it is one
+    std::vector<ColumnUse> columns;            // that its templates read
   };
   struct Pending;
 

@@ -92,7 +92,9 @@ absl::StatusOr<std::shared_ptr<TextGenerator>> JudgeGrader::Generator() const {
   return generator_;
 }
 
-absl::Status JudgeGrader::Prepare() const { return Generator().status(); }
+absl::Status JudgeGrader::Prepare() const {
+  return options_.generator == kPolicyGenerator ? absl::OkStatus() : Generator().status();
+}
 
 void JudgeGrader::Start(std::shared_ptr<const GradeJob> job,
                         std::function<void(Grade)> done) const {

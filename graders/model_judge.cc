@@ -66,9 +66,7 @@ std::vector<JudgeMessage> ReadMessages(ParamReader& params) {
                       absl::StrCat("message ", messages.size() + 1, " needs role and content"));
       return messages;
     }
-    absl::StatusOr<Template> parsed = Template::Parse(*content);
-    if (!parsed.ok()) params.AddError("input", std::string(parsed.status().message()));
-    messages.push_back({*role, parsed.ok() ? *std::move(parsed) : Template()});
+    messages.push_back({*role, ParseTemplate(params, "input", *content)});
   }
   return messages;
 }

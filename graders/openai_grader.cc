@@ -85,6 +85,7 @@ struct OpenAi {
     ours.weight = spec.weight;
     ours.deadline_s = spec.deadline_s;
     ours.base_dir = spec.base_dir;
+    ours.columns = spec.columns;
     for (const json::key_value_pair& member : keys) {
       const json::value& value = member.value();
       std::string text = value.is_string() ? std::string(value.get_string()) : ToJson(value);

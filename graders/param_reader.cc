@@ -28,14 +28,19 @@ const std::string* ParamReader::Find(std::string_view key) {
 
 bool ParamReader::Has(std::string_view key) { return Find(key) != nullptr; }
 
+std::string ParamReader::Where(std::string_view key) const {
+  const auto it = spec_.param_locations.find(std::string(key));
+  return absl::StrCat(it == spec_.param_locations.end() ? "" : it->second + ": ", "graders[",
+                      spec_.name.empty() ? spec_.type : spec_.name, "]");
+}
+
 void ParamReader::AddError(std::string_view key, std::string_view message) {
-  std::string line;
-  if (auto it = spec_.param_locations.find(std::string(key)); it != spec_.param_locations.end()) {
-    line = it->second + ": ";
-  }
-  line += "graders[" + (spec_.name.empty() ? spec_.type : spec_.name) + "].";
-  line.append(key).append(": ").append(message);
-  errors_.push_back(std::move(line));
+  errors_.push_back(Where(key).append(".").append(key).append(": ").append(message));
+}
+
+void ParamReader::AddColumn(std::string_view key, const std::string& column) {
+  if (spec_.columns != nullptr)
+    spec_.columns->push_back({Where(key).append(".").append(key), column});
 }
 
 std::string ParamReader::Required(std::string_view key) {

@@ -44,8 +44,14 @@ class ParamReader {
   std::pair<double, double> Range(std::string_view key, double low, double high);
   bool Has(std::string_view key);
 
+  // Where the key was written, and whose it is: "run.yaml:14: graders[NAME]".
+  std::string Where(std::string_view key) const;
+
   // Adds a mistake found by the caller: "graders[NAME].KEY: MESSAGE".
   void AddError(std::string_view key, std::string_view message);
+
+  // Notes that what `key` says reads this column of every row.
+  void AddColumn(std::string_view key, const std::string& column);
 
   // A mistake that says itself where it is.
   void AddLine(std::string line) { errors_.push_back(std::move(line)); }

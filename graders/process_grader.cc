@@ -15,8 +15,15 @@ absl::Status ProcessGrader::Prepare() const {
   if (pool == nullptr) return absl::CancelledError("shut down");
   const absl::Status status = pool->WaitReady();
   if (status.ok()) return status;
-  return absl::Status(status.code(),
-                      absl::StrCat("graders[", options_.name, "]: ", status.message()));
+  return absl::Status(status.code(), absl::StrCat(options_.where, ": ", status.message()));
+}
+
+std::vector<ColumnUse> ProcessGrader::Columns() const {
+  std::vector<ColumnUse> uses;
+  if (const std::shared_ptr<WorkerPool> pool = Pool()) {
+    for (std::string& column : pool->columns()) uses.push_back({options_.where, std::move(column)});
+  }
+  return uses;
 }
 
 void ProcessGrader::Start(std::shared_ptr<const GradeJob> job,

@@ -18,6 +18,7 @@ class ProcessGrader : public AsyncGrader {
   explicit ProcessGrader(WorkerPoolOptions options) : options_(std::move(options)) {}
 
   absl::Status Prepare() const override;
+  std::vector<ColumnUse> Columns() const override;
   void Start(std::shared_ptr<const GradeJob> job, std::function<void(Grade)> done) const override;
   void Shutdown() const override;
 

@@ -105,6 +105,7 @@ class PythonGrader : public ProcessGrader {
     const std::string name = spec.name.empty() ? spec.type : spec.name;
     WorkerPoolOptions options;
     options.name = name;
+    options.where = params.Where("function");
     options.deadline_s = spec.deadline_s;
     options.num_workers = static_cast<int>(params.Int("workers", 1, 1, 1024));
     options.spawn.memory_limit_mb = params.Int("memory_limit_mb", 0, 0, int64_t{1} << 30);

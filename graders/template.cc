@@ -143,6 +143,15 @@ absl::StatusOr<Template> Template::Parse(std::string_view text) {
   return result;
 }
 
+std::vector<std::string> Template::Columns() const {
+  std::vector<std::string> columns;
+  for (const Piece& piece : pieces_) {
+    // Every row has messages, though they are no column.
+    if (piece.kind == Piece::kItem && piece.field != "messages") columns.push_back(piece.field);
+  }
+  return columns;
+}
+
 absl::StatusOr<std::string> Template::RenderItem(const Piece& piece, const Row& row) {
   const auto column = row.columns.find(piece.field);
   if (column == row.columns.end()) {
@@ -214,16 +223,22 @@ absl::StatusOr<std::string> Template::Render(const GradeInput& input) const {
   return std::string(text);
 }
 
+Template ParseTemplate(ParamReader& params, std::string_view key, std::string_view text) {
+  absl::StatusOr<Template> parsed = Template::Parse(text);
+  if (!parsed.ok()) {
+    params.AddError(key, std::string(parsed.status().message()));
+    return Template();
+  }
+  for (const std::string& column : parsed->Columns()) params.AddColumn(key, column);
+  return *std::move(parsed);
+}
+
 Template ReadTemplate(ParamReader& params, std::string_view key, std::string_view fallback) {
   if (fallback.empty() && !params.Has(key)) {
     params.AddError(key, "required");
     return Template();
   }
-  absl::StatusOr<Template> parsed = Template::Parse(params.String(key, fallback));
-  if (parsed.ok()) return *std::move(parsed);
-  const absl::string_view message = parsed.status().message();
-  params.AddError(key, std::string_view(message.data(), message.size()));
-  return Template();
+  return ParseTemplate(params, key, params.String(key, fallback));
 }
 
 Grade GradeWithoutText(const absl::Status& failure, double lowest_score) {

@@ -57,6 +57,9 @@ class Template {
   // kFailedPrecondition: the completion has no such part (it is not JSON, calls no tool, ...).
   absl::StatusOr<std::string> Render(const GradeInput& input) const;
 
+  // The columns that Render reads.
+  std::vector<std::string> Columns() const;
+
   // As Render, without a copy where the template is one text of the row or the completion: a view into those, or into
   // `*buffer`.
   absl::StatusOr<std::string_view> View(const GradeInput& input, TextBuffer* buffer) const;
@@ -79,7 +82,9 @@ class Template {
   std::vector<Piece> pieces_;
 };
 
-// Parses the template in parameter `key`; `fallback` empty = required. Mistakes are added to `params`.
+// Parses a template that parameter `key` holds. Mistakes, and the columns it reads, are added to `params`.
+Template ParseTemplate(ParamReader& params, std::string_view key, std::string_view text);
+// The same of all that parameter `key` holds; `fallback` empty = required.
 Template ReadTemplate(ParamReader& params, std::string_view key, std::string_view fallback = "");
 
 // The grade when Render failed. What the row lacks is the dataset's mistake: GradeError, the rollout is not used. What the

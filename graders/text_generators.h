@@ -10,6 +10,9 @@
 
 namespace rft {
 
+// `generator: policy`: the model that a run trains judges itself. Named by the run, after its graders have been prepared.
+inline constexpr char kPolicyGenerator[] = "policy";
+
 // Null takes the name away.
 void SetTextGenerator(const std::string& name, std::shared_ptr<TextGenerator> generator);
 std::shared_ptr<TextGenerator> FindTextGenerator(const std::string& name);  // null: no such name

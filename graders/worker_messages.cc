@@ -59,7 +59,11 @@ absl::StatusOr<WorkerMessage> ParseWorkerMessage(std::string_view payload) {
   const json::object& object = parsed->get_object();
   if (object.contains("ready")) {
     const json::value* batch = object.if_contains("batch");
-    return WorkerReady{batch != nullptr && batch->is_bool() && batch->get_bool()};
+    const absl::StatusOr<const json::array*> columns = GetArray(object, "columns");
+    WorkerReady ready{.batch = batch != nullptr && batch->is_bool() && batch->get_bool()};
+    for (const json::value& column : columns.ok() ? **columns : json::array())
+      if (column.is_string()) ready.columns.emplace_back(column.get_string());
+    return ready;
   }
   if (object.contains("failed")) return WorkerFailed{TextAt(object, "failed")};
   const json::value* id = object.if_contains("id");

@@ -6,7 +6,8 @@
 //                     then  {"items": [{"id": 7, "row": "<the row's JSON, as a string>", "completion": "...",
 //                                       "token_ids": [...], "finish_reason": "stop"}, ...]}; where the completion calls
 //                   tools, also "text" (the completion without them) and "tool_calls" (graders/sample.h)
-//   from the worker   first {"ready": true, "batch": true where one call takes all items of a message} | {"failed": MESSAGE}
+//   from the worker   first {"ready": true, "batch": whether one call takes all items of a message, "columns": [those of the row that
+//                            the function can't be called without]} | {"failed": MESSAGE}
 //                     then, per item in the order sent, {"id": 7, ...} with one of
 //                       "score": x [, "reason": text, "sub_scores": {name: x}, "turn_scores": [x], "token_advantages": [x]]  |  "abstain": REASON  |  "error": MESSAGE
 //
@@ -17,6 +18,7 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -31,7 +33,8 @@ std::string EncodeItem(int64_t id, const GradeJob& job);               // one el
 std::string EncodeItems(absl::Span<const std::string> encoded_items);  // the whole message
 
 struct WorkerReady {
-  bool batch = false;  // the function takes all items of a message at once
+  bool batch = false;                // the function takes all items of a message at once
+  std::vector<std::string> columns;  // of the row, that it can't be called without
 };
 struct WorkerFailed {
   std::string message;

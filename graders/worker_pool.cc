@@ -119,6 +119,11 @@ WorkerPool::Stats WorkerPool::stats() const {
   return stats_;
 }
 
+std::vector<std::string> WorkerPool::columns() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return columns_;
+}
+
 // ---------------------------------------------------------------- pool thread from here on
 
 void WorkerPool::Enqueue(std::vector<Item> items) {
@@ -185,11 +190,13 @@ void WorkerPool::OnFrame(Worker& worker, std::string_view payload) {
   const double start_s = std::chrono::duration<double>(Clock::now() - worker.since).count();
   start_s_ = start_s_ == 0.0 ? start_s : std::min(start_s_, start_s);
   worker.ready = true;
-  many_ = worker.batch = std::get<WorkerReady>(*message).batch;
+  WorkerReady& said = std::get<WorkerReady>(*message);
+  many_ = worker.batch = said.batch;
   CancelTimer(worker);
   {
     std::lock_guard<std::mutex> lock(mutex_);
     ready_ = true;
+    columns_ = std::move(said.columns);
   }
   changed_.notify_all();
   FillOrRest(worker);

@@ -20,7 +20,7 @@
 // They have nothing to do until then, so that no more than num_workers items are worked on but for those that hang. The items
 // of a call of many that is likely to hang are tried in calls of their own at once, and the first score counts.
 //
-// Thread safety: Submit, WaitReady and stats from any thread; Shutdown from any thread but the pool's.
+// Thread safety: Submit, WaitReady, stats and columns from any thread; Shutdown from any thread but the pool's.
 #pragma once
 
 #include <chrono>
@@ -47,7 +47,8 @@
 namespace rft {
 
 struct WorkerPoolOptions {
-  std::string name;  // of the grader, for messages and the thread
+  std::string name;   // of the grader, for the thread
+  std::string where;  // in messages: "run.yaml:9: graders[NAME]"
   SpawnOptions spawn;
   std::string init_message;  // JSON, the first frame every worker gets
   int num_workers = 1;
@@ -87,6 +88,8 @@ class WorkerPool {
   void Shutdown();
 
   Stats stats() const;
+  // What the function can't be called without; known once WaitReady has returned.
+  std::vector<std::string> columns() const;
 
  private:
   struct Item {
@@ -168,6 +171,7 @@ class WorkerPool {
   std::condition_variable changed_;
   bool accepting_ = true;
   bool ready_ = false;
+  std::vector<std::string> columns_;
   absl::Status failure_;
   int64_t next_id_ = 0;
   Stats stats_;

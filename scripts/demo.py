@@ -22,7 +22,7 @@ from rft.tasks import arithmetic
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "01_arithmetic"
 # The tiny model's supervised training: enough for the form of an answer and a guess at its value, not for arithmetic.
-TINY_SFT_STEPS, TINY_SFT_ROWS, TINY_SFT_RIGHT = 300, 4096, 0.4
+TINY_SFT_STEPS, TINY_SFT_RATE, TINY_SFT_ROWS, TINY_SFT_RIGHT = 300, 1e-3, 4096, 0.4
 # Only comparisons: there are enough of them to learn something that holds for those never seen.
 TINY_TRAIN, TINY_HELDOUT, TINY_KINDS = 2000, 100, ("larger",)
 
@@ -68,7 +68,7 @@ def make_tiny(folder: Path, train: Path, seed: int, console: Console) -> float:
     native = _native.load()
     trainer = native.Trainer(native.Model.load(str(base), dtype="fp32"))
     seconds = sft(trainer, load_codec(base), [row["messages"] for row in rows],
-                  SftConfig(steps=TINY_SFT_STEPS, learning_rate=4e-3, seed=seed))
+                  SftConfig(steps=TINY_SFT_STEPS, learning_rate=TINY_SFT_RATE, seed=seed))
     trainer.save_model(str(folder))
     return seconds
 

@@ -4,8 +4,15 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 namespace rft {
+
+// A column that a grader reads off every row, and what reads it: "run.yaml:14: graders[exact].reference".
+struct ColumnUse {
+  std::string where;
+  std::string column;
+};
 
 // `params` holds the keys the grader type itself defines, as text (a YAML scalar as written; a
 // sequence or map as JSON text).
@@ -19,6 +26,8 @@ struct GraderSpec {
   std::map<std::string, std::string>
       param_locations;   // param -> "run.yaml:14", for messages; may be empty
   std::string base_dir;  // folder of run.yaml: relative paths in params start here
+  // While a grader is created: where its templates note the columns they read (GraderPool); else null.
+  std::vector<ColumnUse>* columns = nullptr;
 };
 
 }  // namespace rft

@@ -7,6 +7,7 @@
 #include <openssl/evp.h>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "rft/core/check.h"
 #include "rft/core/status_macros.h"
 #include "rft/io/json.h"
@@ -17,6 +18,7 @@ namespace {
 
 constexpr char kManifestName[] = "manifest.json";
 constexpr int kManifestVersion = 1;
+constexpr char kTmp[] = ".tmp";
 
 struct Entry {
   std::string path;  // relative, with '/'
@@ -115,7 +117,11 @@ std::string Sha256OfText(std::string_view bytes) {
 }
 
 FolderCommit::FolderCommit(std::string final_dir, bool replace, FileSystem& fs)
-    : final_dir_(std::move(final_dir)), tmp_dir_(final_dir_ + ".tmp"), replace_(replace), fs_(fs) {}
+    : final_dir_(std::move(final_dir)), tmp_dir_(final_dir_ + kTmp), replace_(replace), fs_(fs) {}
+
+std::string FolderCommit::FinalName(const std::string& dir) {
+  return std::string(absl::StripSuffix(dir, kTmp));
+}
 
 FolderCommit::~FolderCommit() {
   if (!done_) fs_.RemoveAll(tmp_dir_).IgnoreError();

@@ -31,6 +31,8 @@ class FolderCommit {
 
   // Where to write the files.
   const std::string& dir() const { return tmp_dir_; }
+  // What a folder that is still being written will be called, for messages; other names are returned as they are.
+  static std::string FinalName(const std::string& dir);
 
   // On an error final_dir is as before, unless the message says that only the last fsync failed.
   absl::Status Commit();

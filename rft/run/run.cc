@@ -21,7 +21,6 @@ namespace rft {
 namespace {
 
 constexpr const char* kJournal = "journal";
-constexpr const char* kPolicyGenerator = "policy";  // `generator: policy`: the model judges itself
 constexpr const char* kGraderHashes = "graders.json";
 
 // Extra graders after the configured ones; one of the same name takes its place.
@@ -38,11 +37,9 @@ void MergeGraders(std::vector<GraderSpec> extra, std::vector<GraderSpec>* grader
 }
 
 // The mistakes of both datasets, if they have some: who has to mend one would otherwise start again to see the other's.
-template <typename T, typename U>
-absl::Status BothOf(const absl::StatusOr<T>& train, const absl::StatusOr<U>& heldout) {
-  if (train.ok() || heldout.ok()) return train.ok() ? heldout.status() : train.status();
-  return absl::Status(train.status().code(),
-                      absl::StrCat(train.status().message(), "\n", heldout.status().message()));
+absl::Status BothOf(const absl::Status& train, const absl::Status& heldout) {
+  if (train.ok() || heldout.ok()) return train.ok() ? heldout : train;
+  return absl::Status(train.code(), absl::StrCat(train.message(), "\n", heldout.message()));
 }
 
 }  // namespace
@@ -53,9 +50,10 @@ absl::StatusOr<std::unique_ptr<Run>> Run::Create(RunConfig config,
                                                  const std::string& resume_dir) {
   FileSystem& fs = FileSystem::Default();
   MergeGraders(std::move(extra_graders), &config.graders);
-  RFT_ASSIGN_OR_RETURN(const Datasets data, CheckAndRead(config, resume_dir, fs));
+  RFT_ASSIGN_OR_RETURN(Checked checked, Check(config, resume_dir, fs));
   RFT_ASSIGN_OR_RETURN(RunParts parts, CreateLocalParts(config, codec));
-  return Assemble(std::move(parts), std::move(config), std::move(codec), data, resume_dir, fs);
+  return Assemble(std::move(parts), std::move(config), std::move(codec), std::move(checked),
+                  resume_dir, fs);
 }
 
 absl::StatusOr<std::unique_ptr<Run>> Run::CreateWith(RunParts parts, RunConfig config,
@@ -64,35 +62,38 @@ absl::StatusOr<std::unique_ptr<Run>> Run::CreateWith(RunParts parts, RunConfig c
                                                      const std::string& resume_dir,
                                                      FileSystem& fs) {
   MergeGraders(std::move(extra_graders), &config.graders);
-  RFT_ASSIGN_OR_RETURN(const Datasets data, CheckAndRead(config, resume_dir, fs));
-  return Assemble(std::move(parts), std::move(config), std::move(codec), data, resume_dir, fs);
+  RFT_ASSIGN_OR_RETURN(Checked checked, Check(config, resume_dir, fs));
+  return Assemble(std::move(parts), std::move(config), std::move(codec), std::move(checked),
+                  resume_dir, fs);
 }
 
-absl::StatusOr<Run::Datasets> Run::CheckAndRead(const RunConfig& config,
-                                                const std::string& resume_dir, FileSystem& fs) {
+absl::StatusOr<Run::Checked> Run::Check(const RunConfig& config, const std::string& resume_dir,
+                                        FileSystem& fs) {
   RFT_RETURN_IF_ERROR(CheckRunConfig(config));
   RFT_RETURN_IF_ERROR(RunFolder::Check(config, resume_dir, fs));
-  RFT_RETURN_IF_ERROR(GraderPool::Check(config.graders));
+  RFT_ASSIGN_OR_RETURN(std::unique_ptr<GraderPool> graders, GraderPool::Create(config.graders));
   absl::StatusOr<Rows> train = ReadDataset(config.data.train, fs), heldout = Rows();
   if (!config.data.heldout.empty()) heldout = ReadDataset(config.data.heldout, fs);
-  RFT_RETURN_IF_ERROR(BothOf(train, heldout));
-  return Datasets{*std::move(train), *std::move(heldout)};
+  RFT_RETURN_IF_ERROR(BothOf(train.status(), heldout.status()));
+  RFT_RETURN_IF_ERROR(BothOf(graders->CheckColumns(config.data.train, *train),
+                             graders->CheckColumns(config.data.heldout, *heldout)));
+  return Checked{*std::move(train), *std::move(heldout), std::move(graders)};
 }
 
 absl::StatusOr<std::unique_ptr<Run>> Run::Assemble(RunParts parts, RunConfig config,
                                                    std::shared_ptr<const TextCodec> codec,
-                                                   const Datasets& data,
-                                                   const std::string& resume_dir, FileSystem& fs) {
+                                                   Checked checked, const std::string& resume_dir,
+                                                   FileSystem& fs) {
   if (codec == nullptr) return absl::InvalidArgumentError("a run needs a text codec");
   if (parts.loss.kl_coef > 0.0 && parts.reference == nullptr) {
     return absl::InvalidArgumentError(
         AtKey(config, "losses.kl_coef", "above 0, but the run has no reference model"));
   }
   auto run = std::unique_ptr<Run>(new Run(std::move(parts), std::move(config), std::move(codec)));
-  RFT_RETURN_IF_ERROR(run->EncodeData(data, fs));
+  run->graders_ = std::move(checked.graders);
+  RFT_RETURN_IF_ERROR(run->EncodeData(checked, fs));
   run->policy_ = std::make_shared<EngineTextGenerator>(*run->parts_.engine, *run->codec_);
   SetTextGenerator(kPolicyGenerator, run->policy_);
-  RFT_ASSIGN_OR_RETURN(run->graders_, GraderPool::Create(run->config_.graders));
   run->orchestrator_->SetFailurePolicy(run->graders_->policies());
   RFT_RETURN_IF_ERROR(run->PlanMemory());
   RFT_RETURN_IF_ERROR(run->OpenFolder(resume_dir, fs));
@@ -105,7 +106,7 @@ Run::Run(RunParts parts, RunConfig config, std::shared_ptr<const TextCodec> code
 
 Run::~Run() { ShutDownParts(); }
 
-absl::Status Run::EncodeData(const Datasets& data, FileSystem& fs) {
+absl::Status Run::EncodeData(const Checked& data, FileSystem& fs) {
   RFT_ASSIGN_OR_RETURN(const PromptLimit limit,
                        MakePromptLimit(config_.data.max_prompt_tokens, parts_.engine->max_context(),
                                        config_.rollout.max_tokens));
@@ -113,7 +114,7 @@ absl::Status Run::EncodeData(const Datasets& data, FileSystem& fs) {
                                                           limit, fs),
                                       heldout = MakePrompts(data.heldout, config_.data.heldout,
                                                             *codec_, limit, fs);
-  RFT_RETURN_IF_ERROR(BothOf(train, heldout));
+  RFT_RETURN_IF_ERROR(BothOf(train.status(), heldout.status()));
   heldout_ = *std::move(heldout);
   const auto max_rows = static_cast<size_t>(config_.eval.max_rows);
   if (max_rows > 0 && heldout_.size() > max_rows) heldout_.resize(max_rows);

@@ -127,21 +127,23 @@ class Run {
 
  private:
   using Rows = std::vector<std::shared_ptr<const Row>>;
-  struct Datasets {
+  struct Checked {
     Rows train, heldout;
+    std::unique_ptr<GraderPool> graders;
   };
 
   Run(RunParts parts, RunConfig config, std::shared_ptr<const TextCodec> codec);
 
-  // Everything that can be found wrong without a model: configuration, folder, graders' settings and datasets, in this order.
-  static absl::StatusOr<Datasets> CheckAndRead(const RunConfig& config,
-                                               const std::string& resume_dir, FileSystem& fs);
+  // Everything that can be found wrong without a model: configuration, folder, graders (started), datasets and whether they have
+  // the columns that graders read, in this order.
+  static absl::StatusOr<Checked> Check(const RunConfig& config, const std::string& resume_dir,
+                                       FileSystem& fs);
   static absl::StatusOr<std::unique_ptr<Run>> Assemble(RunParts parts, RunConfig config,
                                                        std::shared_ptr<const TextCodec> codec,
-                                                       const Datasets& data,
+                                                       Checked checked,
                                                        const std::string& resume_dir,
                                                        FileSystem& fs);
-  absl::Status EncodeData(const Datasets& data, FileSystem& fs);
+  absl::Status EncodeData(const Checked& data, FileSystem& fs);
   absl::Status PlanMemory();
   absl::Status OpenFolder(const std::string& resume_dir, FileSystem& fs);
   absl::Status Restore();

@@ -8,6 +8,7 @@
 #include "rft/core/log.h"
 #include "rft/core/process_memory.h"
 #include "rft/core/status_macros.h"
+#include "rft/io/manifest.h"
 #include "rft/io/safetensors.h"
 #include "rft/tensor/bf16.h"
 #include "rft/tensor/dispatch.h"
@@ -32,12 +33,14 @@ absl::Status CheckTensors(Trainer& trainer, const std::string& dir) {
   RFT_ASSIGN_OR_RETURN(const TensorMap tensors, OpenModelWeights(dir));
   const LoraAdapter* adapter = trainer.adapter().get();
   const auto damaged = [&](const std::string& name) {
-    return absl::DataLossError(
-        absl::StrCat(dir, ": ", name, " is not what was trained; the export is damaged"));
+    return absl::DataLossError(absl::StrCat(FolderCommit::FinalName(dir), ": ", name,
+                                            " is not what was trained; the export is damaged"));
   };
   for (const Parameter& p : std::as_const(trainer.model()->parameters()).all()) {
     const auto view = FindTensor(tensors, p.name);
-    if (!view.ok()) return absl::DataLossError(absl::StrCat(dir, ": ", view.status().message()));
+    if (!view.ok())
+      return absl::DataLossError(
+          absl::StrCat(FolderCommit::FinalName(dir), ": ", view.status().message()));
     RFT_ASSIGN_OR_RETURN(const bool same, TryTorch([&] {
                            return IsRounded(*view, adapter ? adapter->Merged(p) : p.value);
                          }));
@@ -63,7 +66,7 @@ absl::StatusOr<std::optional<double>> CheckExport(Trainer& trainer, const Traine
   const CausalLm& trained = *trainer.model();
   const int64_t needed = 4 * trained.parameters().num_parameters() + PackedBytes(trained);
   if (needed > AvailableBytes()) {
-    LogWarning(dir,
+    LogWarning(FolderCommit::FinalName(dir),
                ": no memory to load the saved model beside the trained one; its tensors have "
                "been compared, its log-probabilities have not");
     return std::nullopt;
@@ -88,9 +91,9 @@ absl::StatusOr<std::optional<double>> CheckExport(Trainer& trainer, const Traine
       }
   const double mean = count > 0 ? sum / static_cast<double>(count) : 0.0;
   if (mean <= kExportTolerance) return mean;
-  const std::string what =
-      absl::StrCat(dir, ": log-probabilities of ", datums.size(), " rows differ by ", mean,
-                   " nats from the trainer's on average (allowed: ", kExportTolerance, ")");
+  const std::string what = absl::StrCat(
+      FolderCommit::FinalName(dir), ": log-probabilities of ", datums.size(), " rows differ by ",
+      mean, " nats from the trainer's on average (allowed: ", kExportTolerance, ")");
   const bool adapted = trainer.adapter() != nullptr;
   const bool rounds = adapted || trained.dtype() == at::kFloat;
   if (!rounds || !std::isfinite(mean))

@@ -272,5 +272,53 @@ TEST_F(GraderPoolTest, FailsEarlyWhenAPythonFunctionCanNotBeLoaded) {
   EXPECT_THAT(std::string(pool.status().message()), HasSubstr("no function named 'atc'"));
 }
 
+TEST_F(GraderPoolTest, NamesTheColumnsThatADatasetLacks) {
+  GraderSpec reference =
+      Spec("string_check",
+           {{"operation", "eq"}, {"reference", "{{item.messages}}{{item.anwser.x}}"}}, "a");
+  reference.param_locations["reference"] = "run.yaml:9";
+  GraderSpec python = Python(10);
+  python.params["function"] = "data/misbehaving.py:wants_columns";
+  const std::string judge =
+      R"({"type": "score_model", "name": "x", "model": "m", "input": [{"role": "user", "content": "{{item.e}}"}]})";
+  Build(
+      {reference, Spec("number_match", {}, "b"), python,
+       Spec("combine",
+            {{"graders", R"({"c": {"type": "number_match", "expected": "{{item.d}}"}})"}}, "whole"),
+       Spec("openai", {{"grader", judge}}, "judge"),
+       Spec("regex_match", {{"pattern", "x"}}, "none")});
+  const auto row = std::make_shared<const Row>(RowWith({{"answer", "4"}}));
+  const absl::Status status = pool_->CheckColumns("train.jsonl", {row, row});
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(
+      std::string(status.message()),
+      "run.yaml:9: graders[a].reference: no row of train.jsonl has a column \"anwser\"; did "
+      "you mean answer? (columns: answer)\n"
+      "graders[whole.c].expected: no row of train.jsonl has a column \"d\" (columns: answer)\n"
+      "graders[judge].input: no row of train.jsonl has a column \"e\" (columns: answer)");
+  const absl::Status bare =
+      pool_->CheckColumns("bare.jsonl", {std::make_shared<const Row>(RowWith({}))});
+  EXPECT_THAT(std::string(bare.message()),
+              HasSubstr("graders[b].expected: no row of bare.jsonl has a column \"answer\" "
+                        "(columns: none but messages)\ngraders[py]: no row of bare.jsonl"));
+  EXPECT_TRUE(pool_->CheckColumns("empty.jsonl", {}).ok());
+}
+
+TEST_F(GraderPoolTest, CountsTheRowsThatLackAColumnUnlessTheGraderHasNoWeight) {
+  const auto has = std::make_shared<const Row>(RowWith({{"answer", "4"}}));
+  Row lacking;
+  lacking.index = 3;
+  const std::vector<std::shared_ptr<const Row>> rows = {has, std::make_shared<const Row>(lacking)};
+  GraderSpec spec = Spec("number_match", {}, "n");
+  Build({spec});
+  EXPECT_EQ(std::string(pool_->CheckColumns("d.jsonl", rows).message()),
+            "graders[n].expected: 1 of 2 rows of d.jsonl have no column \"answer\", the first of "
+            "them is row 3 (blank lines aside, counted from 0)");
+  spec.weight = 0.0;
+  Build({spec});
+  EXPECT_TRUE(pool_->CheckColumns("d.jsonl", rows).ok());
+  EXPECT_FALSE(pool_->CheckColumns("d.jsonl", {rows[1]}).ok());
+}
+
 }  // namespace
 }  // namespace rft

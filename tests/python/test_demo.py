@@ -26,5 +26,5 @@ def test_the_tiny_demo_trains_evaluates_and_leaves_a_model(tmp_path: Path) -> No
     summary = read_json(folder / "summary.json")
     assert summary["steps"] == 3 and summary["seed"] == 3
     assert 0 < summary["sft_seconds"] < summary["train_seconds"]
-    assert 0 < summary["before"] < 1 and len(summary["diff_ci95"]) == 2
+    assert 0.4 < summary["before"] < 0.9 and len(summary["diff_ci95"]) == 2
     assert (folder / "plot.png").is_file() and (folder / "model" / "tokenizer.json").is_file()

@@ -60,6 +60,12 @@ def test_what_exists_is_in_the_stub() -> None:
     assert (public | members) - declared == set()
 
 
+def test_a_name_that_an_older_build_lacks_says_to_build() -> None:
+    for module in (_native, EXTENSION):
+        with pytest.raises(AttributeError, match="has no NewThing; it is older than this Python package: run `make build`"):
+            module.NewThing  # noqa: B018
+
+
 def test_everything_public_has_a_docstring_and_classes_a_repr_of_their_own() -> None:
     for name, value in vars(EXTENSION).items():
         if name.startswith("_"):

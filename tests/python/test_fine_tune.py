@@ -95,6 +95,13 @@ def test_bad_rows_are_all_reported_with_their_lines(tmp_path: Path) -> None:
     assert parse_pair(pair)[:3] == (TURNS[:1], [TURNS[3]], [TURNS[1]])
 
 
+def test_a_unicode_line_separator_is_part_of_its_row(tmp_path: Path) -> None:
+    text = "one\u2028two\x85three"
+    (tmp_path / "x.jsonl").write_text(json.dumps({"messages": [{"role": "assistant", "content": text}]}, ensure_ascii=False) + "\n")
+    [row] = read_rows(tmp_path / "x.jsonl", check_conversation)
+    assert row["messages"][0]["content"] == text
+
+
 def test_twenty_bad_lines_are_shown_and_the_others_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", [{"nothing": 1}] * 23)
     with pytest.raises(ValueError, match=r"x.jsonl:20: 'messages' is missing\n\.\.\. and 3 more bad lines$"):
@@ -256,6 +263,18 @@ def test_the_command_says_what_memory_is_for_before_the_first_step(llama_dir: Pa
     result = CliRunner().invoke(app, ["sft", str(tmp_path / "run.json"), "--set", "trainer.steps=2"])
     assert result.exit_code == 0, result.output
     assert 0 < result.output.index("memory: ") < result.output.index("gradients") < result.output.index("step 1/2")
+
+
+def test_datasets_are_read_once_and_a_folder_gets_its_name_when_it_is_whole(
+        llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, read = sft_config(llama_dir, tmp_path, "run"), []
+    read_text = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, *args, **kwargs: (read.append(path.name), read_text(path, *args, **kwargs))[1])
+    tune = FineTune(config, "sft")
+    assert [name for name in read if name.endswith(".jsonl")] == ["t.jsonl", "h.jsonl"]
+    written: list[Path] = []
+    tune._replace("model", written.append)
+    assert written == [tune.dir / "model.tmp"] and (tune.dir / "model").is_dir()  # the name that the export's check knows
 
 
 def test_the_best_weights_are_kept_and_patience_ends_the_run(llama_dir: Path, tmp_path: Path) -> None:

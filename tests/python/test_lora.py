@@ -82,10 +82,12 @@ def test_changes_too_small_for_bf16_are_a_warning_and_no_damage(llama_dir: Path,
     trainer = rft.Trainer(model, rft.Adapter(model, rank=2), temperature=0.001)  # shows a rounding of the logits a thousandfold
     trainer.forward_backward([datum(IDS)], loss="cross-entropy")
     trainer.optim_step(learning_rate=1e-3)
-    trainer.save_model(tmp_path / "merged")
-    difference = trainer.check_export(tmp_path / "merged", [datum(IDS)])
+    trainer.save_model(tmp_path / "merged.tmp")
+    difference = trainer.check_export(tmp_path / "merged.tmp", [datum(IDS)])
     assert difference is not None and difference > 0.05
-    assert "bf16 rounds off much of the small changes" in capfd.readouterr().err
+    warning = capfd.readouterr().err
+    assert "bf16 rounds off much of the small changes" in warning
+    assert f"{tmp_path / 'merged'}: log-prob" in warning  # what the folder will be called
 
 
 @pytest.mark.parametrize("targets", ["all", "vocabulary"])

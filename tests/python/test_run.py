@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,6 +91,23 @@ def test_what_needs_no_model_is_said_before_one_is_loaded(run_file: Path, tmp_pa
             _native.Run(config, codec)
     with pytest.raises(rft.ConfigError, match=r"graders\[any\].pattern"):
         _native.Run(rft.RunConfig.from_file(run_file, [*no_model, "run_dir=", "graders.0.pattern=("]), codec)
+
+
+def test_a_grader_that_can_not_work_is_said_before_a_model_is_loaded(run_file: Path, tmp_path: Path) -> None:
+    codec = rft.TextCodec(lambda messages: [1], lambda text: [1], [b"a"], [False], [0])
+    (tmp_path / "mine.py").write_text("def f(completion, anwser): return 1\n")
+    (tmp_path / "broken.py").write_text("import no_such_package\n")
+    for grader, message in [
+            ("function: nowhere.rewards:f", r"graders\[f\]: there is no module nowhere, .*named as \"path/to/file.py:name\"$"),
+            ("function: broken.py:f", r"graders\[f\]: loading the function raised ModuleNotFoundError: No module named 'no_such_package'\n"
+                                    r"  \S*broken.py:1 in <module>: import no_such_package$"),
+            ("source: 'def grades(sample, item): return 1'", r"graders\[python\]: the source defines no function grade\(sample, item\)$"),
+            ("function: mine.py:f", r"graders\[f\]: no row of \S*train.jsonl has a column \"anwser\"; did you mean answer\? "
+                                    r"\(columns: answer, kind\)\n.*heldout.jsonl")]:
+        config = rft.RunConfig.from_file(run_file, [f"model={tmp_path / 'data'}", f"graders=[{{type: python, {grader}}}]"])
+        with pytest.raises(rft.Error, match=message):
+            _native.Run(config, codec)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_marked_grader_is_checked_where_it_is_marked() -> None:
@@ -199,16 +217,24 @@ def test_every_example_run_file_is_read(llama_dir: Path) -> None:
         assert config.get("graders"), path
 
 
-def test_the_notebook_runs_headless(tmp_path: Path) -> None:
+def test_the_notebook_learns_what_it_shows(tmp_path: Path) -> None:
     import nbformat
     from nbclient import NotebookClient
 
     path = Path(__file__).resolve().parents[2] / "examples" / "notebooks" / "01_first_run.ipynb"
     notebook = nbformat.read(path, as_version=4)
+
+    def rewards() -> tuple[float, float]:
+        printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+        before, after = re.findall(r"held-out reward (\S+) -> (\S+)", printed)[0]
+        return float(before), float(after)
+
+    shown = rewards()
     os.environ.setdefault("IPYTHONDIR", str(tmp_path / "ipython"))
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
-    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
-    assert "held-out reward" in printed
+    for before, after in (shown, rewards()):
+        assert before < 0.6 and after > 0.8
+    assert not re.search(r"/(tmp|home|root|work)/|python3\.\d+/", path.read_text())
 
 
 def test_the_one_file_loop_runs(llama_dir: Path, tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ TEST_F(RunTest, TheModelMayRankItsOwnGroups) {
 }
 
 TEST_F(RunTest, RaisesAnAlarmWhenAGraderFailsTooOften) {
-  Start({"data.heldout=", "graders.0.reference='{{item.nothing}}'",
+  Start({"data.heldout=", "graders.0.reference='{{item.answer.x}}'",
          "graders.0.max_failure_rate=0.5"});
   Train(1);
   EXPECT_THAT(fake_.Read(run_->dir() + "/events.jsonl"),
@@ -225,7 +225,7 @@ TEST(GraderAlarmTest, NamesTenRowsAndCountsTheOthers) {
 }
 
 TEST_F(RunTest, EndsWhereAGraderThatMayNotFailFails) {
-  Start({"data.heldout=", "graders.0.reference='{{item.nothing}}'", "graders.0.on_failure=stop"});
+  Start({"data.heldout=", "graders.0.reference='{{item.answer.x}}'", "graders.0.on_failure=stop"});
   EXPECT_THAT(std::string(run_->Next().status().message()),
               HasSubstr("grader exact (on_failure: stop): error"));
 }
@@ -346,9 +346,9 @@ TEST_F(RunTest, RefusesToRunWithoutAGrader) {
 }
 
 TEST_F(RunTest, NamesFileAndLineOfAPromptThatIsTooLong) {
-  const std::string row = R"({"messages": [{"role": "user", "content": "short"}]})";
-  const std::string long_row =
-      R"({"messages": [{"role": "user", "content": ")" + std::string(80, 'x') + R"("}]})";
+  const std::string row = R"({"messages": [{"role": "user", "content": "short"}], "answer": "7"})";
+  const std::string long_row = R"({"messages": [{"role": "user", "content": ")" +
+                               std::string(80, 'x') + R"("}], "answer": "7"})";
   fake_.Write("train.jsonl", row + "\n\n" + long_row + "\n");
   const std::string error = Error({});
   EXPECT_THAT(error, HasSubstr("train.jsonl:3: the prompt has 82 tokens; at most 56 fit"));
@@ -370,6 +370,16 @@ TEST_F(RunTest, ChecksFolderAndGradersBeforeTheData) {
   EXPECT_THAT(Error({}), HasSubstr("already holds a run"));
   EXPECT_THAT(Error({"run_dir=" + fake_.Path("other"), "graders.0.operation=nonsense"}),
               HasSubstr("graders[exact].operation"));
+}
+
+TEST_F(RunTest, NamesTheColumnsThatBothDatasetsLack) {
+  fake_.Write("heldout.jsonl", R"({"messages": [{"role": "user", "content": "q"}]})");
+  const std::string error = Error({"graders.0.reference='{{item.anser}}'"});
+  EXPECT_THAT(error, HasSubstr("graders[exact].reference: no row of "));
+  EXPECT_THAT(error, HasSubstr("train.jsonl has a column \"anser\"; did you mean answer? (columns: "
+                               "answer)"));
+  EXPECT_THAT(error, HasSubstr("heldout.jsonl has a column \"anser\" (columns: none"));
+  EXPECT_FALSE(FileSystem::Default().Exists(fake_.Path("run")));
 }
 
 TEST_F(RunTest, RefusesAnEmptyDataset) {

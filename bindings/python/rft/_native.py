@@ -25,8 +25,16 @@ def load() -> ModuleType:
         from rft.arguments import explain_all
 
         explain_all(extension)
+        extension.__getattr__ = _missing  # type: ignore[attr-defined]
         _extension = extension
     return _extension
+
+
+def _missing(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    raise AttributeError(f"the compiled part of rft has no {name}; it is older than this Python package: run `make build` in the project's "
+                         "folder")
 
 
 def __getattr__(name: str) -> Any:

@@ -126,8 +126,7 @@ def load(spec: dict):
     elif "source" in spec:
         target = load_source(spec["source"], spec["name"])
     elif "module" in spec:
-        module = importlib.import_module(spec["module"])
-        target = member(module, spec["name"], f"the module {spec['module']}")
+        target = member(load_module(spec["module"]), spec["name"], f"the module {spec['module']}")
     else:
         target = load_file(spec["file"], spec["name"])
     if "args" in spec or inspect.isclass(target):
@@ -144,6 +143,18 @@ def load_pickle(data: str):
             "or put the function into a file of its own"
         ) from None
     return cloudpickle.loads(base64.b64decode(data))
+
+
+def load_module(name: str):
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # it is there, and imports something that is not
+        raise GraderMistake(
+            f"there is no module {error.name}, neither installed in {sys.prefix} nor on PYTHONPATH; "
+            'a file is named as "path/to/file.py:name"'
+        ) from None
 
 
 def load_file(path: str, name: str):
@@ -230,6 +241,7 @@ class Adapted:
     def __init__(self, function, label: str, style: str) -> None:
         self.name = own_name(function, label)
         self.batch = _adapters.takes_lists(function, style)
+        self.columns: list = []  # not known
         self.whole = style == "group"  # what comes together is judged together or not at all
         self._grade = _adapters.ADAPTERS[style](function, self.name, EventLoop())
 
@@ -252,6 +264,8 @@ class Function:
         self._parameters = list(inspect.signature(function).parameters.values())
         names = {p.name for p in self._parameters}
         self._wants = names & {"messages", "sample"}  # they cost something to make
+        self.columns = [p.name for p in self._parameters if p.name not in BUILT_IN and p.default is p.empty
+                        and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]  # it can't be called without them
 
     def __call__(self, item: dict) -> object:
         args, kwargs = self._arguments(item, row_of(item))
@@ -348,7 +362,8 @@ def verdict(value: object, name: str) -> dict:
 
 def describe(error: BaseException) -> str:
     """Type, message and the frames in the user's own code."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in (__file__, _adapters.__file__)]
+    ours = (__file__, _adapters.__file__, importlib.__file__)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in ours and "<frozen importlib" not in f.filename]
     where = "".join(f"\n  {f.filename}:{f.lineno} in {f.name}: {f.line}" for f in frames[-8:])
     return text(f"{type(error).__name__}: {error}{where}")
 
@@ -419,7 +434,7 @@ def main() -> int:
         flush()
         channel.send({"failed": f"loading the function raised {describe(error)}"})
         return 1
-    channel.send({"ready": True, "batch": True} if function.batch else {"ready": True})
+    channel.send({"ready": True, "batch": function.batch, "columns": function.columns})
     try:
         while True:
             for reply in grade(function, channel.receive()["items"], channel.may_start):

@@ -23,47 +23,54 @@ if TYPE_CHECKING:
     from rft._rft import Datum
 
 Message = dict[str, Any]
-T = TypeVar("T")
-
+S, T = TypeVar("S"), TypeVar("T")
+Line = tuple[str, T]  # of a file: where it stands, and what it says
 
 MAX_REPORTED = 20  # bad lines of a file
 
 
 def read_rows(path: str | Path, parse: Callable[[dict[str, Any]], T]) -> list[T]:
     """`parse` of every line of a JSONL file; bad lines are reported together, the first 20 and how many more."""
-    path = Path(path)
-    rows: list[T] = []
-    problems: list[str] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("expected a JSON object")
-            rows.append(parse(row))
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            what = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
-            problems.append(f"{path}:{number}: {what}")
-    if len(problems) > MAX_REPORTED:
-        problems[MAX_REPORTED:] = [f"... and {len(problems) - MAX_REPORTED} more bad lines"]
-    if problems:
-        raise ValueError("\n".join(problems))
-    if not rows:
-        raise ValueError(f"{path}: no rows")
-    return rows
+    return [row for _, row in read_files([path], parse)[0]]
 
 
-def check_rows(paths: Sequence[str | Path], parse: Callable[[dict[str, Any]], Any]) -> None:
-    """Reads each file as read_rows does, and reports the bad lines of all of them together."""
-    problems = []
-    for path in paths:
+def read_files(paths: Sequence[str | Path], parse: Callable[[dict[str, Any]], T]) -> list[list[Line[T]]]:
+    """`parse` of every line of each JSONL file, with its place ("x.jsonl:7"); the bad lines of all files are reported together."""
+    def read(line: str) -> T:
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError("expected a JSON object")
+        return parse(row)
+
+    files, problems = [], []
+    for path in map(Path, paths):
+        # Not splitlines: a text in JSON may hold what Unicode calls a line separator.
+        lines = enumerate(path.read_text(encoding="utf-8").split("\n"), 1)
         try:
-            read_rows(path, parse)
+            files.append(parse_lines([(f"{path}:{number}", line) for number, line in lines if line.strip()], read))
+            if not files[-1]:
+                raise ValueError(f"{path}: no rows")
         except ValueError as error:
             problems.append(str(error))
     if problems:
         raise ValueError("\n".join(problems))
+    return files
+
+
+def parse_lines(lines: Sequence[Line[S]], parse: Callable[[S], T]) -> list[Line[T]]:
+    """`parse` of what each line says; bad lines are reported together, the first 20 and how many more."""
+    parsed, problems = [], []
+    for where, said in lines:
+        try:
+            parsed.append((where, parse(said)))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            what = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
+            problems.append(f"{where}: {what}")
+    if len(problems) > MAX_REPORTED:
+        problems[MAX_REPORTED:] = [f"... and {len(problems) - MAX_REPORTED} more bad lines"]
+    if problems:
+        raise ValueError("\n".join(problems))
+    return parsed
 
 
 def fitting(datums: list[Datum], context: int, more: int = 0) -> list[Datum]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from rft import _native
 from rft.codec import Codec
-from rft.conversations import fitting, read_rows
+from rft.conversations import Line, fitting, parse_lines
 from rft.replay import Call
 
 if TYPE_CHECKING:
@@ -45,17 +45,16 @@ class Distill:
                                                  temperature=get("rollout.temperature")))
         self._engine = native.Engine(trainer.sampler_model, max_batch=get("engine.max_batch"), kv_memory_mb=get("engine.kv_memory_mb"))
 
-    def read(self, path: str) -> list[list[Datum]]:
+    def rows(self, lines: Sequence[Line[Any]]) -> list[list[Datum]]:
         """Messages up to where the assistant's last words would begin."""
-        def prompt(row: dict[str, Any]) -> list[Datum]:
-            messages = row["messages"]
+        def prompt(messages: list[dict[str, Any]]) -> list[Datum]:
             if messages and messages[-1]["role"] == "assistant":
                 messages = messages[:-1]
             ids = self._codec.encode_chat(messages)
             return fitting([_native.load().Datum(ids, [0.0] + [1.0] * (len(ids) - 1))], self._trainer.model.max_context,
                            self._config.get("rollout.max_tokens"))
 
-        return read_rows(path, prompt)
+        return [row for _, row in parse_lines(lines, prompt)]
 
     def accumulate(self, rows: Sequence[list[Datum]]) -> dict[str, float]:
         """Samples with the current weights, and adds the gradient."""

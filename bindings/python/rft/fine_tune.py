@@ -21,7 +21,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rft import _native
 from rft.codec import Codec, load_codec
-from rft.conversations import check_conversation, check_rows, completion_datum, fitting, parse_labelled, parse_pair, read_rows, to_datums
+from rft.conversations import (
+    Line,
+    Message,
+    check_conversation,
+    completion_datum,
+    fitting,
+    parse_labelled,
+    parse_lines,
+    parse_pair,
+    read_files,
+    to_datums,
+)
 from rft.replay import Batch, Call
 from rft.run import config_of
 from rft.run_folder import read_json, write_json
@@ -39,8 +50,8 @@ class Objective(Protocol):
     rows_per_step: int
     calls: list[Call]  # what the last accumulate asked of the trainer
 
-    def read(self, path: str) -> list[list[Datum]]:
-        """The rows of a dataset."""
+    def rows(self, lines: Sequence[Line[Any]]) -> list[list[Datum]]:
+        """The rows of a dataset, from its lines as FineTune has parsed them."""
 
     def accumulate(self, rows: Sequence[list[Datum]]) -> Metrics:
         """Adds the gradient of these rows; means over them, `loss` among them."""
@@ -58,9 +69,9 @@ class Sft:
         self._train_on: str = config.get("sft.train_on")
         self._trainer, self._codec = trainer, codec
 
-    def read(self, path: str) -> list[list[Datum]]:
+    def rows(self, lines: Sequence[Line[Any]]) -> list[list[Datum]]:
         context = self._trainer.model.max_context
-        return read_rows(path, lambda row: fitting(to_datums(self._codec, check_conversation(row), self._train_on), context))
+        return [row for _, row in parse_lines(lines, lambda row: fitting(to_datums(self._codec, row, self._train_on), context))]
 
     def accumulate(self, rows: Sequence[list[Datum]]) -> Metrics:
         self.calls = [Call("forward_backward", [datum for row in rows for datum in row], {"loss": "cross-entropy"}, [len(row) for row in rows])]
@@ -89,9 +100,9 @@ class Preference:
         self._paired, self._scored = self._loss != "kto", self._loss in ("dpo", "ipo", "kto")
         self._prefixes = 0
 
-    def read(self, path: str) -> list[list[Datum]]:
-        parse, context = self._pair if self._paired else self._labelled, self._trainer.model.max_context
-        rows = read_rows(path, lambda row: fitting(parse(row), context))
+    def rows(self, lines: Sequence[Line[Any]]) -> list[list[Datum]]:
+        datums_of, context = self._pair if self._paired else self._labelled, self._trainer.model.max_context
+        rows = [row for _, row in parse_lines(lines, lambda parts: fitting(datums_of(*parts), context))]
         if self._scored:  # the reference never changes: its log-probabilities are computed once, while it is all there is
             reference = self._reference()
             datums = [datum for row in rows for datum in row]
@@ -99,8 +110,7 @@ class Preference:
                 datum.ref_logprobs = logprobs
         return rows
 
-    def _pair(self, row: dict[str, Any]) -> list[Datum]:
-        prompt, chosen, rejected, tools = parse_pair(row)
+    def _pair(self, prompt: list[Message], chosen: list[Message], rejected: list[Message], tools: Any) -> list[Datum]:
         pair = [completion_datum(self._codec, prompt, answer, tools) for answer in (chosen, rejected)]
         shared = min(int(next(i for i, w in enumerate(datum.weights) if w)) for datum in pair)
         if shared > 0 and list(pair[0].ids[:shared]) == list(pair[1].ids[:shared]):  # the prompt is computed once
@@ -109,8 +119,7 @@ class Preference:
                 datum.prefix_id, datum.prefix_length = self._prefixes, shared
         return pair
 
-    def _labelled(self, row: dict[str, Any]) -> list[Datum]:
-        prompt, completion, label, tools = parse_labelled(row)
+    def _labelled(self, prompt: list[Message], completion: list[Message], label: bool, tools: Any) -> list[Datum]:
         datum = completion_datum(self._codec, prompt, completion, tools)
         datum.advantages = [1.0 if label else -1.0] * len(datum.ids)
         return [datum]
@@ -161,15 +170,13 @@ class FineTune:
     def __init__(self, config: RunConfig, kind: str, resume: str | Path | None = None) -> None:
         self.config, self.kind = config, kind
         self.dir = config_of(resume).parent if resume else self._new_folder()
-        check_rows([path for path in (config.get("data.train"), config.get("data.heldout")) if path], self._parse)
+        files = read_files([path for path in (config.get("data.train"), config.get("data.heldout")) if path], self._parse)
         self.codec = load_codec(config.get("model"))
         self._temperature = float(config.get("rollout.temperature")) if kind == "distill" else 1.0
         self.trainer = load_trainer(config, self._temperature)
         self._reference: Trainer | None = None
         self.objective: Objective = self._objective()
-        self.rows = self.objective.read(config.get("data.train"))
-        heldout = config.get("data.heldout")
-        self.heldout = self.objective.read(heldout) if heldout else []
+        self.rows, self.heldout = self.objective.rows(files[0]), self.objective.rows(files[1]) if len(files) > 1 else []
         self.memory_plan = self._plan_memory()
         self.num_steps: int = config.get("trainer.steps")
         self.state: dict[str, Any] = {"step": 0, "best_loss": None, "best_step": None, "bad_evaluations": 0, "train_seconds": 0.0,
@@ -302,7 +309,7 @@ class FineTune:
 
     def _replace(self, name: str, write: Callable[[Path], None]) -> None:
         """A folder that is there completely: written beside the old one, then renamed."""
-        new, old = self.dir / f".{name}-new", self.dir / f".{name}-old"
+        new, old = self.dir / f"{name}.tmp", self.dir / f"{name}.old"  # as FolderCommit names them (rft/io/manifest.h)
         for folder in (new, old):
             shutil.rmtree(folder, ignore_errors=True)
         new.mkdir()
@@ -322,8 +329,8 @@ class FineTune:
 
     def _load(self) -> None:
         folder = self.dir / "state"
-        if not folder.is_dir() and (self.dir / ".state-old").is_dir():
-            folder = self.dir / ".state-old"  # killed between two renames
+        if not folder.is_dir() and (self.dir / "state.old").is_dir():
+            folder = self.dir / "state.old"  # killed between two renames
         if folder.is_dir():
             self.trainer.load_state(str(folder))
             self.state = read_json(folder / "cursor.json")

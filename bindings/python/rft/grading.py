@@ -83,7 +83,7 @@ def read_examples(path: Path, need_completions: bool = True) -> list[Example]:
     """The rows and their completions; all bad lines are reported together. A line is a row with a `completion`, or OpenAI's
     {"item": row, "sample": {"output_text": ...}}, or a row with such a `sample`."""
     examples, problems = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:

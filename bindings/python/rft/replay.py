@@ -134,8 +134,7 @@ def batches_of(run_dir: Path) -> dict[int, Batch]:
     events = run_dir / "events.jsonl"
     if events.is_file():
         config = config_of(run_dir)
-        for line in events.read_text().splitlines():
-            event = json.loads(line)
+        for event in map(json.loads, filter(None, events.read_text().split("\n"))):
             if event.get("event") == "not_finite":
                 step = event["step"]
                 found[step] = Batch(step, config.get("rollout.temperature"), [_policy_call(config, event["groups"])])

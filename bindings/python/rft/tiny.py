@@ -65,7 +65,7 @@ def init(folder: str | Path, texts: Sequence[str], *, seed: int = 0, vocab_size:
 def texts_of(path: str | Path) -> list[str]:
     """What the messages of a JSONL dataset say, one string per message, with the template's own words."""
     texts = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
+    for line in filter(str.strip, Path(path).read_text(encoding="utf-8").split("\n")):
         for message in json.loads(line)["messages"]:
             texts += [message["content"], f"{message['role']}\n"]
     return texts
