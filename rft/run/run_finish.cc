@@ -99,7 +99,7 @@ std::string Run::SummaryJson(const std::optional<EvalReport>& after) const {
   w.Key("tokens_trained"), w.Int(state_.tokens_trained);
   w.Key("tokens_per_s_sampling"), w.Double(Rate(state_.tokens_sampled, state_.sample_s));
   w.Key("tokens_per_s_training"), w.Double(Rate(state_.tokens_trained, state_.train_s));
-  const bool compared = ComparisonFor(SamplingFor(config_)) != Comparison::kNone;
+  const bool compared = ComparisonFor(config_) != Comparison::kNone;
   w.Key("logprob_diff_max"), compared ? w.Double(state_.logprob_diff_max) : w.Null();
   w.Key("export_difference");
   export_difference_ ? w.Double(*export_difference_) : w.Null();

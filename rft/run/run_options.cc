@@ -169,6 +169,10 @@ MemoryWorkload MemoryWorkloadFor(const RunConfig& config, bool keeps_version,
   return workload;
 }
 
+Comparison ComparisonFor(const RunConfig& config) {
+  return ComparisonFor(SamplingFor(config), !GrammarsOf(config.rollout).empty());
+}
+
 UpdateOptions UpdateOptionsFor(const RunConfig& config, const LossConfig& loss, int64_t step) {
   const TrainerConfig& trainer = config.trainer;
   UpdateOptions options;
@@ -180,7 +184,7 @@ UpdateOptions UpdateOptionsFor(const RunConfig& config, const LossConfig& loss, 
   options.adam.weight_decay = trainer.weight_decay;
   options.adam.grad_clip_norm = trainer.grad_clip_norm;
   options.num_updates = trainer.updates_per_step;
-  options.comparison = ComparisonFor(SamplingFor(config), !GrammarsOf(config.rollout).empty());
+  options.comparison = ComparisonFor(config);
   options.datums.replay_routes = trainer.routing_replay == "rollout";
   options.replay_old_routes = trainer.routing_replay == "old-policy";
   options.datums.mask_truncated = config.rollout.mask_truncated;

@@ -35,6 +35,7 @@ RunnerLimits LimitsFor(const RunConfig& config);
 // kInvalidArgument: an unknown advantage.kind (lists the known ones).
 absl::StatusOr<OrchestratorOptions> OrchestratorOptionsFor(const RunConfig& config);
 EvalOptions EvalOptionsFor(const RunConfig& config);
+Comparison ComparisonFor(const RunConfig& config);
 // With the learning rate of step `step`.
 UpdateOptions UpdateOptionsFor(const RunConfig& config, const LossConfig& loss, int64_t step);
 // The most that a step can bring: every prompt as long as the longest, every completion of max_tokens.
