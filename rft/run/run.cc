@@ -50,7 +50,7 @@ absl::StatusOr<std::unique_ptr<Run>> Run::Create(RunConfig config,
                                                  const std::string& resume_dir) {
   FileSystem& fs = FileSystem::Default();
   MergeGraders(std::move(extra_graders), &config.graders);
-  RFT_ASSIGN_OR_RETURN(Checked checked, Check(config, resume_dir, fs));
+  RFT_ASSIGN_OR_RETURN(Checked checked, Check(config, codec.get(), resume_dir, fs));
   RFT_ASSIGN_OR_RETURN(RunParts parts, CreateLocalParts(config, codec));
   return Assemble(std::move(parts), std::move(config), std::move(codec), std::move(checked),
                   resume_dir, fs);
@@ -62,34 +62,36 @@ absl::StatusOr<std::unique_ptr<Run>> Run::CreateWith(RunParts parts, RunConfig c
                                                      const std::string& resume_dir,
                                                      FileSystem& fs) {
   MergeGraders(std::move(extra_graders), &config.graders);
-  RFT_ASSIGN_OR_RETURN(Checked checked, Check(config, resume_dir, fs));
+  RFT_ASSIGN_OR_RETURN(Checked checked, Check(config, codec.get(), resume_dir, fs));
   return Assemble(std::move(parts), std::move(config), std::move(codec), std::move(checked),
                   resume_dir, fs);
 }
 
-absl::StatusOr<Run::Checked> Run::Check(const RunConfig& config, const std::string& resume_dir,
-                                        FileSystem& fs) {
+absl::StatusOr<Run::Checked> Run::Check(const RunConfig& config, const TextCodec* codec,
+                                        const std::string& resume_dir, FileSystem& fs) {
+  if (codec == nullptr) return absl::InvalidArgumentError("a run needs a text codec");
   RFT_RETURN_IF_ERROR(CheckRunConfig(config));
   RFT_RETURN_IF_ERROR(RunFolder::Check(config, resume_dir, fs));
+  RFT_ASSIGN_OR_RETURN(std::shared_ptr<const TokenGrammar> grammar, CompileGrammar(config, *codec));
   RFT_ASSIGN_OR_RETURN(std::unique_ptr<GraderPool> graders, GraderPool::Create(config.graders));
   absl::StatusOr<Rows> train = ReadDataset(config.data.train, fs), heldout = Rows();
   if (!config.data.heldout.empty()) heldout = ReadDataset(config.data.heldout, fs);
   RFT_RETURN_IF_ERROR(BothOf(train.status(), heldout.status()));
   RFT_RETURN_IF_ERROR(BothOf(graders->CheckColumns(config.data.train, *train),
                              graders->CheckColumns(config.data.heldout, *heldout)));
-  return Checked{*std::move(train), *std::move(heldout), std::move(graders)};
+  return Checked{*std::move(train), *std::move(heldout), std::move(grammar), std::move(graders)};
 }
 
 absl::StatusOr<std::unique_ptr<Run>> Run::Assemble(RunParts parts, RunConfig config,
                                                    std::shared_ptr<const TextCodec> codec,
                                                    Checked checked, const std::string& resume_dir,
                                                    FileSystem& fs) {
-  if (codec == nullptr) return absl::InvalidArgumentError("a run needs a text codec");
   if (parts.loss.kl_coef > 0.0 && parts.reference == nullptr) {
     return absl::InvalidArgumentError(
         AtKey(config, "losses.kl_coef", "above 0, but the run has no reference model"));
   }
   auto run = std::unique_ptr<Run>(new Run(std::move(parts), std::move(config), std::move(codec)));
+  run->grammar_ = std::move(checked.grammar);
   run->graders_ = std::move(checked.graders);
   RFT_RETURN_IF_ERROR(run->EncodeData(checked, fs));
   run->policy_ = std::make_shared<EngineTextGenerator>(*run->parts_.engine, *run->codec_);
@@ -121,7 +123,6 @@ absl::Status Run::EncodeData(const Checked& data, FileSystem& fs) {
   for (const Prompt& prompt : *train)
     longest_prompt_ = std::max(longest_prompt_, static_cast<int64_t>(prompt.ids.size()));
   RFT_ASSIGN_OR_RETURN(OrchestratorOptions options, OrchestratorOptionsFor(config_));
-  RFT_ASSIGN_OR_RETURN(grammar_, CompileGrammar(config_, *codec_));
   options.grammar = grammar_;
   RFT_ASSIGN_OR_RETURN(
       orchestrator_,

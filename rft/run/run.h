@@ -129,15 +129,16 @@ class Run {
   using Rows = std::vector<std::shared_ptr<const Row>>;
   struct Checked {
     Rows train, heldout;
+    std::shared_ptr<const TokenGrammar> grammar;
     std::unique_ptr<GraderPool> graders;
   };
 
   Run(RunParts parts, RunConfig config, std::shared_ptr<const TextCodec> codec);
 
-  // Everything that can be found wrong without a model: configuration, folder, graders (started), datasets and whether they have
+  // Everything that can be found wrong without a model: configuration, folder, grammar, graders (started), datasets and whether they have
   // the columns that graders read, in this order.
-  static absl::StatusOr<Checked> Check(const RunConfig& config, const std::string& resume_dir,
-                                       FileSystem& fs);
+  static absl::StatusOr<Checked> Check(const RunConfig& config, const TextCodec* codec,
+                                       const std::string& resume_dir, FileSystem& fs);
   static absl::StatusOr<std::unique_ptr<Run>> Assemble(RunParts parts, RunConfig config,
                                                        std::shared_ptr<const TextCodec> codec,
                                                        Checked checked,

@@ -89,6 +89,8 @@ def test_what_needs_no_model_is_said_before_one_is_loaded(run_file: Path, tmp_pa
         config = rft.RunConfig.from_file(run_file, [*no_model, f"run_dir={tmp_path / folder}"])
         with pytest.raises(rft.Error, match=message):
             _native.Run(config, codec)
+    with pytest.raises(rft.Error, match=r"rollout.regex: this text codec compiles no grammars"):
+        _native.Run(rft.RunConfig.from_file(run_file, [*no_model, "run_dir=", "rollout.regex=a"]), codec)
     with pytest.raises(rft.ConfigError, match=r"graders\[any\].pattern"):
         _native.Run(rft.RunConfig.from_file(run_file, [*no_model, "run_dir=", "graders.0.pattern=("]), codec)
 

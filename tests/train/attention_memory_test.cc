@@ -7,6 +7,7 @@
 #include "tests/models/tiny_model.h"
 #include "tests/tensor/live_bytes.h"
 #include "tests/tensor/thread_count.h"
+#include "tests/train/random_datums.h"
 
 namespace rft {
 namespace {
@@ -29,11 +30,7 @@ class AttentionMemoryTest : public ::testing::TestWithParam<Case> {
  protected:
   // The most bytes that were live at once; gradients and optimizer state were there before.
   int64_t PeakOfAStep(int64_t length) {
-    Datum row;
-    row.ids = testing::RandomIds(length, 3);
-    row.weights.assign(length, 1.0f);
-    row.weights[0] = 0.0f;
-    row.advantages.assign(length, 1.0f);
+    const Datum row = testing::LongRow(length);
     const LossConfig loss = FindLoss("grpo").DefaultConfig();
     EXPECT_TRUE(trainer_->ForwardBackward({row}, loss).ok());
     const auto live = std::make_shared<testing::LiveBytes>(at::kCPU);

@@ -19,15 +19,6 @@ namespace {
 using testing::Family;
 using ::testing::HasSubstr;
 
-Datum LongRow(int64_t length) {
-  Datum datum;
-  datum.ids = testing::RandomIds(length, 3);
-  datum.weights.assign(length, 1.0f);
-  datum.weights[0] = 0.0f;
-  datum.advantages.assign(length, 1.0f);
-  return datum;
-}
-
 struct Case {
   Family family;
   at::ScalarType dtype;
@@ -43,7 +34,7 @@ TEST_P(MemoryModelTest, PredictsThePeakOfAForwardAndBackward) {
   TrainerOptions options{.token_budget = 1 << 20, .checkpoint_every = c.checkpoint_every};
   if (c.lora_rank > 0) options.adapter = *LoraAdapter::Create(model, {.rank = c.lora_rank});
   const auto trainer = *Trainer::Create(model, options);
-  const std::vector<Datum> datums(16, LongRow(256));
+  const std::vector<Datum> datums(16, testing::LongRow(256));
   const LossConfig loss = FindLoss("grpo").DefaultConfig();
   ASSERT_TRUE(trainer->ForwardBackward(datums, loss).ok());  // gradients exist from now on
   const auto live = std::make_shared<testing::LiveBytes>(at::kCPU);
@@ -128,7 +119,7 @@ TEST(DeviceMemoryPlanTest, SaysWhatIsOnTheDeviceAndWhatIsHere) {
     const auto model = testing::MakeTinyModel(Family::kQwen3, at::kBFloat16);
     model->MoveTo(device, offload);
     const auto trainer = *Trainer::Create(model, {.token_budget = 4096});
-    const std::vector<Datum> datums(64, LongRow(17));
+    const std::vector<Datum> datums(64, testing::LongRow(17));
     const auto plan = trainer->PlanMemory(
         {.tokens_per_step = 64 * 16, .longest_row = 16, .sampled_from = true}, 0);
     ASSERT_TRUE(plan.ok()) << plan.status();

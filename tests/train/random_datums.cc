@@ -29,6 +29,15 @@ std::vector<Datum> RandomDatums(int groups, uint64_t seed) {
   return datums;
 }
 
+Datum LongRow(int64_t length) {
+  Datum datum;
+  datum.ids = RandomIds(length, 3);
+  datum.weights.assign(length, 1.0f);
+  datum.weights[0] = 0.0f;
+  datum.advantages.assign(length, 1.0f);
+  return datum;
+}
+
 std::vector<Datum> WithoutPrefixes(std::vector<Datum> datums) {
   for (Datum& d : datums) {
     d.prefix_id = -1;

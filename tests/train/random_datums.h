@@ -12,6 +12,9 @@ namespace rft::testing {
 // with advantages. Every second group shares its prompt through prefix_id.
 std::vector<Datum> RandomDatums(int groups, uint64_t seed);
 
+// A row of its own, trained on but for its first token, with advantages of 1.
+Datum LongRow(int64_t length);
+
 // The same rows without shared prefixes.
 std::vector<Datum> WithoutPrefixes(std::vector<Datum> datums);
 

@@ -25,12 +25,10 @@ from rft.bench.models import bench_model
 from rft.bench.roofline import Machine, Sizes
 
 MODELS, DTYPE = ("S", "M", "135M"), "bf16"
-# Batches by context, as far as their prefill is worth the wait and their keys and values fit KV_MEMORY_MB.
+# Batches by context, as far as their prefill is worth the wait.
 GRID = {8192: (1, 4), 1024: (1, 8, 32, 64), 128: (1, 8, 32, 64, 256)}
 LONGEST, LARGEST = max(GRID), max(map(max, GRID.values()))
-KV_MEMORY_MB = 3072
 NEW = 24               # tokens of each sequence: more than the iterations that the longest prefill takes
-PAGE_TOKENS = 16
 ATTEMPTS = 5
 BELOW_LIMIT = 0.8      # of a part's limit: less can't be, whatever the limit's own noise
 PARTS = ("matmul", "attention", "rowwise", "sampling")
@@ -54,12 +52,8 @@ def run(options: BenchOptions, log: Log) -> Iterator[Row]:
         model = native.Model.create(json.dumps(config), dtype=DTYPE, seed=1)
         rng = random.Random(0)
         texts = [[rng.randrange(3, model.vocab_size) for _ in range(LONGEST)] for _ in range(LARGEST)]
-        with native.Engine(model, max_batch=LARGEST, max_batch_tokens=4096, kv_memory_mb=KV_MEMORY_MB) as engine:
-            token_bytes = engine.stats()["page_bytes"] / PAGE_TOKENS
+        with native.Engine(model, max_batch=LARGEST, max_batch_tokens=4096, kv_memory_mb=3072) as engine:
             for batch, context in points:
-                if batch * (context + NEW + PAGE_TOKENS) * token_bytes > 0.9 * KV_MEMORY_MB * 2**20:
-                    log(f"{row_name(name, batch, context)}: needs more than {KV_MEMORY_MB} MB of keys and values, left out")
-                    continue
                 prompts = [text[:context - NEW // 2] for text in texts[:batch]]
                 rounds = [decode_iterations(engine, prompts) for _ in range(max(1, options.rounds - 1))]
                 best = fastest(machine, config, name, batch, context, rounds)

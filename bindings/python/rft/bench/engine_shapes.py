@@ -46,7 +46,7 @@ def _ragged(native: Any, model: Any, name: str, rounds: int) -> Row:
     lengths = [SHORTEST + (LONGEST - SHORTEST) * i // (REQUESTS - 1) for i in range(REQUESTS)]
     rng.shuffle(lengths)
     mean = sum(lengths) // REQUESTS
-    prompts = [random_ids(rng, model, 32) for _ in lengths]
+    prompts = [_ids(rng, model, 32) for _ in lengths]
 
     def rate(wanted: list[int]) -> Callable[[], float]:
         def measure() -> float:
@@ -58,15 +58,15 @@ def _ragged(native: Any, model: Any, name: str, rounds: int) -> Row:
                 return sum(wanted) / (time.perf_counter() - start)
         return measure
 
-    ours, uniform = _interleaved(rounds, rate(lengths), rate([mean] * REQUESTS))
+    ours, uniform = interleaved_medians(rounds, rate(lengths), rate([mean] * REQUESTS))
     return row(name, ours, uniform, "tokens/s", None, slots=SLOTS)
 
 
 def _shared_prefill(native: Any, model: Any, name: str, rounds: int) -> Row:
     rng = random.Random(2)
     engine = native.Engine(model, prefix_cache=False)
-    prompts = [random_ids(rng, model, 256) for _ in range(4)]
-    shared, alone = _interleaved(
+    prompts = [_ids(rng, model, 256) for _ in range(4)]
+    shared, alone = interleaved_medians(
         rounds, lambda: milliseconds(lambda: engine.generate(prompts, n=8, max_tokens=1)),
         lambda: milliseconds(lambda: engine.generate([p for p in prompts for _ in range(8)], max_tokens=1)))
     engine.close()
@@ -75,8 +75,8 @@ def _shared_prefill(native: Any, model: Any, name: str, rounds: int) -> Row:
 
 def _prefix_cache(native: Any, model: Any, name: str, rounds: int) -> Row:
     rng = random.Random(3)
-    system = random_ids(rng, model, 512)
-    prompts = [system + random_ids(rng, model, 16) for _ in range(16)]
+    system = _ids(rng, model, 512)
+    prompts = [system + _ids(rng, model, 16) for _ in range(16)]
 
     def ask(cached: bool) -> Callable[[], float]:
         def measure() -> float:
@@ -84,14 +84,14 @@ def _prefix_cache(native: Any, model: Any, name: str, rounds: int) -> Row:
                 return milliseconds(lambda: engine.generate(prompts, max_tokens=1))
         return measure
 
-    ours, without = _interleaved(rounds, ask(True), ask(False))
+    ours, without = interleaved_medians(rounds, ask(True), ask(False))
     return row(name, ours, without, "ms", None, smaller_is_better=True)
 
 
 def _kv_memory(native: Any, model: Any, name: str, rounds: int) -> Row:
     """Everything but pages is there after a first round of the same shape in another engine."""
     rng = random.Random(4)
-    prompts = [random_ids(rng, model, 700) for _ in range(64)]
+    prompts = [_ids(rng, model, 700) for _ in range(64)]
 
     def grown() -> tuple[int, int]:
         with native.Engine(model, kv_memory_mb=4096, max_batch=64) as engine:
@@ -115,8 +115,7 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def random_ids(rng: random.Random, model: Any, count: int) -> list[int]:
-    """A prompt."""
+def _ids(rng: random.Random, model: Any, count: int) -> list[int]:
     return [rng.randrange(3, model.vocab_size) for _ in range(count)]
 
 
@@ -127,7 +126,7 @@ def milliseconds(work: Callable[[], Any]) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def _interleaved(rounds: int, ours: Callable[[], float], other: Callable[[], float]) -> tuple[float, float]:
+def interleaved_medians(rounds: int, ours: Callable[[], float], other: Callable[[], float]) -> tuple[float, float]:
     """Medians, after one round that is not counted."""
     ours(), other()
     pairs = [(ours(), other()) for _ in range(rounds)]

@@ -9,17 +9,17 @@ bits that it has alone, in every product. A ratio above 1: the property costs no
 from __future__ import annotations
 
 import json
-import random
 import statistics
 from collections.abc import Iterator
 from typing import Any
 
 from rft.bench import BenchOptions, Log, Row, row
+from rft.bench.engine import random_prompts
 from rft.bench.engine_costs import decode_iterations, middle_half
-from rft.bench.engine_shapes import milliseconds, random_ids
+from rft.bench.engine_shapes import interleaved_medians, milliseconds
 from rft.bench.models import bench_model
 
-MODEL, DTYPES, BATCHES, PROMPT = "M", ("bf16", "fp32"), (1, 8, 64), 32
+MODEL, DTYPES, BATCHES = "M", ("bf16", "fp32"), (1, 8, 64)
 
 
 def run(options: BenchOptions, log: Log) -> Iterator[Row]:
@@ -36,14 +36,13 @@ def run(options: BenchOptions, log: Log) -> Iterator[Row]:
         torch_products = TorchProducts(json.loads((folder / "config.json").read_text()), dtype)
         with native.Engine(model, max_batch=max(BATCHES)) as engine:
             for batch in batches:
-                prompts = [random_ids(random.Random(i), model, PROMPT) for i in range(batch)]
-                ours, theirs = [], []
-                for _ in range(options.rounds + 1):  # the first warms up
-                    ours.append(1e3 * middle_half(decode_iterations(engine, prompts))["matmul_s"])
-                    theirs.append(torch_products.ms(batch))
-                log(f"{row_name(dtype, batch)}: ours {ours[-1]:.2f} ms, torch {theirs[-1]:.2f} ms")
-                yield row(row_name(dtype, batch), statistics.median(ours[1:]), statistics.median(theirs[1:]), "ms", None,
-                          smaller_is_better=True, peer_invariant=torch_products.invariant(batch))
+                prompts = random_prompts(model.vocab_size, batch)
+                ours, theirs = interleaved_medians(
+                    options.rounds, lambda prompts=prompts: 1e3 * middle_half(decode_iterations(engine, prompts))["matmul_s"],
+                    lambda batch=batch: torch_products.ms(batch))
+                log(f"{row_name(dtype, batch)}: ours {ours:.2f} ms, torch {theirs:.2f} ms")
+                yield row(row_name(dtype, batch), ours, theirs, "ms", None, smaller_is_better=True,
+                          peer_invariant=torch_products.invariant(batch))
 
 
 def row_name(dtype: str, batch: int) -> str:

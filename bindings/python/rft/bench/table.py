@@ -11,7 +11,8 @@ HEAD = """# Speed, row by row
 
 Each row is ours and a peer's, measured in one run in turns, as medians of its rounds; `limit` is what the machine's products and memory
 alone would allow, at rates measured at the start of the run (above 100 %: part of the weights stayed in the cache, or the
-rates were measured in a slower moment). The machine is that of the README. Names: what is measured / the peer / the model / the compute type / the batch. Printed by
+rates were measured in a slower moment). The machine is that of the README. Names: what is measured / the peer / the model / the
+compute type / the batch. Printed by
 
 ```
 (rft bench engine --peers; rft bench moe --peers --rounds 5; rft bench train --peers) | python -m rft.bench.table > docs/speed.md
