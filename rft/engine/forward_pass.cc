@@ -14,14 +14,23 @@
 #include "rft/tensor/ops.h"
 
 namespace rft {
+namespace {
+
+bool ScoresPrompt(const EngineSequence& s) {
+  return s.owner->request.want_prompt_logprobs && s.sample == EngineSequence::kPrompt;
+}
+
+}  // namespace
 
 ForwardPass::ForwardPass(const CausalLm& model, PagedCache& cache, RouteRecorder& routes,
                          const std::vector<Scheduler::Work>& work, at::Tensor& logits)
     : model_(model), weights_(MixedWeights(work)), logits_(logits) {
   std::vector<int64_t> ids, positions;
   std::vector<PagedSequence> sequences;
+  bool scores = false;
   for (const auto& w : work) {
     const EngineSequence& s = *w.sequence;
+    scores = scores || ScoresPrompt(s);
     sequences.push_back({static_cast<int64_t>(ids.size()), w.count, s.num_cached, &s.pages});
     for (int64_t t = s.num_cached; t < s.num_cached + w.count; ++t) {
       ids.push_back(s.tokens[t]);
@@ -33,17 +42,17 @@ ForwardPass::ForwardPass(const CausalLm& model, PagedCache& cache, RouteRecorder
   }
   Routing routing{.capture = routes.enabled()};
   PagedAttention attention(cache, std::move(sequences));
-  const at::Tensor hidden_TH = model_.forward(
-      *weights_, at::tensor(ids, at::kLong), at::tensor(positions, at::kLong), attention, &routing);
+  const at::Tensor wanted_N = at::tensor(wanted_rows_, at::kLong),
+                   hidden = model_.forward(*weights_, at::tensor(ids, at::kLong),
+                                           at::tensor(positions, at::kLong), attention, &routing,
+                                           scores ? at::Tensor() : wanted_N);
   if (routing.capture) routes.Store(work, routing.used_TMK);
   int64_t row = 0;
   for (const auto& w : work) {
-    if (w.sequence->owner->request.want_prompt_logprobs &&
-        w.sequence->sample == EngineSequence::kPrompt)
-      ScorePrompt(w, hidden_TH, row);
+    if (ScoresPrompt(*w.sequence)) ScorePrompt(w, hidden, row);
     row += w.count;
   }
-  wanted_NH_ = ops::SelectRows(hidden_TH, at::tensor(wanted_rows_, at::kLong));
+  wanted_NH_ = scores ? ops::SelectRows(hidden, wanted_N) : hidden;
 }
 
 int64_t ForwardPass::max_rows() const { return ops::LogitsChunkRows(model_.config().vocab_size); }

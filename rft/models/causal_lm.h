@@ -82,10 +82,12 @@ class CausalLm : public std::enable_shared_from_this<CausalLm> {
 
   // Final hidden states (after the last norm), compute dtype [T, H], of packed tokens. ids_T, positions_T: int64.
   // Gradients as in rft/tensor/ops.h. Rows are batch-invariant bit for bit. `routing` may be null (and is ignored by
-  // dense models).
+  // dense models). rows_N: int64, the rows that the caller reads, in any order and more than once; then the result is [N, H].
+  // What only other rows need isn't computed: of the last layer, all that follows its attention (RoutingSums count such
+  // tokens as not routed there).
   virtual at::Tensor forward(const ModelWeights& weights, const at::Tensor& ids_T,
                              const at::Tensor& positions_T, AttentionContext& attention,
-                             Routing* routing) const = 0;
+                             Routing* routing, const at::Tensor& rows_N = {}) const = 0;
 
   // Packs the current master parameters into a new version (number = last + 1) and makes it current. Reuses the memory of
   // a version that nobody holds any more. `update`, if given, is applied to all masters on the way. `number`, if not 0, is the

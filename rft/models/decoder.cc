@@ -46,6 +46,9 @@ std::string ExpertName(const ModelConfig& c, int64_t layer, int64_t expert) {
 
 bool IsSparse(const ModelConfig& c, int64_t layer) { return c.moe && c.moe->sparse_layers[layer]; }
 
+// Rows are left out of the last layer if they are more than one of so many: picking the others out costs a copy of each.
+constexpr int64_t kWorthNarrowing = 16;
+
 const MoeConfig kDenseNames;  // "mlp", "gate_proj", "up_proj", "down_proj"
 
 std::vector<ParameterStore::Spec> Specs(const ModelConfig& c, DecoderFeatures features) {
@@ -272,27 +275,38 @@ void Decoder::PackEmbeddingAndHead(ModelWeights& weights, const ValueUpdate& upd
 
 at::Tensor Decoder::forward(const ModelWeights& weights, const at::Tensor& ids_T,
                             const at::Tensor& positions_T, AttentionContext& attention,
-                            Routing* routing) const {
+                            Routing* routing, const at::Tensor& rows_N) const {
   at::Tensor x_TH = LoraEmbedding(ids_T, embedding_, weights);
+  const int64_t all = ids_T.size(0);
+  const bool narrow = rows_N.defined() && rows_N.size(0) < all - all / kWorthNarrowing &&
+                      AdaptsAllRowsAlike(weights) && !NeedsAllTokens(routing);
+  Routing of_rows;
   int64_t sparse_index = 0;
   for (size_t l = 0; l < layers_.size(); ++l) {
     const LayerParameters& p = layers_[l];
     const ModelWeights::Layer& w = weights.layers[l];
-    const ops::Block layer = [&weights, &attention, &p, &w, this, l, positions_T, sparse_index,
-                              routing](const at::Tensor& in_TH) {
-      const at::Tensor mid_TH = Attention(l, p, weights, w, in_TH, positions_T, attention);
-      return FeedForward(p, weights, w, mid_TH, sparse_index, routing);
+    const bool narrows = narrow && l + 1 == layers_.size();
+    const at::Tensor rows = narrows ? rows_N : at::Tensor();
+    if (narrows && routing) of_rows = RoutingOfRows(*routing, rows_N);
+    Routing* const routed = narrows && routing ? &of_rows : routing;
+    const ops::Block layer = [&weights, &attention, &p, &w, this, l, positions_T, rows,
+                              sparse_index, routed](const at::Tensor& in_TH) {
+      const at::Tensor mid_TH = Attention(l, p, weights, w, in_TH, positions_T, attention, rows);
+      return FeedForward(p, weights, w, mid_TH, sparse_index, routed);
     };
     // Sparse layers keep theirs: what they route is recorded once.
     x_TH = p.sparse ? layer(x_TH) : ops::Checkpoint(static_cast<int64_t>(l), layer, x_TH);
     sparse_index += p.sparse;
   }
+  if (narrow && routing) routing->sums.Add(of_rows.sums);
+  if (rows_N.defined() && !narrow) x_TH = ops::SelectRows(x_TH, rows_N);
   return ops::RmsNorm(x_TH, weights.final_norm_H, final_norm_, config_.rms_norm_eps, dtype_);
 }
 
 at::Tensor Decoder::Attention(size_t l, const LayerParameters& p, const ModelWeights& weights,
                               const ModelWeights::Layer& w, const at::Tensor& in_TH,
-                              const at::Tensor& positions_T, AttentionContext& attention) const {
+                              const at::Tensor& positions_T, AttentionContext& attention,
+                              const at::Tensor& rows_N) const {
   const double eps = config_.rms_norm_eps;
   const ops::HeadNorm head_norm{w.q_norm_D, w.k_norm_D, p.q_norm, p.k_norm, eps};
   at::Tensor residual_TH;
@@ -307,6 +321,10 @@ at::Tensor Decoder::Attention(size_t l, const LayerParameters& p, const ModelWei
   const double scale = config_.latent ? config_.latent->scale
                                       : 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
   at::Tensor attended = attention.Attend(static_cast<int64_t>(l), qkv, layout, scale);
+  if (rows_N.defined()) {
+    attended = ops::SelectRows(attended, rows_N);
+    residual_TH = ops::SelectRows(residual_TH, rows_N);
+  }
   if (config_.latent) attended = TakeValues(*config_.latent, attended);
   return LoraLinearAdd(attended, w.output, residual_TH, weights);
 }

@@ -18,8 +18,8 @@ class Decoder : public CausalLm {
   // Mixture-of-experts layers are those of config.moe.
   Decoder(const ModelConfig& config, at::ScalarType dtype, DecoderFeatures features);
   at::Tensor forward(const ModelWeights& weights, const at::Tensor& ids_T,
-                     const at::Tensor& positions_T, AttentionContext& attention,
-                     Routing* routing) const override;
+                     const at::Tensor& positions_T, AttentionContext& attention, Routing* routing,
+                     const at::Tensor& rows_N = {}) const override;
 
  protected:
   void Pack(ModelWeights& weights, const ValueUpdate& update) override;
@@ -39,10 +39,11 @@ class Decoder : public CausalLm {
   };
   void PackEmbeddingAndHead(ModelWeights& weights, const ValueUpdate& update);
   LayerParameters FindLayer(int64_t layer);
-  // in_TH + the attention of its norm, of layer `l`.
+  // in_TH + the attention of its norm, of layer `l`; of rows_N where defined.
   at::Tensor Attention(size_t l, const LayerParameters& p, const ModelWeights& weights,
                        const ModelWeights::Layer& w, const at::Tensor& in_TH,
-                       const at::Tensor& positions_T, AttentionContext& attention) const;
+                       const at::Tensor& positions_T, AttentionContext& attention,
+                       const at::Tensor& rows_N) const;
   // Tells `attention` which keys the tokens of layer `l` attend to. q_latent_TR: ExpandLatent's.
   void SelectKeys(size_t l, const ModelWeights::Layer& w, const at::Tensor& in_TH,
                   const at::Tensor& q_latent_TR, const at::Tensor& positions_T,

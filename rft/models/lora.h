@@ -122,6 +122,9 @@ HeadAdapter AdapterOfHead(const ModelWeights& weights);
 void AddHeadAdapters(const at::Tensor& logits_NV, const at::Tensor& hidden_NH,
                      absl::Span<const int64_t> rows_N, const ModelWeights& weights);
 
+// Whether a row computes the same with these adapters wherever it is in the batch.
+bool AdaptsAllRowsAlike(const ModelWeights& weights);
+
 // What models call instead of ops::Embedding of the version's table.
 at::Tensor LoraEmbedding(const at::Tensor& ids_T, Parameter* table, const ModelWeights& weights);
 // What models call instead of ops::Linear and ops::LinearAdd: the same, plus the adapters of this version.

@@ -71,6 +71,12 @@ void AddHeadAdapters(const at::Tensor& logits_NV, const at::Tensor& hidden_NH,
   }
 }
 
+bool AdaptsAllRowsAlike(const ModelWeights& weights) {
+  return std::all_of(weights.lora.begin(), weights.lora.end(), [](const ModelWeights::Lora& l) {
+    return l.begin == 0 && l.count < 0 && !l.dropout;
+  });
+}
+
 at::Tensor LoraEmbedding(const at::Tensor& ids_T, Parameter* table, const ModelWeights& weights) {
   at::Tensor x = ops::Embedding(ids_T, weights.embedding_VH, table);
   for (const ModelWeights::Lora& lora : weights.lora) {

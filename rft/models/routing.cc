@@ -134,6 +134,10 @@ struct PenaltyFunction : torch::autograd::Function<PenaltyFunction> {
   }
 };
 
+bool IsPenalised(const Routing& routing) {
+  return routing.penalty.load_balance != 0.0 || routing.penalty.z != 0.0;
+}
+
 void AddVector(const std::vector<double>& from, std::vector<double>& to) {
   to.resize(std::max(to.size(), from.size()), 0.0);
   for (size_t i = 0; i < from.size(); ++i) to[i] += from[i];
@@ -172,6 +176,17 @@ double RoutingSums::MaxLoad() const {
   return layers > 0 ? sum / layers : 0.0;
 }
 
+bool NeedsAllTokens(const Routing* routing) {
+  return routing && (routing->capture || IsPenalised(*routing));
+}
+
+Routing RoutingOfRows(const Routing& routing, const at::Tensor& rows_N) {
+  Routing result{.summarize = routing.summarize};
+  if (routing.replay_TMK.defined())
+    result.replay_TMK = routing.replay_TMK.index_select(0, rows_N.cpu());
+  return result;
+}
+
 at::Tensor ChooseOrReplay(const at::Tensor& logits_TE, const at::Tensor& bias_E,
                           const RouterConfig& config, int64_t index, int64_t num_layers,
                           Routing* routing) {
@@ -205,9 +220,7 @@ at::Tensor ChooseOrReplay(const at::Tensor& logits_TE, const at::Tensor& bias_E,
 }
 
 at::Tensor WithPenalty(const at::Tensor& logits_TE, const RouterConfig& config, Routing* routing) {
-  if (!routing || (routing->penalty.load_balance == 0.0 && routing->penalty.z == 0.0) ||
-      !ops::Recording(logits_TE))
-    return logits_TE;
+  if (!routing || !IsPenalised(*routing) || !ops::Recording(logits_TE)) return logits_TE;
   TORCH_CHECK(routing->summarize, "routing: a penalty needs the sums");
   return PenaltyFunction::apply(logits_TE, reinterpret_cast<int64_t>(&config),
                                 reinterpret_cast<int64_t>(routing));

@@ -53,6 +53,11 @@ struct Routing {
   RoutingSums sums;
 };
 
+// Whether it tells (or penalises) what every token does in every layer.
+bool NeedsAllTokens(const Routing* routing);
+// What it asks of the tokens rows_N [N] (int64) alone; sums begin at zero.
+Routing RoutingOfRows(const Routing& routing, const at::Tensor& rows_N);
+
 // The experts of sparse layer `index` of `num_layers`: the router's choice, or what is replayed. Writes what `routing` (may be
 // null) wants to know. logits_TE and bias_E as ops::ChooseExperts; no gradient.
 at::Tensor ChooseOrReplay(const at::Tensor& logits_TE, const at::Tensor& bias_E,

@@ -135,8 +135,10 @@ at::Tensor Select(const at::Tensor& x, const at::Tensor& sources) {
   const int64_t n = sources.size(0), row = x.size(1) * static_cast<int64_t>(x.element_size());
   at::Tensor y = at::empty({n, x.size(1)}, x.options());
   const int64_t* source = Data<int64_t>(sources);
-  for (int64_t i = 0; i < n; ++i)
-    std::memcpy(Data<char>(y) + i * row, Data<char>(x) + source[i] * row, row);
+  ParallelFor(n, GrainFor(x.size(1)), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      std::memcpy(Data<char>(y) + i * row, Data<char>(x) + source[i] * row, row);
+  });
   return y;
 }
 

@@ -60,10 +60,8 @@ at::Tensor PackedForward::WantedStates(const ModelWeights& weights, const MicroB
   for (const auto& p : batch.predictions) sources.push_back(p.source);
   attention_ = std::make_unique<PackedAttention>(batch.sequences);
   const at::Device device = model_->device();
-  const at::Tensor hidden_TH =
-      model_->forward(weights, IntTensor(batch.ids, device), IntTensor(batch.positions, device),
-                      *attention_, &routing);
-  return ops::SelectRows(hidden_TH, IntTensor(sources, device));
+  return model_->forward(weights, IntTensor(batch.ids, device), IntTensor(batch.positions, device),
+                         *attention_, &routing, IntTensor(sources, device));
 }
 
 at::Tensor PackedForward::Logprobs(const ModelWeights& weights, const MicroBatch& batch,
