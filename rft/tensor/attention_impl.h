@@ -284,6 +284,18 @@ inline void AttendBackwardTile(const AttentionBackwardRow<T>* rows, AttentionBac
     }
     for (int64_t j = 0; j < longest; j += kStep) {
       const auto k = LoadStep(a.k_rows + j * dp + d0 * kStep);
+      if constexpr (kStep == 1) {  // one number of ds serves both
+        Vec dk = Load(a.dk_rows + j * dp + d0), dv = Load(a.dv_rows + j * dp + d0);
+        for (int r = 0; r < R; ++r) {
+          const auto step = SetStep(ds + r * lds + j);
+          dq[r] = AddStep(step, k, dq[r]);
+          dk = AddStep(step, q[r], dk);
+          dv = AddStep(SetStep(p + r * lds + j), dout[r], dv);
+        }
+        Store(a.dk_rows + j * dp + d0, dk);
+        Store(a.dv_rows + j * dp + d0, dv);
+        continue;
+      }
       for (int r = 0; r < R; ++r) dq[r] = AddStep(SetStep(ds_of_keys + r * lds + j), k, dq[r]);
       for (int64_t key = j; key < j + kStep; ++key) {
         Vec dk = Load(a.dk_rows + key * dp + d0), dv = Load(a.dv_rows + key * dp + d0);

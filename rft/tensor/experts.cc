@@ -1,6 +1,8 @@
 #include "rft/tensor/experts.h"
 
+#include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -41,15 +43,15 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// rows[p] = x[token[first + p]] of `count` pairs.
+// rows[p] = x[token[p]].
 template <typename T>
-at::Tensor GatherRows(const at::Tensor& x, const Grouping& g, int64_t first, int64_t count) {
+at::Tensor GatherRows(const at::Tensor& x, const Grouping& g) {
   const int64_t h = x.size(1);
-  at::Tensor rows = at::empty({count, h}, x.options());
+  at::Tensor rows = at::empty({g.pairs(), h}, x.options());
   const T* from = Data<T>(x);
-  const auto* token = Data<int32_t>(g.token_P) + first;
+  const auto* token = Data<int32_t>(g.token_P);
   T* to = Data<T>(rows);
-  ParallelFor(count, GrainFor(h), [&](int64_t begin, int64_t end) {
+  ParallelFor(g.pairs(), GrainFor(h), [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p)
       std::memcpy(to + p * h, from + token[p] * h, h * sizeof(T));
   });
@@ -75,23 +77,21 @@ ExpertMatrices<T> Matrices(const std::vector<Weight>& weights, const Grouping& g
       m.packed.push_back(Data<T>(w.packed));
   }
   m.offsets = Data<int64_t>(g.offsets_E1);
+  m.num_experts = static_cast<int64_t>(weights.size());
   m.k = weights[0].k;
   m.n = weights[0].n;
   return m;
 }
 
-// The same for dx = dy W. `packed` keeps the memory alive; experts without a pair have none.
+// The same for dx = dy W. Its panels are made as they are met: most are read by one task or a few, while they are in its cache.
 template <typename T>
-ExpertMatrices<T> Transposed(const std::vector<Weight>& weights, const Grouping& g,
-                             at::ScalarType dtype, std::vector<at::Tensor>& packed) {
-  const auto num = static_cast<int64_t>(weights.size());
-  packed.resize(num);
-  ParallelTasks(num, num * weights[0].n * weights[0].k, [&](int64_t e) {
-    if (g.count(e) > 0) packed[e] = PackTransposed(weights[e], dtype);
-  });
+ExpertMatrices<T> Transposed(const std::vector<Weight>& weights, const Grouping& g) {
   ExpertMatrices<T> m;
-  for (const at::Tensor& p : packed) m.packed.push_back(p.defined() ? Data<T>(p) : nullptr);
+  m.make_panel = [&weights](int64_t e, int64_t p, T* panel) {
+    PackTransposedPanel(weights[e], p, panel);
+  };
   m.offsets = Data<int64_t>(g.offsets_E1);
+  m.num_experts = static_cast<int64_t>(weights.size());
   m.k = weights[0].n;
   m.n = weights[0].k;
   return m;
@@ -117,7 +117,7 @@ at::Tensor AddInto(const at::Tensor& x, const at::Tensor& gate_weights, const Gr
     };
     if (adapters.adapts_gate_up()) {
       GroupedGemm(Data<T>(x), Matrices<T>(weights.gate_up, g), Data<T>(gate_up), token);
-      adapters.GateUp(GatherRows<T>(x, g, 0, g.pairs()), gate_up);
+      adapters.GateUp(GatherRows<T>(x, g), gate_up);
       ParallelFor(g.pairs(), GrainFor(8 * i), activate);
     } else {
       GroupedGemm(Data<T>(x), Matrices<T>(weights.gate_up, g), Data<T>(gate_up), token, activate);
@@ -175,7 +175,6 @@ Gradients BackwardOf(const at::Tensor& x, const at::Tensor& gate_weights, const 
   const int64_t h = x.size(1), i = gate_up.size(1) / 2, pairs = g.pairs();
   const auto& kernels = GetKernels().typed<T>();
   const at::ScalarType dtype = x.scalar_type();
-  std::vector<at::Tensor> packed;
   const at::Tensor dy = Convert(dout, dtype);  // by token
   const auto* token = Data<int32_t>(g.token_P);
   at::Tensor dactivation = at::empty({pairs, i}, x.options());
@@ -199,10 +198,10 @@ Gradients BackwardOf(const at::Tensor& x, const at::Tensor& gate_weights, const 
       if (more) dweight[slot] += of_adapters.own[p];
     }
   };
-  const ExpertMatrices<T> down = Transposed<T>(weights.down, g, dtype, packed);
+  const ExpertMatrices<T> down = Transposed<T>(weights.down, g);
   if (adapters.adapts_down()) {
     GroupedGemm(Data<T>(dy), down, Data<T>(dactivation), token);
-    of_adapters = AdapterDownBackward<T>(gate_up, GatherRows<T>(dy, g, 0, pairs),
+    of_adapters = AdapterDownBackward<T>(gate_up, GatherRows<T>(dy, g),
                                          PairWeights(gate_weights, g), adapters);
     more = Data<T>(of_adapters.dactivation_PI);
     ParallelFor(pairs, GrainFor(24 * i), differentiate);
@@ -210,14 +209,19 @@ Gradients BackwardOf(const at::Tensor& x, const at::Tensor& gate_weights, const 
     GroupedGemm(Data<T>(dy), down, Data<T>(dactivation), token, differentiate);
   }
   const int64_t num = g.num_experts();
-  const auto accumulate = [&](int64_t task) {  // the longer ones first
-    const int64_t e = task % num, first = g.begin(e), count = g.count(e);
+  std::vector<int64_t> tasks(2 * num);  // an expert's gate_up, or its down; the longer ones first
+  std::iota(tasks.begin(), tasks.end(), 0);
+  const auto length = [&](int64_t task) { return g.count(task % num) * (task < num ? 2 : 1); };
+  std::stable_sort(tasks.begin(), tasks.end(),
+                   [&](int64_t a, int64_t b) { return length(a) > length(b); });
+  const auto accumulate = [&](int64_t index) {
+    const int64_t task = tasks[index], e = task % num, first = g.begin(e), count = g.count(e);
     if (count == 0) return;
     if (task < num && NeedsWeightGradient(weights.gate_up[e]))
-      AccumulateWeightGradient(GatherRows<T>(x, g, first, count), dgate_up.narrow(0, first, count),
+      AccumulateWeightGradient({x, token + first, count}, dgate_up.narrow(0, first, count),
                                weights.gate_up[e]);
     if (task >= num && NeedsWeightGradient(weights.down[e]))
-      AccumulateWeightGradient(weighted.narrow(0, first, count), GatherRows<T>(dy, g, first, count),
+      AccumulateWeightGradient(weighted.narrow(0, first, count), {dy, token + first, count},
                                weights.down[e]);
   };
   if (num >= 2 * NumThreads())  // enough for one thread each
@@ -225,10 +229,10 @@ Gradients BackwardOf(const at::Tensor& x, const at::Tensor& gate_weights, const 
   else
     for (int64_t task = 0; task < 2 * num; ++task) accumulate(task);
   at::Tensor dx = at::empty(x.sizes(), x.options().dtype(at::kFloat));
-  GroupedGemmAdd(Data<T>(dgate_up), Transposed<T>(weights.gate_up, g, dtype, packed), token,
-                 nullptr, x.size(0), /*start=*/nullptr, Data<float>(dx));
+  GroupedGemmAdd(Data<T>(dgate_up), Transposed<T>(weights.gate_up, g), token, nullptr, x.size(0),
+                 /*start=*/nullptr, Data<float>(dx));
   if (adapters.adapts_gate_up()) {
-    const at::Tensor rows = GatherRows<T>(x, g, 0, pairs);
+    const at::Tensor rows = GatherRows<T>(x, g);
     const at::Tensor drows = at::zeros(rows.sizes(), dx.options());
     adapters.GateUpBackward(rows, dgate_up, drows);
     adapters.Scatter(drows, nullptr, dx);

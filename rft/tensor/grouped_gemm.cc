@@ -9,10 +9,11 @@
 namespace rft {
 namespace {
 
-constexpr int64_t kMinWork = 2 << 20;  // multiply-adds below which a second thread doesn't pay
-constexpr int64_t kRowChunk = 128;     // rows of one expert that a task keeps in the cache
-constexpr int64_t kTokenChunk = 512;   // tokens whose sums one task makes
-constexpr int64_t kScatterRows = 64;   // rows of a tile before it is added to its tokens
+constexpr int64_t kMinWork = 2 << 20;    // multiply-adds below which a second thread doesn't pay
+constexpr int64_t kRowChunk = 128;       // rows of one expert that a task keeps in the cache
+constexpr int64_t kMadePanelRows = 512;  // enough to make a panel for
+constexpr int64_t kTokenChunk = 1024;    // tokens whose sums one task makes
+constexpr int64_t kScatterRows = 64;     // rows of a tile before it is added to its tokens
 // Enough to even out experts of unequal size; a task that adds to tokens has all experts, and only panels are unequal.
 constexpr int64_t kTasksPerThread = 8, kAddsPerThread = 12;
 
@@ -34,10 +35,10 @@ struct PanelRuns {
   int64_t panels, runs;
 };
 
-// c[rows, n] = a[rows, K] * panel p of expert e.
+// c[rows, n] = a[rows, K] * panel p of expert e, which is in `made` where panels are made as they are met.
 template <typename T, typename C>
-void MultiplyPanel(const ExpertMatrices<T>& m, int64_t e, int64_t p, const T* a, int64_t rows,
-                   int64_t n, C* c, int64_t ldc) {
+void MultiplyPanel(const ExpertMatrices<T>& m, int64_t e, int64_t p, const T* made, const T* a,
+                   int64_t rows, int64_t n, C* c, int64_t ldc) {
   constexpr bool kFloat = std::is_same_v<C, float>;
   const Kernels& kernels = GetKernels();
   if constexpr (std::is_same_v<T, Bf16>) {
@@ -51,11 +52,17 @@ void MultiplyPanel(const ExpertMatrices<T>& m, int64_t e, int64_t p, const T* a,
       return;
     }
   }
-  const T* panel = m.packed[e] + p * PanelElements<T>(m.k);
+  const T* panel = m.make_panel ? made : m.packed[e] + p * PanelElements<T>(m.k);
   if constexpr (kFloat)
     kernels.typed<T>().gemm_panel_float(a, m.k, panel, m.k, rows, n, c, ldc, false);
   else
     kernels.typed<T>().gemm_panel(a, m.k, panel, m.k, rows, n, c, ldc);
+}
+
+// Memory of one task for a panel that is made as it is met.
+template <typename T>
+std::vector<T> PanelMemory(const ExpertMatrices<T>& m) {
+  return std::vector<T>(m.make_panel ? PanelElements<T>(m.k) : 0);
 }
 
 }  // namespace
@@ -67,9 +74,14 @@ void GroupedGemm(const T* a, const ExpertMatrices<T>& m, T* c, const int32_t* to
     int64_t expert, begin, end;
   };
   std::vector<Chunk> chunks;
-  for (int64_t e = 0; e < m.num_experts(); ++e)
-    for (int64_t r = m.offsets[e]; r < m.offsets[e + 1]; r += kRowChunk)
-      chunks.push_back({e, r, std::min(m.offsets[e + 1], r + kRowChunk)});
+  const int64_t most = m.make_panel ? kMadePanelRows : kRowChunk;
+  for (int64_t e = 0; e < m.num_experts; ++e)
+    for (int64_t r = m.offsets[e]; r < m.offsets[e + 1]; r += most)
+      chunks.push_back({e, r, std::min(m.offsets[e + 1], r + most)});
+  // What is left of an expert comes last: the threads end close to one another.
+  std::stable_sort(chunks.begin(), chunks.end(), [](const Chunk& a, const Chunk& b) {
+    return a.end - a.begin > b.end - b.begin;
+  });
   const PanelRuns runs(m.n, static_cast<int64_t>(chunks.size()), kTasksPerThread);
   ForTasks(static_cast<int64_t>(chunks.size()) * runs.runs, m.num_rows() * m.k * m.n,
            [&](int64_t task) {
@@ -83,10 +95,13 @@ void GroupedGemm(const T* a, const ExpertMatrices<T>& m, T* c, const int32_t* to
                  gathered.insert(gathered.end(), a + token[r] * m.k, a + (token[r] + 1) * m.k);
                rows = gathered.data();
              }
-             for (int64_t p = runs.begin(run); p < runs.begin(run + 1); ++p)
-               MultiplyPanel(m, chunk.expert, p, rows, chunk.end - chunk.begin,
+             std::vector<T> panel = PanelMemory(m);
+             for (int64_t p = runs.begin(run); p < runs.begin(run + 1); ++p) {
+               if (m.make_panel) m.make_panel(chunk.expert, p, panel.data());
+               MultiplyPanel(m, chunk.expert, p, panel.data(), rows, chunk.end - chunk.begin,
                              std::min<int64_t>(kPanelWidth, m.n - p * kPanelWidth),
                              c + chunk.begin * m.n + p * kPanelWidth, m.n);
+             }
              if (then && runs.runs == 1) then(chunk.begin, chunk.end);
            });
   if (then && runs.runs > 1) ParallelFor(m.num_rows(), GrainFor(8 * m.n), then);
@@ -102,9 +117,10 @@ void GroupedGemmAdd(const T* a, const ExpertMatrices<T>& m, const int32_t* token
   const int64_t chunks = (num_tokens + kTokenChunk - 1) / kTokenChunk;
   const auto add_scaled = GetKernels().add_scaled;
   const PanelRuns runs(m.n, chunks, kAddsPerThread);
-  // A task owns some tokens' sums over some columns: experts come one after another, whoever runs it.
+  // A task owns some tokens' sums over some columns: experts come one after another, whoever runs it. The last columns, which
+  // may be fewer, come last.
   ForTasks(chunks * runs.runs, m.num_rows() * m.k * m.n, [&](int64_t task) {
-    const int64_t chunk = task / runs.runs, run = task % runs.runs;
+    const int64_t chunk = task % chunks, run = task / chunks;
     const auto first = static_cast<int32_t>(chunk * kTokenChunk),
                last = static_cast<int32_t>(std::min(num_tokens, (chunk + 1) * kTokenChunk));
     const int64_t c0 = runs.begin(run) * kPanelWidth,
@@ -115,15 +131,17 @@ void GroupedGemmAdd(const T* a, const ExpertMatrices<T>& m, const int32_t* token
       else
         std::fill(out + t * m.n + c0, out + t * m.n + c1, 0.0f);
     float tile[kScatterRows * kPanelWidth];
-    for (int64_t e = 0; e < m.num_experts(); ++e) {
+    std::vector<T> panel = PanelMemory(m);
+    for (int64_t e = 0; e < m.num_experts; ++e) {
       const int32_t *from = token + m.offsets[e], *to = token + m.offsets[e + 1];
       const int64_t begin = std::lower_bound(from, to, first) - token,
                     end = std::lower_bound(from, to, last) - token;
-      for (int64_t r = begin; r < end; r += kScatterRows) {
-        const int64_t rows = std::min(kScatterRows, end - r);
-        for (int64_t p = runs.begin(run); p < runs.begin(run + 1); ++p) {
-          const int64_t n = std::min<int64_t>(kPanelWidth, m.n - p * kPanelWidth);
-          MultiplyPanel(m, e, p, a + r * m.k, rows, n, tile, kPanelWidth);
+      for (int64_t p = runs.begin(run); begin < end && p < runs.begin(run + 1); ++p) {
+        const int64_t n = std::min<int64_t>(kPanelWidth, m.n - p * kPanelWidth);
+        if (m.make_panel) m.make_panel(e, p, panel.data());
+        for (int64_t r = begin; r < end; r += kScatterRows) {
+          const int64_t rows = std::min(kScatterRows, end - r);
+          MultiplyPanel(m, e, p, panel.data(), a + r * m.k, rows, n, tile, kPanelWidth);
           for (int64_t i = 0; i < rows; ++i)
             add_scaled(tile + i * kPanelWidth, weight ? weight[r + i] : 1.0f, n,
                        out + token[r + i] * m.n + p * kPanelWidth);

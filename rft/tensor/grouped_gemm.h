@@ -13,12 +13,14 @@ namespace rft {
 // Rows offsets[e] .. offsets[e + 1] - 1 belong to packed[e], a [K, N] matrix packed as in gemm.h.
 template <typename T>
 struct ExpertMatrices {
-  std::vector<const T*> packed;      // E
-  std::vector<Int8Panels> int8;      // E, in place of `packed`; T is Bf16
+  std::vector<const T*> packed;  // E
+  std::vector<Int8Panels> int8;  // E, in place of `packed`; T is Bf16
+  // In place of both: writes panel `p` of expert `e`, PanelElements(k) of them, when it is met. From any thread; an expert without
+  // rows isn't asked for.
+  std::function<void(int64_t e, int64_t p, T* panel)> make_panel;
   const int64_t* offsets = nullptr;  // E + 1, ascending from 0
-  int64_t k = 0, n = 0;
-  int64_t num_experts() const { return static_cast<int64_t>(packed.size() + int8.size()); }
-  int64_t num_rows() const { return offsets[num_experts()]; }
+  int64_t num_experts = 0, k = 0, n = 0;
+  int64_t num_rows() const { return offsets[num_experts]; }
 };
 
 // What is done with rows [begin, end) of a product while they are in the cache; called for every row once, from any thread.

@@ -95,29 +95,31 @@ struct Sizes {
       return 0;
     return elsewhere ? longest : (longest + kBlockKeys - 1) / kBlockKeys * 2;
   }
-  int64_t Layer(int64_t layer) const {
-    return AttentionHalf() + (sparse(layer) ? SparseHalf() : DenseHalf()) + AdapterPart();
+  // Bytes kept of a layer's `tokens`, of which `rows` go on after attention.
+  int64_t Layer(int64_t layer, int64_t tokens, int64_t rows) const {
+    // The attended rows once more where not all go on.
+    return tokens * AttentionHalf() + (rows < tokens ? rows * c * q : 0) +
+           rows * ((sparse(layer) ? SparseHalf() : DenseHalf()) + AdapterPart());
   }
 };
 
 // The most that the backward of one feed-forward takes beyond what the forward kept, at three moments: the gradient of the
-// activation (computed again; with the weight packed transposed, and a block of the gradient transposed and of the activation
-// packed for the weight's gradient), that of [gate | up], that of the input, by when [gate | up] has been freed.
+// activation (computed again; with the weight packed transposed, and a block of the activation packed for the weight's gradient),
+// that of [gate | up], that of the input, by when [gate | up] has been freed.
 int64_t DenseWorkspace(const Sizes& s, int64_t tokens, bool frozen) {
   const int64_t block = frozen ? 0 : std::min(tokens, kTokenBlock);
-  const int64_t down = tokens * (s.h + s.i) + s.i * s.h + block * (s.h + s.i);
+  const int64_t down = tokens * (s.h + s.i) + s.i * s.h + block * s.i;
   const int64_t gate_up = tokens * (s.h + 3 * s.i);
-  const int64_t input = tokens * 2 * s.h + 2 * s.i * s.h + block * (2 * s.i + s.h);
+  const int64_t input = tokens * 2 * s.h + 2 * s.i * s.h + block * s.h;
   return s.c * std::max({down, gate_up, input}) + kFloat * tokens * s.h;
 }
 
-// The same for experts: everything is per (token, expert) pair, and all experts' weights are packed transposed at once.
+// The same for experts: gradients of the activation and of [gate | up] and the weighted activation, of each (token, expert) pair.
 int64_t SparseWorkspace(const Sizes& s, int64_t tokens, bool frozen) {
   const MoeConfig& moe = *s.config.moe;
   const int64_t width = moe.expert_intermediate, pairs = tokens * moe.router.top_k;
   const int64_t block = frozen ? 0 : std::min(pairs, kTokenBlock);
-  return s.c * (pairs * (4 * width + 2 * s.h) + 2 * width * s.h * moe.router.num_experts +
-                block * (2 * width + s.h) + tokens * s.h) +
+  return s.c * (pairs * 4 * width + block * std::max(width, s.h) + tokens * s.h) +
          2 * kFloat * tokens * s.h;
 }
 
@@ -148,7 +150,7 @@ int64_t HeadWorkspace(const Sizes& s, const MicroBatchShape& shape, bool frozen)
   if (s.elsewhere)  // logits, their log-softmax and both gradients; the head in float32, and its gradient
     return kFloat * (4 * rows * s.v + (frozen ? 1 : 2) * s.v * s.h);
   return LogitChunkBytes(s, shape.predictions) +
-         s.c * (s.v * s.h + block * (s.v + s.h) + shape.predictions * s.h);
+         s.c * (s.v * s.h + block * s.h + shape.predictions * s.h);
 }
 
 // Of one (group, head) per thread: keys and values, queries and their gradients in the compute dtype; sums in float32.
@@ -170,17 +172,18 @@ MicroBatchMemory MemoryOfMicroBatch(const CausalLm& model, const LoraAdapter* ad
   // From the top down, a layer's activations are freed when its backward is done; one that is computed again lives beside what
   // is kept of the layers below it.
   MicroBatchMemory memory;
-  int64_t kept = 4 * kLong, peak = 0;
+  int64_t kept = 4 * kLong * shape.tokens, peak = 0;
   for (int64_t l = 0; l < s.config.num_layers; ++l) {
     const bool again =
         shape.checkpoint_every > 0 && l % shape.checkpoint_every == 0 && !s.sparse(l);
-    peak = std::max(peak,
-                    shape.tokens * (kept + s.Layer(l)) + LayerWorkspace(s, shape.tokens, frozen));
-    kept += (again ? kFloat * s.h : s.Layer(l)) + s.Selection(l, shape.longest_row);
+    const int64_t rows = l + 1 == s.config.num_layers ? shape.predictions : shape.tokens,
+                  layer = s.Layer(l, shape.tokens, rows);
+    peak = std::max(peak, kept + layer + LayerWorkspace(s, rows, frozen));
+    kept += again ? shape.tokens * kFloat * s.h : layer;
+    kept += shape.tokens * s.Selection(l, shape.longest_row);
   }
-  // The last residual and norm, ids and positions; then the predictions' hidden states and statistics.
-  memory.activations = shape.tokens * (kept + kFloat * s.h + kFloat + s.c * s.h) +
-                       shape.predictions * (s.c * s.h + 6 * kFloat);
+  // Ids and positions are kept besides; then the predictions' last residuals, norms and statistics.
+  memory.activations = kept + shape.predictions * (kFloat * s.h + kFloat + s.c * s.h + 6 * kFloat);
   memory.logits = LogitChunkBytes(s, shape.predictions);
   peak = std::max(peak, memory.activations + HeadWorkspace(s, shape, frozen));
   memory.workspace = peak - memory.activations;

@@ -121,6 +121,45 @@ TEST_F(ExpertsTest, HasTheGradientOfInputGateWeightsAndEveryExpert) {
   });
 }
 
+// So many tokens that every limit on rows kept in the cache is passed, and widths that no kernel's lanes divide.
+TEST_F(ExpertsTest, HasTheGradientOfALongBatchThatAutogradHas) {
+  constexpr int64_t kTokens = 2100, kHidden = 70, kWidth = 38;
+  const testing::ThreadCount two{2};
+  for (at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    parameters_.clear();
+    weights_ = {};
+    Build(3, kHidden, kWidth, dtype);
+    const at::Tensor experts = Choose(kTokens, 2, 3), gates = RandomTensor({kTokens, 2}, 2),
+                     x = RandomTensor({kTokens, kHidden}, 1).to(dtype),
+                     g = RandomTensor({kTokens, kHidden}, 4);
+    const at::Tensor input = x.clone().requires_grad_(true),
+                     weights = gates.clone().requires_grad_(true);
+    ops::ExpertsAdd(input, experts, weights, weights_, at::zeros({kTokens, kHidden}, at::kFloat))
+        .backward(g);
+    // In double, an expert after another.
+    const at::Tensor x64 = x.to(at::kDouble).requires_grad_(true),
+                     gates64 = gates.to(at::kDouble).requires_grad_(true);
+    at::Tensor y = at::zeros({kTokens, kHidden}, at::kDouble);
+    std::vector<at::Tensor> leaves;
+    for (const Parameter& p : parameters_)
+      leaves.push_back(p.value.to(dtype).to(at::kDouble).requires_grad_(true));
+    for (int64_t e = 0; e < 3; ++e) {
+      const at::Tensor gate_T = (gates64 * experts.eq(e)).sum(1, true),
+                       a = x64.matmul(leaves[3 * e].t()), b = x64.matmul(leaves[3 * e + 1].t());
+      y = y + (a * a.sigmoid() * b).matmul(leaves[3 * e + 2].t()) * gate_T;
+    }
+    y.backward(g.to(at::kDouble));
+    const double tolerance = dtype == at::kFloat ? 2e-6 : 2e-2;
+    const auto expect_close = [&](const at::Tensor& got, const at::Tensor& want) {
+      EXPECT_LE((got.to(at::kDouble) - want).norm().item<double>(),
+                tolerance * want.norm().item<double>());
+    };
+    expect_close(input.grad(), x64.grad());
+    expect_close(weights.grad(), gates64.grad());
+    for (size_t i = 0; i < leaves.size(); ++i) expect_close(parameters_[i].grad, leaves[i].grad());
+  }
+}
+
 TEST_F(ExpertsTest, HasTheSameGradientBitsOnEveryNumberOfThreads) {
   Build(4, 64, 64);
   const at::Tensor experts = Choose(600, 2, 3), gates = RandomTensor({600, 2}, 2),
