@@ -1,4 +1,5 @@
-"""A training step of plain PyTorch + transformers, one per "run plain" or "run group" on stdin (see rft/bench/peer.py).
+"""Training steps of plain PyTorch + transformers, for "run plain N" or "run group N" on stdin (see rft/bench/peer.py): N of them,
+after an untimed one if N is more than 1; the median is reported.
 
     python train_step.py MODEL_DIR --dtype fp32|bf16        (bf16: autocast, float32 weights)
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import statistics
 import sys
 import time
 
@@ -75,11 +77,16 @@ def main() -> None:
     step = Step(args.model, args.dtype, [int(n) for n in args.lengths.split(",") if n], args.rows)
     print(json.dumps({"ready": True, "threads": torch.get_num_threads(), "torch": torch.__version__}), flush=True)
     for line in sys.stdin:
-        word, kind = line.split()
+        word, kind, count = line.split()
         if word == "run":
-            start = time.perf_counter()
-            tokens = step.run(kind)
-            seconds, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            if int(count) > 1:
+                step.run(kind)
+            times = []
+            for _ in range(int(count)):
+                start = time.perf_counter()
+                tokens = step.run(kind)
+                times.append(time.perf_counter() - start)
+            seconds, peak = statistics.median(times), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             print(json.dumps({"seconds": seconds, "tokens": tokens, "peak_bytes": peak}), flush=True)
 
 

@@ -32,8 +32,8 @@ def run(options: BenchOptions, log: Log) -> Iterator[Row]:
         peer = None
         if options.peers:
             with Peer("train_step.py", [str(folder), "--dtype", dtype, "--rows", str(ROWS)], log) as process:
-                process.measure("plain")
-                peer = process.measure("plain")["peak_bytes"] / 1e6
+                process.measure("plain", 1)
+                peer = process.measure("plain", 1)["peak_bytes"] / 1e6
         yield row(name, ours, peer, "MB", None if peer is None else 0.6 * peer, smaller_is_better=True)
     lengths = {f"memory/tokens/S/{length}": length for length in LONG}
     wanted = {name: length for name, length in lengths.items() if options.only in name}

@@ -16,7 +16,7 @@ from rft.bench.engine import PROMPT as DECODE_PROMPT
 from rft.bench.models import bench_model
 from rft.bench.peer import Peer
 from rft.bench.roofline import Machine, decode_seconds, train_seconds
-from rft.bench.train import LENGTH, PROMPT, ROWS, plain, step
+from rft.bench.train import LENGTH, PROMPT, ROWS, interleaved_steps, plain
 
 MODEL, DTYPES, BATCHES = "E", ("fp32", "bf16"), (32, 8)
 
@@ -64,17 +64,9 @@ def train(native: Any, machine: Machine, dtype: str, options: BenchOptions, log:
     folder = bench_model(MODEL, options, log)
     model = native.Model.load(str(folder), dtype=dtype)
     trainer, rows = native.Trainer(model), plain(native.Datum, model.vocab_size)
-    ours, theirs = [], []
     with ExitStack() as stack:
         peer = stack.enter_context(Peer("train_step.py", [str(folder), "--dtype", dtype], log)) if options.peers else None
-        step(trainer, rows)
-        if peer:
-            peer.measure("plain")
-        for index in range(options.rounds):
-            ours.append(step(trainer, rows)[0])
-            if peer:
-                theirs.append(float(peer.measure("plain")["seconds"]))
-            log(f"{name}: round {index + 1}: ours {ours[-1]:.2f} s" + (f", peer {theirs[-1]:.2f} s" if theirs else ""))
+        ours, theirs, _ = interleaved_steps(trainer, rows, "plain", peer, options.rounds, name, log)
     tokens = sum(len(datum) for datum in rows)
     limit = tokens / train_seconds(machine, model.config, dtype, tokens, ROWS * (LENGTH - PROMPT))
     yield row(name, tokens / statistics.median(ours), tokens / statistics.median(theirs) if theirs else None, "tokens/s", limit,

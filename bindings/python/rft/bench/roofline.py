@@ -40,6 +40,7 @@ class Sizes:
     """Numbers of parameters, and of what attention reads."""
 
     layers: int         # that a token meets inside the layers: of the experts, those chosen for it
+    last: int           # of these, the ones that follow the last layer's attention: met by tokens that are read
     weights: int        # inside the layers, all experts
     head: int
     kv_per_token: int   # numbers in the state cache per token
@@ -54,8 +55,9 @@ class Sizes:
         attention = hidden * head_dim * (2 * heads + 2 * kv_heads)
         experts, chosen = config.get("num_experts") or config.get("num_local_experts") or 1, config.get("num_experts_per_tok") or 1
         expert = 3 * hidden * (config["moe_intermediate_size"] if experts > 1 else config["intermediate_size"])
-        return cls(depth * (attention + chosen * expert), depth * (attention + experts * expert), hidden * config["vocab_size"],
-                   2 * depth * kv_heads * head_dim, 2 * depth * heads * head_dim)
+        output = hidden * head_dim * heads
+        return cls(depth * (attention + chosen * expert), output + chosen * expert, depth * (attention + experts * expert),
+                   hidden * config["vocab_size"], 2 * depth * kv_heads * head_dim, 2 * depth * heads * head_dim)
 
 
 def decode_seconds(machine: Machine, config: dict[str, Any], dtype: str, batch: int, prompt: int, new: int) -> float:
@@ -74,9 +76,9 @@ def decode_seconds(machine: Machine, config: dict[str, Any], dtype: str, batch: 
 
 
 def train_seconds(machine: Machine, config: dict[str, Any], dtype: str, tokens: int, head_tokens: int) -> float:
-    """Forward and backward over `tokens` positions (the LM head over `head_tokens` of them), and AdamW's traffic."""
+    """Forward and backward over `tokens` positions, of which `head_tokens` are read (and meet the LM head), and AdamW's traffic."""
     sizes = Sizes.of(config)
-    products = 6 * (tokens * sizes.layers + head_tokens * sizes.head)
+    products = 6 * (tokens * (sizes.layers - sizes.last) + head_tokens * (sizes.last + sizes.head))
     # AdamW reads weight, gradient and two moments and writes weight and moments: 7 fp32 numbers per parameter.
     optimizer = 7 * 4 * (sizes.weights + sizes.head) / (machine.dram_gbps * 1e9)
     return products / (machine.gflops(dtype) * 1e9) + optimizer

@@ -22,6 +22,7 @@ from rft.bench.roofline import Machine, train_seconds
 
 MODELS, DTYPES = ("135M", "M", "S"), ("bf16", "fp32")
 ROWS, LENGTH, PROMPT = 8, 256, 64
+SHORT_STEP = 1.0  # seconds
 GROUPS, GROUP_SIZE, GROUP_PROMPT, MEAN, LONGEST = 8, 8, 256, 48, 256
 
 
@@ -48,15 +49,7 @@ def run(options: BenchOptions, log: Log) -> Iterator[Row]:
                     peer = stack.enter_context(Peer("train_step.py", [str(folder), "--dtype", dtype,
                                                                       "--lengths", ",".join(map(str, lengths))], log))
                 for kind in kinds:
-                    ours, theirs = [], []
-                    computed = step(trainer, work[kind])[1]
-                    if peer:
-                        peer.measure(kind)
-                    for index in range(options.rounds):
-                        ours.append(step(trainer, work[kind])[0])
-                        if peer:
-                            theirs.append(float(peer.measure(kind)["seconds"]))
-                        log(f"{names[kind]}: round {index + 1}: ours {ours[-1]:.2f} s" + (f", peer {theirs[-1]:.2f} s" if theirs else ""))
+                    ours, theirs, computed = interleaved_steps(trainer, work[kind], kind, peer, options.rounds, names[kind], log)
                     tokens = sum(len(datum) for datum in work[kind])
                     wanted = ROWS * (LENGTH - PROMPT) if kind == "plain" else sum(lengths)
                     limit = tokens / train_seconds(machine, model.config, dtype, computed, wanted)
@@ -88,6 +81,28 @@ def group(datum: Any, vocab_size: int, lengths: list[int]) -> list[Any]:
             rows.append(datum(ids, [0.0] * GROUP_PROMPT + [1.0] * length, advantages=[1.0 if index % 2 == 0 else -1.0] * len(ids),
                               prefix_id=first // GROUP_SIZE, prefix_length=GROUP_PROMPT))
     return rows
+
+
+def interleaved_steps(trainer: Any, rows: list[Any], kind: str, peer: Peer | None, rounds: int, name: str,
+                      log: Log) -> tuple[list[float], list[float], int]:
+    """Seconds of a step in each round, ours and the peer's, after one round that doesn't count; positions computed.
+
+    Steps of under a second are made as training makes them, one after another: a round is one untimed step, which finds the caches
+    as the other side left them, and the median of the next five.
+    """
+    first, computed = step(trainer, rows)
+    count = 1 if first >= SHORT_STEP else 5
+    if peer:
+        peer.measure(kind, 1)
+    ours, theirs = [], []
+    for index in range(rounds):
+        if count > 1:
+            step(trainer, rows)
+        ours.append(statistics.median(step(trainer, rows)[0] for _ in range(count)))
+        if peer:
+            theirs.append(float(peer.measure(kind, count)["seconds"]))
+        log(f"{name}: round {index + 1}: ours {ours[-1]:.3f} s" + (f", peer {theirs[-1]:.3f} s" if theirs else ""))
+    return ours, theirs, computed
 
 
 def step(trainer: Any, rows: list[Any]) -> tuple[float, int]:
