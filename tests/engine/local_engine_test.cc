@@ -289,8 +289,9 @@ TEST_F(LocalEngineTest, KeepsTheFinishedSampleOfAGroupThatIsCancelledAfterIt) {
 TEST_F(LocalEngineTest, DeliversEverythingOnceWhenItShutsDown) {
   Start({.max_batch = 4, .max_batch_tokens = 16});
   std::vector<std::shared_ptr<RecordingSink>> sinks;
+  const auto slow = [](int) { std::this_thread::sleep_for(std::chrono::milliseconds(1)); };
   for (int i = 0; i < 10; ++i) {
-    sinks.push_back(std::make_shared<RecordingSink>());
+    sinks.push_back(std::make_shared<RecordingSink>(slow));
     GenerateRequest request = MakeRequest(RandomIds(30, i), 200, i);
     request.num_samples = 3;
     request.sampling.ignore_eos = true;
