@@ -73,7 +73,9 @@ void AttendGroup(const T* qkv, const Sequences& sequences, std::pair<size_t, siz
     k_blocks.resize(blocks + kBlocksAhead, v_blocks[0]);
     v_blocks.resize(blocks + kBlocksAhead, k_blocks[0]);
     rows.clear();
-    for (int64_t t = 0; t < s.count; ++t)
+    for (int64_t t = 0; t < s.count; ++t) {
+      PrefetchRow(qkv + (s.begin + t + kRowsAhead) * c.width + c.q(kv_head, 0),
+                  c.heads_per_kv * c.d);
       for (int64_t h = 0; h < c.heads_per_kv; ++h) {
         const int64_t token = s.begin + t, head = kv_head * c.heads_per_kv + h;
         const int64_t stat = token * layout.num_heads + head, limit = s.prefix_count + t + 1;
@@ -82,6 +84,7 @@ void AttendGroup(const T* qkv, const Sequences& sequences, std::pair<size_t, siz
                         max ? max + stat : nullptr, sum ? sum + stat : nullptr,
                         layout.FirstKey(limit - 1), selected.Of(token, limit)});
       }
+    }
     scratch.resize(AttendScratch(keys, c.d));
     GetKernels().typed<T>().attend(rows.data(), static_cast<int64_t>(rows.size()), k_blocks.data(),
                                    v_blocks.data(), c.d, scale, scratch.data());

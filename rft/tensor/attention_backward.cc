@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "rft/tensor/attention_runs.h"
+#include "rft/tensor/prefetch.h"
 
 namespace rft {
 namespace {
@@ -75,7 +76,11 @@ void AttendGroupBackward(const AttentionSaved<T>& saved, const T* dout,
 
     const int64_t vectors = s.count * c.heads_per_kv;
     b.rows.clear();
-    for (int64_t t = 0; t < s.count; ++t)
+    for (int64_t t = 0; t < s.count; ++t) {
+      const int64_t ahead = s.begin + t + kRowsAhead, query = c.q(kv_head, 0);
+      for (const T* row : {qkv + ahead * c.width, dout + ahead * layout.num_heads * c.d,
+                           out + ahead * layout.num_heads * c.d})
+        PrefetchRow(row + query, c.heads_per_kv * c.d);
       for (int64_t h = 0; h < c.heads_per_kv; ++h) {
         const int64_t token = s.begin + t, head = kv_head * c.heads_per_kv + h,
                       at = b.rows.size() * c.dp;
@@ -88,6 +93,7 @@ void AttendGroupBackward(const AttentionSaved<T>& saved, const T* dout,
                           b.dq.get() + at, layout.FirstKey(limit - 1),
                           saved.selected->Of(token, limit)});
       }
+    }
     AttentionBackwardArgs<T> args;
     args.head_dim = c.d;
     args.num_keys = keys;

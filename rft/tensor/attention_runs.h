@@ -10,6 +10,7 @@
 
 #include "rft/tensor/attention.h"
 #include "rft/tensor/key_blocks.h"
+#include "rft/tensor/prefetch.h"
 
 namespace rft {
 
@@ -32,6 +33,9 @@ struct Columns {
   int64_t k(int64_t kv_head) const { return k0 + kv_head * d; }
   int64_t v(int64_t kv_head) const { return v0 + kv_head * d; }
 };
+
+// Tokens lie a whole projection apart: so many are asked of memory in advance.
+inline constexpr int64_t kRowsAhead = 4;
 
 // A column of tokens [from, to) of a run into K blocks; the first block is the one that holds `from`. Whole blocks of neighbouring
 // tokens are transposed at once.
@@ -66,6 +70,7 @@ void GatherValueBlocks(const T* column, const PackedSequence& s, const Columns& 
   for (int64_t j = from; j < to;) {
     const T* value = column + TokenOf(s, j) * c.width;
     T* block = blocks + (j / kBlockKeys - first) * ValueBlockElements(c.d);
+    PrefetchRow(value + kBlockKeys * c.width, c.d);
     if (kStep == 2 && j % 2 == 0 && j + 1 < to) {
       const T* next = column + TokenOf(s, j + 1) * c.width;
       T* pairs = block + j % kBlockKeys * c.dp;

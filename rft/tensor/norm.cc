@@ -13,6 +13,7 @@
 #include "rft/tensor/norm.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/prefetch.h"
 #include "rft/tensor/recording.h"
 
 namespace rft::ops {
@@ -67,6 +68,7 @@ at::Tensor NormForward(const at::Tensor& x, const at::Tensor& w, double eps, at:
     T* out = Data<T>(y);
     ParallelFor(t, GrainFor(2 * h), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
+        PrefetchRow(in + (i + 1) * h, h);
         const float inverse = norm(in + i * h, weight, static_cast<float>(eps), h, out + i * h);
         if (r) r[i] = inverse;
       }
@@ -93,6 +95,9 @@ at::Tensor NormBackward(const at::Tensor& x, const at::Tensor& w, const at::Tens
           std::copy_n(start + i * h, h, out + i * h);
         else
           std::fill_n(out + i * h, h, 0.0f);
+        PrefetchRow(in + (i + 1) * h, h);
+        PrefetchRow(g + (i + 1) * h, h);
+        if (start) PrefetchRow(start + (i + 1) * h, h);
         backward_row(in + i * h, weight, g + i * h, r[i], h, out + i * h, dw);
       }
     });
@@ -157,6 +162,7 @@ void RotateForward(const at::Tensor& qkv, const at::Tensor& y, const HeadLayout&
       for (int64_t t = begin; t < end; ++t) {
         const T* from = data + t * width;
         T* row = out + t * width;
+        PrefetchRow(from + width, width);
         if (from != row) std::copy_n(from + kept, width - kept, row + kept);
         if (normed)
           ForNormed(l, norm, [&](int64_t at, int64_t n, const float* w, int64_t index) {
@@ -212,6 +218,7 @@ struct RotateFunction : torch::autograd::Function<RotateFunction> {
       const auto rotate_back = [&](int64_t t) {
         T* row = out + t * l.width();
         std::copy_n(g + t * l.width(), l.width(), row);
+        PrefetchRow(g + (t + 1) * l.width(), l.width());
         const int64_t p = position[t] * half;
         for (int64_t h = 0; h < heads; ++h)
           kernels.rope(row + h * d, cosines + p, sines + p, -1.0f, 2 * half);
@@ -241,6 +248,7 @@ struct RotateFunction : torch::autograd::Function<RotateFunction> {
                   [&](int64_t begin, int64_t end, float* dw) {
                     for (int64_t t = begin; t < end; ++t) {
                       rotate_back(t);
+                      PrefetchRow(in + (t + 1) * l.width(), heads * d);
                       norms(t, 0, l.num_heads, q_weight, q_width, dw);
                       norms(t, l.num_heads, l.num_kv_heads, k_weight, k_width, dw + q_width);
                     }

@@ -7,6 +7,7 @@
 #endif
 
 #include "rft/tensor/kernels.h"
+#include "rft/tensor/prefetch.h"
 #include "rft/tensor/simd.h"
 
 namespace rft::RFT_ISA {
@@ -173,14 +174,7 @@ inline void ConvertRow(const Bf16* src, int64_t n, Bf16* dst) {
   __builtin_memcpy(dst, src, n * sizeof(Bf16));
 }
 
-// Asks memory for a piece of a row that is packed soon: the pieces lie too far apart for the CPU to foresee them. Past the last
-// row this asks for nothing real, which is harmless.
-inline constexpr int64_t kRowsAhead = 16;
-template <typename S>
-inline void PrefetchRow(const S* row, int64_t n) {
-  for (int64_t c = 0; c < n; c += 64 / static_cast<int64_t>(sizeof(S)))
-    __builtin_prefetch(row + c, 0, 3);
-}
+inline constexpr int64_t kRowsAhead = 16;  // of a panel's short rows
 
 // Rows of the source follow the columns of the panel (stride_c == 1). Columns past n are zero already.
 template <typename S>

@@ -18,7 +18,8 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t kExpWork = 16;  // an exponential, in element operations
+// In element operations: an exponential; a comparison that no branch predictor foresees.
+constexpr int64_t kExpWork = 16, kCompareWork = 16;
 
 float Sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 
@@ -160,7 +161,8 @@ at::Tensor ChooseExperts(const at::Tensor& logits_TE, const at::Tensor& bias_E,
   // Softmax keeps the order of the logits: they are compared themselves.
   const bool sigmoid = c.score == RouterConfig::Score::kSigmoid;
   const bool grouped = c.top_groups < c.num_groups;
-  ParallelFor(t, GrainFor((sigmoid ? kExpWork : 2) * n), [&](int64_t begin, int64_t end) {
+  const int64_t work = n * (kCompareWork + (sigmoid ? kExpWork : 0));
+  ParallelFor(t, GrainFor(work), [&](int64_t begin, int64_t end) {
     std::vector<float> scores(n);
     for (int64_t i = begin; i < end; ++i) {
       const float* row = Data<float>(logits_TE) + i * n;

@@ -174,9 +174,10 @@ struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
     const HeadAdapter adapter =
         AdapterAt(ctx->saved_data["low_rank"].toInt(), ctx->saved_data["dropout"].toInt());
     const float scale = static_cast<float>(1.0 / ctx->saved_data["temperature"].toDouble());
-    at::Tensor dhidden = at::empty_like(hidden);
     const at::Tensor transposed = PackTransposed(head, hidden.scalar_type());
     const int64_t n = hidden.size(0), chunk = ChunkRows(hidden, head);
+    at::Tensor dhidden;
+    if (n > chunk || n == 0) dhidden = at::empty_like(hidden);
     const at::Tensor dlogits = at::empty({chunk, head.n}, hidden.options());
     at::Tensor buffer = TakeLastLogits(ctx);
     bool computed = buffer.defined();
@@ -212,7 +213,10 @@ struct LogprobsFunction : torch::autograd::Function<LogprobsFunction> {
       if (adapter.low_rank != nullptr)
         dx += LowRankBackward(part, /*h=*/{}, x, {adapter.low_rank, 0, rows},
                               DropoutOfRows(adapter.dropout, r0, rows).get);
-      dhidden.narrow(0, r0, rows).copy_(dx);
+      if (rows == n)
+        dhidden = dx;
+      else
+        dhidden.narrow(0, r0, rows).copy_(dx);
     }
     return {dhidden,      at::Tensor(), at::Tensor(), at::Tensor(),
             at::Tensor(), at::Tensor(), at::Tensor()};
