@@ -59,24 +59,6 @@ at::Tensor PairAdapters::Down(const at::Tensor& activation_PI) const {
   return delta;
 }
 
-void PairAdapters::Scatter(const at::Tensor& delta_PH, const float* weights_P,
-                           const at::Tensor& out_TH) const {
-  const int64_t pairs = grouping_.pairs(), tokens = out_TH.size(0), h = out_TH.size(1);
-  if (pairs == 0) return;
-  const int64_t k = pairs / tokens;
-  std::vector<int64_t> pair_of_slot(pairs);
-  for (int64_t p = 0; p < pairs; ++p) pair_of_slot[Data<int64_t>(grouping_.slot_P)[p]] = p;
-  const auto add_scaled = GetKernels().add_scaled;
-  ParallelFor(tokens, GrainFor(2 * k * h), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t)
-      for (int64_t j = 0; j < k; ++j) {
-        const int64_t p = pair_of_slot[t * k + j];
-        add_scaled(Data<float>(delta_PH) + p * h, weights_P ? weights_P[p] : 1.0f, h,
-                   Data<float>(out_TH) + t * h);
-      }
-  });
-}
-
 void PairAdapters::GateUpBackward(const at::Tensor& rows_PH, const at::Tensor& dgate_up_P2I,
                                   const at::Tensor& dx_PH) const {
   Backward(gate_up_, rows_PH, dgate_up_P2I, dx_PH);

@@ -23,8 +23,6 @@ class PairAdapters {
   void GateUp(const at::Tensor& rows_PH, const at::Tensor& gate_up_P2I) const;
   // float32 [P, H]: what the adapters add to the experts' outputs, before the gate weights. 0 where there are none.
   at::Tensor Down(const at::Tensor& activation_PI) const;
-  // residual[token] += weight * delta of each pair, a token's experts in ascending order.
-  void Scatter(const at::Tensor& delta_PH, const float* weights_P, const at::Tensor& out_TH) const;
 
   // Add to the adapters' gradients and to dx of the pairs' rows (dx_P: x's dtype). dy_P: that dtype.
   void GateUpBackward(const at::Tensor& rows_PH, const at::Tensor& dgate_up_P2I,

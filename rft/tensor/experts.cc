@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
+#include <functional>
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -18,6 +18,7 @@
 #include "rft/tensor/linear_backward.h"
 #include "rft/tensor/ops.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/prefetch.h"
 #include "rft/tensor/recording.h"
 
 namespace rft {
@@ -43,17 +44,21 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+constexpr int64_t kFewTasks = 4;   // per thread: fewer leave threads without work at the end
+constexpr int64_t kRowsAhead = 2;  // of rows that are picked out
+
 // rows[p] = x[token[p]].
 template <typename T>
-at::Tensor GatherRows(const at::Tensor& x, const Grouping& g) {
+at::Tensor GatherRows(const at::Tensor& x, const int32_t* token, int64_t count) {
   const int64_t h = x.size(1);
-  at::Tensor rows = at::empty({g.pairs(), h}, x.options());
+  at::Tensor rows = at::empty({count, h}, x.options());
   const T* from = Data<T>(x);
-  const auto* token = Data<int32_t>(g.token_P);
   T* to = Data<T>(rows);
-  ParallelFor(g.pairs(), GrainFor(h), [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p)
+  ParallelFor(count, GrainFor(h), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      PrefetchRow(from + token[std::min(p + kRowsAhead, count - 1)] * h, h);
       std::memcpy(to + p * h, from + token[p] * h, h * sizeof(T));
+    }
   });
   return rows;
 }
@@ -77,23 +82,8 @@ ExpertMatrices<T> Matrices(const std::vector<Weight>& weights, const Grouping& g
       m.packed.push_back(Data<T>(w.packed));
   }
   m.offsets = Data<int64_t>(g.offsets_E1);
-  m.num_experts = static_cast<int64_t>(weights.size());
   m.k = weights[0].k;
   m.n = weights[0].n;
-  return m;
-}
-
-// The same for dx = dy W. Its panels are made as they are met: most are read by one task or a few, while they are in its cache.
-template <typename T>
-ExpertMatrices<T> Transposed(const std::vector<Weight>& weights, const Grouping& g) {
-  ExpertMatrices<T> m;
-  m.make_panel = [&weights](int64_t e, int64_t p, T* panel) {
-    PackTransposedPanel(weights[e], p, panel);
-  };
-  m.offsets = Data<int64_t>(g.offsets_E1);
-  m.num_experts = static_cast<int64_t>(weights.size());
-  m.k = weights[0].n;
-  m.n = weights[0].k;
   return m;
 }
 
@@ -115,17 +105,25 @@ at::Tensor AddInto(const at::Tensor& x, const at::Tensor& gate_weights, const Gr
       for (int64_t p = begin; p < end; ++p)
         swiglu(gates + p * 2 * i, gates + p * 2 * i + i, i, acts + p * i);
     };
+    at::Tensor outputs_PH;
     if (adapters.adapts_gate_up()) {
       GroupedGemm(Data<T>(x), Matrices<T>(weights.gate_up, g), Data<T>(gate_up), token);
-      adapters.GateUp(GatherRows<T>(x, g), gate_up);
+      adapters.GateUp(GatherRows<T>(x, token, g.pairs()), gate_up);
       ParallelFor(g.pairs(), GrainFor(8 * i), activate);
+    } else if (KeepsThreadsBusyByRows(g.pairs())) {
+      outputs_PH = at::empty({g.pairs(), x.size(1)}, y.options());
+      GroupedGemmChain(Data<T>(x), Matrices<T>(weights.gate_up, g), Data<T>(gate_up), token,
+                       activate, acts, Matrices<T>(weights.down, g), Data<float>(outputs_PH));
     } else {
       GroupedGemm(Data<T>(x), Matrices<T>(weights.gate_up, g), Data<T>(gate_up), token, activate);
     }
-    GroupedGemmAdd(Data<T>(activation), Matrices<T>(weights.down, g), token, pair_weights.data(),
-                   x.size(0), Data<float>(residual), Data<float>(y));
+    if (outputs_PH.defined())
+      AddToTokens(outputs_PH, g, pair_weights.data(), residual, y);
+    else
+      GroupedGemmAdd(Data<T>(activation), Matrices<T>(weights.down, g), token, pair_weights.data(),
+                     x.size(0), Data<float>(residual), Data<float>(y));
     if (const at::Tensor delta = adapters.Down(activation); delta.defined())
-      adapters.Scatter(delta, pair_weights.data(), y);
+      AddToTokens(delta, g, pair_weights.data(), y, y);
   });
   return gate_up;
 }
@@ -163,6 +161,21 @@ DownGradients AdapterDownBackward(const at::Tensor& gate_up, const at::Tensor& d
   return result;
 }
 
+// Calls body(e) for every expert that has pairs, the longer ones first. One that would keep its thread busy when the others are
+// done is for all threads: its own loops are parallel.
+void ForExperts(const Grouping& g, int64_t work, const std::function<void(int64_t)>& body) {
+  std::vector<int64_t> experts;
+  for (int64_t e = 0; e < g.num_experts(); ++e)
+    if (g.count(e) > 0) experts.push_back(e);
+  std::stable_sort(experts.begin(), experts.end(),
+                   [&](int64_t a, int64_t b) { return g.count(a) > g.count(b); });
+  const auto num = static_cast<int64_t>(experts.size());
+  int64_t shared = 0;
+  while (shared < num && kFewTasks * NumThreads() * g.count(experts[shared]) > g.pairs())
+    body(experts[shared++]);
+  ParallelTasks(num - shared, work, [&](int64_t task) { body(experts[shared + task]); });
+}
+
 struct Gradients {
   at::Tensor dx, dweights;
 };
@@ -177,66 +190,53 @@ Gradients BackwardOf(const at::Tensor& x, const at::Tensor& gate_weights, const 
   const at::ScalarType dtype = x.scalar_type();
   const at::Tensor dy = Convert(dout, dtype);  // by token
   const auto* token = Data<int32_t>(g.token_P);
-  at::Tensor dactivation = at::empty({pairs, i}, x.options());
+  at::Tensor dweights = at::empty(gate_weights.sizes(), gate_weights.options()),
+             dx = at::empty(x.sizes(), x.options().dtype(at::kFloat)),
+             drows = at::empty({pairs, h}, dx.options());
+  at::Tensor dgate_up_of_all;  // for the adapters
+  if (adapters.adapts_gate_up()) dgate_up_of_all = at::empty({pairs, 2 * i}, x.options());
   DownGradients of_adapters;
-  at::Tensor weighted = at::empty({pairs, i}, x.options()),
-             dgate_up = at::empty({pairs, 2 * i}, x.options()),
-             dweights = at::empty(gate_weights.sizes(), gate_weights.options());
+  if (adapters.adapts_down())
+    of_adapters = AdapterDownBackward<T>(gate_up, GatherRows<T>(dy, token, pairs),
+                                         PairWeights(gate_weights, g), adapters);
   const auto* slots = Data<int64_t>(g.slot_P);
   const float* gate_weight = Data<float>(gate_weights);
   float* dweight = Data<float>(dweights);
-  const T *gates = Data<T>(gate_up), *dacts = Data<T>(dactivation), *more = nullptr;
-  T *acts = Data<T>(weighted), *dgates = Data<T>(dgate_up);
-  const auto differentiate = [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      const int64_t slot = slots[p];
-      const T* gate = gates + p * 2 * i;
-      T* dgate = dgates + p * 2 * i;
-      dweight[slot] = kernels.swiglu_weighted_backward(
-          gate, gate + i, dacts + p * i, gate_weight[slot], more ? more + p * i : nullptr, i,
-          acts + p * i, dgate, dgate + i);
-      if (more) dweight[slot] += of_adapters.own[p];
-    }
+  const T *gates = Data<T>(gate_up),
+          *more = adapters.adapts_down() ? Data<T>(of_adapters.dactivation_PI) : nullptr;
+  // All of one expert, while its rows are in the cache.
+  const auto differentiate = [&](int64_t e) {
+    const int64_t first = g.begin(e), count = g.count(e);
+    const Weight &up = weights.gate_up[e], &down = weights.down[e];
+    const at::Tensor dexpert = GatherRows<T>(dy, token + first, count),
+                     dactivation = InputGradient(dexpert, PackTransposed(down, dtype), down),
+                     weighted = at::empty_like(dactivation),
+                     dgate_up = dgate_up_of_all.defined() ? dgate_up_of_all.narrow(0, first, count)
+                                                          : at::empty({count, 2 * i}, x.options());
+    const T* dacts = Data<T>(dactivation);
+    T *acts = Data<T>(weighted), *dgates = Data<T>(dgate_up);
+    ParallelFor(count, GrainFor(24 * i), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        const int64_t p = first + r, slot = slots[p];
+        const T* gate = gates + p * 2 * i;
+        T* dgate = dgates + r * 2 * i;
+        PrefetchRow(gate + 2 * i, 2 * i);
+        dweight[slot] = kernels.swiglu_weighted_backward(
+            gate, gate + i, dacts + r * i, gate_weight[slot], more ? more + p * i : nullptr, i,
+            acts + r * i, dgate, dgate + i);
+        if (more) dweight[slot] += of_adapters.own[p];
+      }
+    });
+    if (NeedsWeightGradient(down)) AccumulateWeightGradient(weighted, dexpert, down);
+    if (NeedsWeightGradient(up)) AccumulateWeightGradient({x, token + first, count}, dgate_up, up);
+    const at::Tensor transposed = PackTransposed(up, dtype);
+    GemmToFloat(dgates, 2 * i, Data<T>(transposed), count, 2 * i, h, Data<float>(drows) + first * h,
+                h, false);
   };
-  const ExpertMatrices<T> down = Transposed<T>(weights.down, g);
-  if (adapters.adapts_down()) {
-    GroupedGemm(Data<T>(dy), down, Data<T>(dactivation), token);
-    of_adapters = AdapterDownBackward<T>(gate_up, GatherRows<T>(dy, g),
-                                         PairWeights(gate_weights, g), adapters);
-    more = Data<T>(of_adapters.dactivation_PI);
-    ParallelFor(pairs, GrainFor(24 * i), differentiate);
-  } else {
-    GroupedGemm(Data<T>(dy), down, Data<T>(dactivation), token, differentiate);
-  }
-  const int64_t num = g.num_experts();
-  std::vector<int64_t> tasks(2 * num);  // an expert's gate_up, or its down; the longer ones first
-  std::iota(tasks.begin(), tasks.end(), 0);
-  const auto length = [&](int64_t task) { return g.count(task % num) * (task < num ? 2 : 1); };
-  std::stable_sort(tasks.begin(), tasks.end(),
-                   [&](int64_t a, int64_t b) { return length(a) > length(b); });
-  const auto accumulate = [&](int64_t index) {
-    const int64_t task = tasks[index], e = task % num, first = g.begin(e), count = g.count(e);
-    if (count == 0) return;
-    if (task < num && NeedsWeightGradient(weights.gate_up[e]))
-      AccumulateWeightGradient({x, token + first, count}, dgate_up.narrow(0, first, count),
-                               weights.gate_up[e]);
-    if (task >= num && NeedsWeightGradient(weights.down[e]))
-      AccumulateWeightGradient(weighted.narrow(0, first, count), {dy, token + first, count},
-                               weights.down[e]);
-  };
-  if (num >= 2 * NumThreads())  // enough for one thread each
-    ParallelTasks(2 * num, pairs * 3 * i * h, accumulate);
-  else
-    for (int64_t task = 0; task < 2 * num; ++task) accumulate(task);
-  at::Tensor dx = at::empty(x.sizes(), x.options().dtype(at::kFloat));
-  GroupedGemmAdd(Data<T>(dgate_up), Transposed<T>(weights.gate_up, g), token, nullptr, x.size(0),
-                 /*start=*/nullptr, Data<float>(dx));
-  if (adapters.adapts_gate_up()) {
-    const at::Tensor rows = GatherRows<T>(x, g);
-    const at::Tensor drows = at::zeros(rows.sizes(), dx.options());
-    adapters.GateUpBackward(rows, dgate_up, drows);
-    adapters.Scatter(drows, nullptr, dx);
-  }
+  ForExperts(g, pairs * 9 * i * h, differentiate);
+  if (adapters.adapts_gate_up())
+    adapters.GateUpBackward(GatherRows<T>(x, token, pairs), dgate_up_of_all, drows);
+  AddToTokens(drows, g, nullptr, at::Tensor(), dx);
   return {Convert(dx, dtype), dweights};
 }
 

@@ -24,4 +24,9 @@ struct Grouping {
 // experts: int32 [T, K], contiguous, on the CPU. c10::Error for an id outside [0, num_experts).
 Grouping GroupByExpert(const at::Tensor& experts_TK, int64_t num_experts);
 
+// out = start (undefined: 0; or out itself), then += weight * row, of each token's pairs in the order of their slots. Float32;
+// weights_P may be null for 1.
+void AddToTokens(const at::Tensor& rows_PH, const Grouping& grouping, const float* weights_P,
+                 const at::Tensor& start_TH, const at::Tensor& out_TH);
+
 }  // namespace rft::ops

@@ -1,6 +1,7 @@
 #include "rft/tensor/linear_backward.h"
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include <ATen/ops/constant_pad_nd.h>
@@ -9,6 +10,7 @@
 #include "rft/tensor/dispatch.h"
 #include "rft/tensor/gemm.h"
 #include "rft/tensor/parallel.h"
+#include "rft/tensor/prefetch.h"
 
 namespace rft::ops {
 namespace {
@@ -18,47 +20,39 @@ constexpr int64_t kTokenBlock = 2048;
 // Columns of dy turned at a time: they meet x while they are in the L2 cache.
 constexpr int64_t kStrip = 64, kNarrowStrip = 16, kStripsPerThread = 4;
 
-// Rows that are asked of memory before they are copied: which one is next, the CPU can't foresee.
-constexpr int64_t kRowsAhead = 16;
+constexpr int64_t kRowsAhead = 16;  // of a panel's short rows
 
-// `count` rows from `first` on, `columns` columns of each.
+// `n` columns of each of the rows that `index` names, as rows of a panel's width, zero up to whole vectors.
 template <typename T>
-struct Piece {
-  const T* data;
-  int64_t stride;
-};
-
-// Copied together into `copies` if an index has scattered them.
-template <typename T>
-Piece<T> PieceOf(const TokenRows& rows, int64_t first, int64_t count, int64_t column,
-                 int64_t columns, std::vector<T>& copies) {
-  const int64_t stride = rows.matrix.stride(0);
-  const T* from = Data<T>(rows.matrix) + column;
-  if (rows.index == nullptr) return {from + first * stride, stride};
-  copies.clear();
-  copies.reserve(count * columns);
-  for (int64_t i = first; i < first + count; ++i) {
-    const T* row = from + rows.index[i] * stride;
-    if (i + kRowsAhead < first + count)
-      for (int64_t c = 0; c < columns; c += 64 / static_cast<int64_t>(sizeof(T)))
-        __builtin_prefetch(from + rows.index[i + kRowsAhead] * stride + c, 0, 3);
-    copies.insert(copies.end(), row, row + columns);
+void PickRows(const T* from, int64_t stride, const int32_t* index, int64_t count, int64_t n,
+              T* rows) {
+  for (int64_t i = 0; i < count; ++i, rows += kPanelWidth) {
+    if (i + kRowsAhead < count) PrefetchRow(from + index[i + kRowsAhead] * stride, n);
+    const T* row = from + index[i] * stride;
+    std::copy_n(row, n, rows);
+    if (n % 16 != 0) std::fill(rows + n, rows + RoundUp(n, 16), FromFloat<T>(0.0f));
   }
-  return {copies.data(), columns};
 }
 
 // Rows [first, first + count) of x as panels.
 template <typename T>
 void PackTokens(const TokenRows& x, int64_t first, int64_t count, T* packed) {
-  const int64_t k = x.matrix.size(1);
+  const int64_t k = x.matrix.size(1), stride = x.matrix.stride(0);
+  const auto pack = GetKernels().typed<T>().pack_panel;
   ParallelFor(RoundUp(k, kPanelWidth) / kPanelWidth, GrainFor(count * kPanelWidth),
               [&](int64_t begin, int64_t end) {
-                std::vector<T> copies;
+                constexpr bool kPairs = sizeof(T) == 2;  // else a panel is its rows
+                std::vector<T> picked(x.index != nullptr && kPairs ? count * kPanelWidth : 0);
                 for (int64_t p = begin; p < end; ++p) {
                   const int64_t c = p * kPanelWidth, n = std::min<int64_t>(kPanelWidth, k - c);
-                  const Piece<T> piece = PieceOf<T>(x, first, count, c, n, copies);
-                  GetKernels().typed<T>().pack_panel(piece.data, piece.stride, 1, count, n,
-                                                     packed + p * PanelElements<T>(count));
+                  const T* from = Data<T>(x.matrix) + c;
+                  T* panel = packed + p * PanelElements<T>(count);
+                  if (x.index == nullptr) {
+                    pack(from + first * stride, stride, 1, count, n, panel);
+                    continue;
+                  }
+                  PickRows(from, stride, x.index + first, count, n, kPairs ? picked.data() : panel);
+                  if (kPairs) pack(picked.data(), kPanelWidth, 1, count, n, panel);
                 }
               });
 }
@@ -81,10 +75,10 @@ void AddRows(const std::vector<GradientOfColumns>& grads, int64_t first, int64_t
 }
 
 template <typename T>
-void AddProduct(const TokenRows& dy, const TokenRows& x,
+void AddProduct(const at::Tensor& dy, const TokenRows& x,
                 const std::vector<GradientOfColumns>& grads) {
   constexpr int64_t kPair = sizeof(T) == 2 ? 2 : 1;
-  const int64_t tokens = x.count, n = dy.matrix.size(1), k = x.matrix.size(1);
+  const int64_t tokens = x.count, n = dy.size(1), stride = dy.stride(0), k = x.matrix.size(1);
   const int64_t block = std::min(tokens, kTokenBlock);
   const int64_t strip =
       std::clamp(RoundUp(n / (kStripsPerThread * NumThreads()), 16), kNarrowStrip, kStrip);
@@ -94,20 +88,18 @@ void AddProduct(const TokenRows& dy, const TokenRows& x,
     PackTokens(x, t0, count, Data<T>(packed));
     ParallelFor((n + strip - 1) / strip, GrainFor(strip * count * k),
                 [&](int64_t begin, int64_t end) {
-                  std::vector<T> copies, turned(strip * padded, FromFloat<T>(0.0f));
+                  std::vector<T> turned(strip * padded, FromFloat<T>(0.0f));
                   for (int64_t c = begin * strip; c < std::min(n, end * strip); c += strip) {
                     const int64_t columns = std::min(strip, n - c);
-                    const Piece<T> piece = PieceOf<T>(dy, t0, count, c, columns, copies);
-                    GetKernels().typed<T>().transpose(piece.data, count, columns, piece.stride,
-                                                      turned.data(), padded);
+                    GetKernels().typed<T>().transpose(Data<T>(dy) + t0 * stride + c, count, columns,
+                                                      stride, turned.data(), padded);
                     AddRows(grads, c, columns, turned.data(), padded, Data<T>(packed), k);
                   }
                 });
   }
 }
 
-}  // namespace
-
+// Panel `p` of W packed for dx = dy W.
 template <typename T>
 void PackTransposedPanel(const Weight& w, int64_t p, T* out) {
   const auto pack = GetKernels().typed<T>().pack_panel_from_float;
@@ -131,8 +123,7 @@ void PackTransposedPanel(const Weight& w, int64_t p, T* out) {
     out += rows * kPanelWidth;
   }
 }
-template void PackTransposedPanel<float>(const Weight&, int64_t, float*);
-template void PackTransposedPanel<Bf16>(const Weight&, int64_t, Bf16*);
+}  // namespace
 
 at::Tensor PackTransposed(const Weight& w, at::ScalarType dtype) {
   at::Tensor packed;
@@ -161,7 +152,7 @@ at::Tensor InputGradient(const at::Tensor& dy, const at::Tensor& packed_transpos
   return dx;
 }
 
-void AddTransposedProduct(const TokenRows& dy, const TokenRows& x,
+void AddTransposedProduct(const at::Tensor& dy, const TokenRows& x,
                           const std::vector<GradientOfColumns>& grads) {
   if (std::none_of(grads.begin(), grads.end(),
                    [](const GradientOfColumns& g) { return g.grad.defined(); }))
@@ -175,7 +166,7 @@ bool NeedsWeightGradient(const Weight& w) {
                      [](const Parameter* p) { return p->grad.defined(); });
 }
 
-void AccumulateWeightGradient(const TokenRows& x, const TokenRows& dy, const Weight& w) {
+void AccumulateWeightGradient(const TokenRows& x, const at::Tensor& dy, const Weight& w) {
   std::vector<GradientOfColumns> grads;
   int64_t first = 0;
   for (const Parameter* part : w.parts) {

@@ -17,9 +17,6 @@ at::Tensor LinearBackward(const at::Tensor& x_TK, const at::Tensor& dy_TN, const
 
 // W packed for dx = dy W: [K, N]-major panels. Made once where several calls share it.
 at::Tensor PackTransposed(const Weight& weight, at::ScalarType dtype);
-// Panel `p` of it; T: float or Bf16.
-template <typename T>
-void PackTransposedPanel(const Weight& weight, int64_t p, T* out);
 // dx = dy * packed as made by PackTransposed.
 at::Tensor InputGradient(const at::Tensor& dy_TN, const at::Tensor& packed_transposed,
                          const Weight& weight);
@@ -37,15 +34,16 @@ struct TokenRows {
 // Whether a part of the weight has a gradient to add to: not where the base is frozen.
 bool NeedsWeightGradient(const Weight& weight);
 // dW += dy^T x only.
-void AccumulateWeightGradient(const TokenRows& x_TK, const TokenRows& dy_TN, const Weight& weight);
+void AccumulateWeightGradient(const TokenRows& x_TK, const at::Tensor& dy_TN, const Weight& weight);
 
 // Columns [first, first + n) of dy are those of this gradient, float32 [n, K]; undefined: nobody wants it.
 struct GradientOfColumns {
   int64_t first;
   at::Tensor grad;
 };
-// grad += dy^T x for each of them, the same bits for every thread count. x [T, K] and dy [T, N]: of the same compute dtype.
-void AddTransposedProduct(const TokenRows& dy_TN, const TokenRows& x_TK,
+// grad += dy^T x for each of them, the same bits for every thread count. x [T, K] and dy [T, N]: of the same compute dtype;
+// rows of dy contiguous but perhaps further apart than they are long.
+void AddTransposedProduct(const at::Tensor& dy_TN, const TokenRows& x_TK,
                           const std::vector<GradientOfColumns>& grads);
 
 }  // namespace rft::ops

@@ -13,7 +13,8 @@ namespace {
 
 constexpr int64_t kFloat = 4, kInt = 4, kLong = 8;
 constexpr int64_t kTokenBlock =
-    2048;  // of AccumulateWeightGradient (rft/tensor/linear_backward.cc)
+    2048;                           // of AccumulateWeightGradient (rft/tensor/linear_backward.cc)
+constexpr int64_t kBusyExpert = 2;  // has so many times its share of the tokens
 
 // Sizes of one model, with the shape suffixes of the code: C bytes of the compute type, H hidden, I feed-forward, W fused
 // attention projection, Q attention output.
@@ -114,13 +115,22 @@ int64_t DenseWorkspace(const Sizes& s, int64_t tokens, bool frozen) {
   return s.c * std::max({down, gate_up, input}) + kFloat * tokens * s.h;
 }
 
-// The same for experts: gradients of the activation and of [gate | up] and the weighted activation, of each (token, expert) pair.
+// The same for experts. Of each (token, expert) pair the gradient of the input in float32, summed by token at the end, and for
+// adapters that of [gate | up]; of the experts that threads are at the gradient of the output, of the activation, the weighted activation and that of [gate | up], with
+// weights packed transposed and a block packed for the weight's gradient. The forward's activations and outputs of the pairs may
+// take more.
 int64_t SparseWorkspace(const Sizes& s, int64_t tokens, bool frozen) {
   const MoeConfig& moe = *s.config.moe;
   const int64_t width = moe.expert_intermediate, pairs = tokens * moe.router.top_k;
-  const int64_t block = frozen ? 0 : std::min(pairs, kTokenBlock);
-  return s.c * (pairs * 4 * width + block * std::max(width, s.h) + tokens * s.h) +
-         2 * kFloat * tokens * s.h;
+  const int64_t rows = std::min(pairs, NumThreads() * kBusyExpert * pairs / moe.router.num_experts);
+  const int64_t block = frozen ? 0 : std::min(rows, kTokenBlock);
+  const int64_t forward = pairs * (s.c * width + kFloat * s.h);
+  const int64_t backward =
+      kFloat * (pairs + tokens) * s.h +
+      s.IfAdapted({"gate_proj", "up_proj"}, s.c * 2 * pairs * width) +
+      s.c * (rows * (s.h + 4 * width) + 2 * width * s.h + block * std::max(width, s.h)) +
+      (s.c == kFloat ? 0 : s.c * tokens * s.h);
+  return std::max(forward, backward) + kFloat * tokens * s.h;
 }
 
 // Of torch's operations: the feed-forward's activation and its gradient in float32, made again; then a weight's gradient.
