@@ -12,9 +12,8 @@ namespace rft {
 namespace {
 
 constexpr int64_t kFloat = 4, kInt = 4, kLong = 8;
-constexpr int64_t kTokenBlock =
-    2048;                           // of AccumulateWeightGradient (rft/tensor/linear_backward.cc)
-constexpr int64_t kBusyExpert = 2;  // has so many times its share of the tokens
+// Of AccumulateWeightGradient (rft/tensor/linear_backward.cc); of the tokens, a busy expert has so many times its share.
+constexpr int64_t kTokenBlock = 2048, kBusyExpert = 2;
 
 // Sizes of one model, with the shape suffixes of the code: C bytes of the compute type, H hidden, I feed-forward, W fused
 // attention projection, Q attention output.
@@ -116,9 +115,9 @@ int64_t DenseWorkspace(const Sizes& s, int64_t tokens, bool frozen) {
 }
 
 // The same for experts. Of each (token, expert) pair the gradient of the input in float32, summed by token at the end, and for
-// adapters that of [gate | up]; of the experts that threads are at the gradient of the output, of the activation, the weighted activation and that of [gate | up], with
-// weights packed transposed and a block packed for the weight's gradient. The forward's activations and outputs of the pairs may
-// take more.
+// adapters that of [gate | up]; of the experts that threads are at, the gradients of output, activation and [gate | up], the
+// weighted activation, weights packed transposed and a block packed for a weight's gradient. Or the forward's activations and
+// outputs of the pairs, if these take more.
 int64_t SparseWorkspace(const Sizes& s, int64_t tokens, bool frozen) {
   const MoeConfig& moe = *s.config.moe;
   const int64_t width = moe.expert_intermediate, pairs = tokens * moe.router.top_k;

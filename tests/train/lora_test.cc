@@ -15,6 +15,7 @@
 #include "rft/train/trainer.h"
 #include "tests/engine/engine_testing.h"
 #include "tests/models/tiny_model.h"
+#include "tests/tensor/thread_count.h"
 #include "tests/testing/temp_dir.h"
 #include "tests/train/random_datums.h"
 
@@ -229,6 +230,39 @@ INSTANTIATE_TEST_SUITE_P(Dtypes, LoraTest, ::testing::Values(at::kFloat, at::kBF
                          [](const auto& info) {
                            return info.param == at::kFloat ? "fp32" : "bf16";
                          });
+
+// Experts multiply many rows in another way than few.
+class ExpertAdaptersTest : public ::testing::TestWithParam<std::vector<std::string>> {};
+
+TEST_P(ExpertAdaptersTest, ComputeTheSameInLargeAndSmallBatches) {
+  const testing::ThreadCount two(2);
+  const auto model = testing::MakeTinyModel(Family::kQwen3Moe, at::kFloat);
+  const std::vector<Datum> datums = RandomDatums(40, 1);
+  std::vector<std::vector<std::vector<float>>> logprobs;
+  std::vector<at::Tensor> gradients;
+  for (int64_t budget : {100, 100'000}) {
+    auto adapter = *LoraAdapter::Create(model, {.rank = 4, .alpha = 8.0, .targets = GetParam()});
+    auto trainer = *Trainer::Create(model, {.token_budget = budget, .adapter = adapter});
+    // From now on the adapter changes something.
+    ASSERT_TRUE(trainer->ForwardBackward({testing::LongRow(60)}, kCrossEntropy).ok());
+    ASSERT_TRUE(trainer->OptimStep(kAdam).ok());
+    const auto pass = trainer->ForwardBackward(datums, kCrossEntropy);
+    ASSERT_TRUE(pass.ok()) << pass.status();
+    EXPECT_GT(pass->num_computed_tokens, 800);  // with 3 experts each: many rows
+    logprobs.push_back(pass->logprobs);
+    gradients.push_back(adapter->parameters().grads().clone());
+  }
+  const double scale = gradients[1].abs().max().item<double>();
+  EXPECT_GT(scale, 0.0);
+  EXPECT_LT((gradients[0] - gradients[1]).abs().max().item<double>(), 1e-4 * scale);
+  EXPECT_EQ(logprobs[0], logprobs[1]);
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, ExpertAdaptersTest,
+                         ::testing::Values(std::vector<std::string>{"down_proj"},
+                                           std::vector<std::string>{"gate_proj", "up_proj"},
+                                           std::vector<std::string>{"experts", "attention"}),
+                         [](const auto& info) { return info.param[0]; });
 
 // An odd number of rows in a projection: the bf16 kernels read pairs.
 TEST(OddRowsTest, TrainInBf16WithTheGradientOfFp32) {
