@@ -44,7 +44,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t kFewTasks = 4;   // per thread: fewer leave threads without work at the end
+constexpr int64_t kFewTasks = 2;   // per thread: fewer leave threads without work at the end
 constexpr int64_t kRowsAhead = 2;  // of rows that are picked out
 
 // rows[p] = x[token[p]].
